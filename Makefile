@@ -1,0 +1,57 @@
+# Every target works on a fresh clone with nothing but Python 3.11+, make and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo test check lint format types browser bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.runtime: requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+install: $(VENV)/.runtime  ## make .venv with the pinned dependencies
+
+dev: $(VENV)/.runtime  ## Dagster's UI and daemon; without credentials on the bundled sample store
+	@exec $(BIN)/python -m commerce_assets.dev
+
+demo: $(VENV)/.runtime  ## pull everything from the sample store, backfill 30 days, run the checks, show the result
+	@$(BIN)/python -m commerce_assets.demo
+
+test: $(VENV)/.dev  ## the tests (without the slow and the browser ones)
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+
+slow: $(VENV)/.dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -n 2 -m slow
+
+browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
+	$(BIN)/python -m pytest -m browser
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types test  ## format, lint, types, tests
+
+format: $(VENV)/.dev  ## rewrite the code as ruff wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+clean:  ## remove the environment and the caches; the data stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
