@@ -1,0 +1,244 @@
+"""The endpoint table: a new API resource is one entry here, and no other edit.
+
+Its asset, table, column metadata, checks, job and docs follow from it.
+
+Fields, types and meanings are those of the platform's public reference pages and of connectors that run
+against real accounts. Every field may be null unless its description says otherwise.
+"""
+
+from commerce_assets.endpoint import Column, ColumnType, Endpoint, Sensitivity
+
+_PERSONAL = Sensitivity.PERSONAL
+_CAPABILITY = Sensitivity.CAPABILITY
+
+
+def _integer(name: str, description: str) -> Column:
+    return Column(name=name, type=ColumnType.BIGINT, description=description)
+
+
+def _decimal(name: str, description: str) -> Column:
+    return Column(name=name, type=ColumnType.DECIMAL, description=description)
+
+
+def _boolean(name: str, description: str) -> Column:
+    return Column(name=name, type=ColumnType.BOOLEAN, description=description)
+
+
+def _timestamp(name: str, description: str) -> Column:
+    return Column(name=name, type=ColumnType.TIMESTAMP, description=description)
+
+
+def _text(name: str, description: str, sensitivity: Sensitivity | None = None) -> Column:
+    return Column(name=name, type=ColumnType.TEXT, description=description, sensitivity=sensitivity)
+
+
+def _text_list(name: str, description: str) -> Column:
+    return Column(name=name, type=ColumnType.TEXT_LIST, description=description)
+
+
+def _json(name: str, description: str, sensitivity: Sensitivity | None = None) -> Column:
+    return Column(name=name, type=ColumnType.JSON, description=description, sensitivity=sensitivity)
+
+
+def _address(kind: str) -> tuple[Column, ...]:
+    parts = {
+        "address1": "first line",
+        "address2": "second line",
+        "city": "city",
+        "region": "region or state",
+        "postcode": "postcode",
+        "country": "country",
+    }
+    return tuple(
+        _text(f"{kind}_{part}", f"{kind.capitalize()} address: {meaning}.", _PERSONAL)
+        for part, meaning in parts.items()
+    )
+
+
+_CREATED = _timestamp("created_at", "When it was created in the store.")
+_UPDATED = _timestamp("updated_at", "When it was last changed in the store.")
+_SELLING_URLS = (
+    _text("product_image_url", "Picture shown in the shop."),
+    _text("instant_buy_url", "Link that goes straight to the checkout."),
+    _text("add_to_cart_url", "Link that adds it to the cart."),
+    _text("sales_page_url", "The merchant's page about it."),
+)
+_SELLING_RULES = (
+    _boolean("price_is_minimum", "Pay what you want: the price is the least."),
+    _boolean("limit_to_single_qty_in_cart", "At most one in a cart."),
+    _boolean("affiliate_sellable", "Affiliates may sell it."),
+)
+_DRIP_ITEMS = _json(
+    "drip_items",
+    "What is released over time: [{id, release_after_human_value, release_after_human_interval day/week/month, "
+    "drip_orderable_type Product/Package, drip_orderable_id}].",
+)
+_COMPONENTS = _json("components", "What it contains: {product_ids: [integer]}.")
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        name="products",
+        path="products",
+        selector="product",
+        description="One row a product: something the shop sells on its own.",
+        columns=(
+            _integer("id", "The product's id; never null."),
+            _text("product_type", "digital, software, redirect, tangible, service or drip."),
+            _text("name", "Name shown to buyers."),
+            _text("category", "The merchant's category."),
+            _text("subcategory", "The merchant's subcategory."),
+            _json("attachment", "The file that is sold: {filename, size in bytes}."),
+            _decimal("price", "Price in currency_code."),
+            _text("currency_code", "Currency of the price, ISO 4217."),
+            _boolean("pdf_stamping", "PDFs are stamped with the buyer's details."),
+            _integer("sales_limit", "Most copies that may be sold; NULL: no limit."),
+            _text("self_hosted_url", "Where a self-hosted file lies; may be private.", _CAPABILITY),
+            _text("license_type", "Where licence keys come from: generated, list or url."),
+            _text("license_fetch_url", "Where licence keys are fetched; may be private.", _CAPABILITY),
+            _integer("shopify_variant_id", "The variant in a linked Shopify shop."),
+            _text("custom_field", "The merchant's free text."),
+            *_SELLING_URLS,
+            *_SELLING_RULES,
+            _text("download_folder", "Folder that the product's file lies in."),
+            _decimal("commission_rate", "Affiliate's share, percent."),
+            _decimal("weight", "Weight of a tangible product."),
+            _DRIP_ITEMS,
+            _CREATED,
+            _UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="packages",
+        path="packages",
+        selector="package",
+        description="One row a package: a bundle of products sold together.",
+        columns=(
+            _integer("id", "The package's id; never null."),
+            _text("name", "Name shown to buyers."),
+            _text("category", "The merchant's category."),
+            _text("subcategory", "The merchant's subcategory."),
+            _decimal("price", "Price in currency_code."),
+            _text("currency_code", "Currency of the price, ISO 4217."),
+            _text("custom_field", "The merchant's free text."),
+            _COMPONENTS,
+            _integer("shopify_variant_id", "The variant in a linked Shopify shop."),
+            *_SELLING_URLS,
+            *_SELLING_RULES,
+            _decimal("commission_rate", "Affiliate's share, percent."),
+            _boolean("access_all_products", "Opens every product; absent on some accounts."),
+            _boolean("access_after_order_creation", "Opens products added after the order; absent on some accounts."),
+            _boolean(
+                "access_after_order_creation_includes_previous",
+                "... and those from before the order too; absent on some accounts.",
+            ),
+            _CREATED,
+            _UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="orders",
+        path="orders",
+        selector="order",
+        description="One row an order. It lives on after its creation: refunds, renewals and edits change it.",
+        cursor="created_at",
+        update_filter="updated_after",
+        columns=(
+            _integer("id", "The order's id; never null."),
+            _text("order_name", "Name shown to the merchant."),
+            _text(
+                "state",
+                "complete, subscription_active, subscription_cancelled, chargeback, ...; unknown ones are kept.",
+            ),
+            _text("gateway", "Who took the payment: PayPal, Stripe, Shopify, BitPay, ..."),
+            _text("payment_method", "How it was paid: card, apple_pay, ideal, paypal, ..."),
+            _text("buyer_email", "The buyer's e-mail address.", _PERSONAL),
+            _text("buyer_name", "The buyer's name.", _PERSONAL),
+            _text("paypal_email", "The buyer's PayPal address.", _PERSONAL),
+            _text("giftee_name", "Name of who receives the gift.", _PERSONAL),
+            _text("giftee_email", "E-mail address of who receives the gift.", _PERSONAL),
+            _timestamp("gift_deliver_at", "When the gift is to be delivered."),
+            _text("business_name", "The buyer's company.", _PERSONAL),
+            _text("business_vat_number", "The company's VAT number.", _PERSONAL),
+            *_address("shipping"),
+            *_address("billing"),
+            _text("buyer_ip_address", "The buyer's IP address.", _PERSONAL),
+            _text("eu_resolved_country", "Country that VAT was reckoned for, ISO 3166."),
+            _text("settled_currency", "Currency of the settled amounts, ISO 4217."),
+            _decimal("settled_gross", "Paid, less refunds; 0: settled back to zero; NULL: never existed."),
+            _decimal("settled_gateway_fee", "The gateway's fee."),
+            _decimal("settled_tax", "Tax that was charged."),
+            _decimal("settled_handling", "Handling that was charged."),
+            _decimal("settled_shipping", "Shipping that was charged."),
+            _decimal("settled_affiliate_fee", "The affiliate's fee."),
+            _decimal("accounted_tax", "Tax to account for."),
+            _decimal("discount", "Discount that was given."),
+            _decimal("price_at_checkout", "Price when the order was placed."),
+            _boolean("refunded", "Refunded, wholly or in part (from API version 1.1 on)."),
+            _json("refund_transactions", "[{refund_transaction: {amount, currency, occurred_at, reason}}]."),
+            _text("affiliate_system", "The affiliate system that brought the buyer."),
+            _boolean("can_market_to_buyer", "The buyer consents to marketing."),
+            _text_list("gateway_transaction_ids", "The gateway's transactions; grows with renewals."),
+            _json(
+                "cart",
+                "{state, started_checkout_at, completed_checkout_at, cart_items: [{cart_item: {product_id, quantity, "
+                "price_at_checkout, download_attempts, valid_until}}]}.",
+            ),
+            _integer("subscription_id", "The plan that was bought; see subscriptions."),
+            _text("download_url", "Opens the buyer's downloads.", _CAPABILITY),
+            _text("subscription_management_url", "Lets the buyer manage the subscription.", _CAPABILITY),
+            _json(
+                "download_items",
+                "[{download_item: {name, type, url, accessible, downloadable}}]; each url opens a download.",
+                _CAPABILITY,
+            ),
+            _json("downloads", "From API version 1.3 on; shape not documented.", _CAPABILITY),
+            _json("order_custom_checkout_fields", "What the buyer typed: [{name, value}].", _PERSONAL),
+            _timestamp("valid_until", "When the downloads expire."),
+            _timestamp("dispatched_at", "When a tangible product was dispatched."),
+            _integer("download_attempts", "How often it was downloaded."),
+            _boolean("access_allowed", "The buyer may download."),
+            _text("tag", "The merchant's free text."),
+            _timestamp("created_at", "When it was created in the store; never null: the partition it belongs to."),
+            _UPDATED,
+        ),
+    ),
+    Endpoint(
+        name="subscriptions",
+        path="subscriptions",
+        selector="subscription",
+        description="One row a subscription plan for sale. Its subscribers are orders (state subscription_*).",
+        columns=(
+            _integer("id", "The plan's id; never null."),
+            _text("name", "Name shown to buyers."),
+            _text("category", "The merchant's category."),
+            _text("subcategory", "The merchant's subcategory."),
+            _decimal("trial_price", "Price of a trial period."),
+            _text("trial_frequency", "Length of a trial period."),
+            _integer("trial_no_of_occurrences", "Trial periods."),
+            _decimal("recurring_price", "Price of each period."),
+            _text("frequency", "Legacy: daily, weekly, monthly or yearly."),
+            _text("frequency_interval", "Unit of a period: day, week, month or year."),
+            _integer("frequency_value", "Units in a period."),
+            _text("recurring_type", "fixed or ongoing."),
+            _integer("no_of_occurrences", "Periods of a fixed plan."),
+            _boolean("access_all_products", "Opens every product."),
+            _boolean("access_drip", "Opens products over time."),
+            _boolean("access_subset_products", "Opens some products."),
+            _COMPONENTS,
+            _boolean("sell_tangible_product", "Sends something by post."),
+            _boolean("sell_service", "Sells a service."),
+            _boolean("perform_redirect", "Sends the buyer to redirect_url."),
+            _text("redirect_url", "Where the buyer is sent."),
+            _text("custom_field", "The merchant's free text."),
+            _text("currency_code", "Currency of the prices, ISO 4217."),
+            _text("product_image_url", "Picture shown in the shop."),
+            _text("instant_buy_url", "Link that goes straight to the checkout."),
+            _text("sales_page_url", "The merchant's page about it."),
+            _boolean("affiliate_sellable", "Affiliates may sell it."),
+            _decimal("commission_rate", "Affiliate's share, percent."),
+            _DRIP_ITEMS,
+            _CREATED,
+            _UPDATED,
+        ),
+    ),
+)

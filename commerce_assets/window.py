@@ -1,0 +1,54 @@
+"""A window: the half-open range of UTC days that a pull of a partitioned endpoint covers."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+_PADDING = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """The instants from `start` up to, and not including, `end`; both are midnights in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for bound in (self.start, self.end):
+            if bound.utcoffset() != timedelta(0) or bound.time() != time(0):
+                raise ValueError(f"a window's bounds are midnights in UTC, not {bound.isoformat()}")
+        if self.end <= self.start:
+            raise ValueError(f"the window {self} is empty")
+
+    @classmethod
+    def of_days(cls, first: date, last: date) -> "Window":
+        """The window of the days `first` to `last`, both included."""
+        return cls(
+            datetime.combine(first, time(0), UTC),
+            datetime.combine(last, time(0), UTC) + timedelta(days=1),
+        )
+
+    @property
+    def first_day(self) -> date:
+        return self.start.date()
+
+    @property
+    def last_day(self) -> date:
+        return (self.end - timedelta(days=1)).date()
+
+    @property
+    def padded_days(self) -> tuple[date, date]:
+        """The days to ask the API for, as `from` and `to`.
+
+        Nobody documents whether `to` is inclusive, nor in which zone the API's days lie. With a day more
+        before the first instant and after the last one, either answer holds the whole window.
+        """
+        return (self.start - _PADDING).date(), (self.end + _PADDING).date()
+
+    def contains(self, instant: datetime) -> bool:
+        return self.start <= instant < self.end
+
+    def __str__(self) -> str:
+        if self.first_day == self.last_day:
+            return self.first_day.isoformat()
+        return f"{self.first_day.isoformat()}...{self.last_day.isoformat()}"
