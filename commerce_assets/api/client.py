@@ -1,0 +1,233 @@
+"""The HTTP client: one page for one call, paced, retried, bounded in time and size, and never sent elsewhere."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Self
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.auth import HTTPBasicAuth
+from tenacity import RetryCallState, Retrying, retry_if_exception
+
+from commerce_assets import __version__
+from commerce_assets.api.errors import ApiError, PullError, TransientApiError
+from commerce_assets.api.pacing import Pacer
+from commerce_assets.api.pages import Page, PageDecoder
+from commerce_assets.api.pull import Pull
+from commerce_assets.api.responses import error_of
+from commerce_assets.api.retrying import is_retryable, should_stop, wait_for
+
+_CHUNK_BYTES = 1 << 17
+_MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one request: seconds, and bytes of a body once it is unpacked."""
+
+    connect_seconds: float = 10.0
+    read_seconds: float = 60.0
+    total_seconds: float = 180.0
+    body_bytes: int = 64 << 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """What talking to the API has cost so far: counts, seconds, and bytes once unpacked."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    seconds_paced: float = 0.0
+    seconds_backing_off: float = 0.0
+
+    @property
+    def seconds_waited(self) -> float:
+        return self.seconds_paced + self.seconds_backing_off
+
+
+@dataclass(slots=True)
+class CommerceClient:
+    """Reads pages of lists from one store. Use it as a context manager: it holds a keep-alive connection.
+
+    Attributes:
+        base_url: What the endpoints' paths are relative to; ends with a slash.
+        key: The API key, the user name of Basic auth.
+        secret: The API secret, its password.
+        paths: Endpoint name to path, where it differs from the endpoint table's.
+        per_page: Items to ask for in a page; the API gives at most 50.
+        tally: What it has cost so far.
+        store_clock: Seconds that the store's clock is ahead of this machine's, by the last answer's Date header.
+    """
+
+    base_url: str
+    key: str = field(repr=False)
+    secret: str = field(repr=False)
+    pacer: Pacer
+    paths: Mapping[str, str] = field(default_factory=dict)
+    per_page: int = 50
+    limits: Limits = field(default_factory=Limits)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+    sleep: Callable[[float], None] = time.sleep
+    tally: Tally = field(default_factory=Tally)
+    store_clock: float = 0.0
+    _session: requests.Session = field(init=False, repr=False)
+    _has_succeeded: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        session = requests.Session()
+        # Nothing from the environment: no proxy that sees the credentials, no .netrc that replaces them.
+        session.trust_env = False
+        session.auth = HTTPBasicAuth(self.key.encode(), self.secret.encode())
+        session.headers.update({"Accept": "application/json", "User-Agent": f"commerce_assets/{__version__}"})
+        self._session = session
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+    def url_of(self, endpoint_name: str, path: str) -> str:
+        """Where an endpoint's list is; a setting for it wins over the endpoint table."""
+        return urljoin(self.base_url, self.paths.get(endpoint_name, path).lstrip("/"))
+
+    def page(self, pull: Pull, decoder: PageDecoder, number: int, **params: str) -> Page:
+        """Page `number` of a pull, with `params` beside the pull's own.
+
+        Raises:
+            PullError: After every retry that the failure is worth.
+        """
+        url = self.url_of(pull.endpoint.name, pull.endpoint.path)
+        query = {**pull.params, **params, "page": str(number), "per_page": str(self.per_page)}
+        attempts = 0
+
+        def attempt() -> Page:
+            nonlocal attempts
+            attempts += 1
+            return decoder.decode(self._get(url, query), number=number)
+
+        def tell(state: RetryCallState) -> None:
+            pause = state.upcoming_sleep
+            self.tally.retries += 1
+            self.tally.seconds_backing_off += pause
+            error = state.outcome.exception() if state.outcome else None
+            reason = error.reason if isinstance(error, ApiError) else error
+            self.log.warning("%s, page %d, attempt %d: %s; again in %.0f s", pull, number, attempts, reason, pause)
+
+        retrying = Retrying(
+            retry=retry_if_exception(is_retryable),
+            stop=should_stop,
+            wait=wait_for,
+            before_sleep=tell,
+            sleep=self.sleep,
+            reraise=True,
+        )
+        try:
+            page = retrying(attempt)
+        except ApiError as error:
+            raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error
+        self._has_succeeded = True
+        return page
+
+    def _get(self, url: str, query: Mapping[str, str]) -> bytes:
+        """The body of a 200; one attempt, with its slot in the pace and a deadline."""
+        params: Mapping[str, str] | None = query
+        for _ in range(_MAX_REDIRECTS + 1):
+            self.tally.seconds_paced += self.pacer.wait_for_slot()
+            self.tally.requests += 1
+            deadline = time.monotonic() + self.limits.total_seconds
+            try:
+                with self._session.get(
+                    url,
+                    params=params,
+                    allow_redirects=False,
+                    stream=True,
+                    timeout=(self.limits.connect_seconds, self.limits.read_seconds),
+                ) as response:
+                    body = self._read(response, deadline)
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                raise _as_api_error(error) from None
+            self.tally.bytes += len(body)
+            if response.status_code in _REDIRECTS:
+                url, params = _redirected(url, response.headers.get("Location", "")), None
+                continue
+            self._note_clock(response.headers.get("Date"))
+            if refusal := error_of(
+                response.status_code,
+                response.headers,
+                body,
+                now=datetime.now(UTC),
+                succeeded_before=self._has_succeeded,
+            ):
+                raise refusal
+            return body
+        raise ApiError("the store redirects in circles", hint="Look at COMMERCE_API_BASE_URL and the endpoint's path.")
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        # read1 comes back after each packet, so that a body that trickles meets the deadline, and unpacks no more
+        # than a chunk at a time, so that a bomb meets the limit before it fills the memory.
+        raw: urllib3.HTTPResponse = response.raw
+        body = bytearray()
+        while chunk := raw.read1(_CHUNK_BYTES, decode_content=True):
+            body += chunk
+            if len(body) > self.limits.body_bytes:
+                raise ApiError(
+                    f"the answer is larger than {self.limits.body_bytes >> 20} MiB", hint="That is no page of a list."
+                )
+            if time.monotonic() > deadline:
+                raise TransientApiError(
+                    f"the answer was not complete after {self.limits.total_seconds:.0f} s",
+                    hint="The store is too slow.",
+                )
+        return bytes(body)
+
+    def _note_clock(self, date: str | None) -> None:
+        if date:
+            try:
+                self.store_clock = parsedate_to_datetime(date).timestamp() - time.time()
+            except ValueError:
+                return
+
+
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads, if the credentials may go there: the same scheme, host and port."""
+    target = urljoin(url, location)
+    here, there = urlsplit(url), urlsplit(target)
+    if not location or (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        raise ApiError(
+            f"the store redirects to {there.scheme}://{there.hostname or '?'}, where credentials are not sent",
+            hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
+        )
+    return target
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    """In words, without the URL: it holds the query, and requests' messages hold the URL."""
+    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+        return ApiError(
+            "the store's certificate is not valid for its name, or not trusted",
+            hint="Do not send credentials there; look at COMMERCE_API_BASE_URL and at this machine's clock.",
+        )
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+        return TransientApiError("the store did not answer in time", hint="Is the store up? Run it again later.")
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return TransientApiError(
+            "the answer's compression is broken", hint="If it stays so, look at the store's status."
+        )
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return TransientApiError(
+            "the store could not be reached, or hung up", hint="Look at COMMERCE_API_BASE_URL and at the network."
+        )
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return TransientApiError("the connection broke in the middle of the answer", hint="Run it again later.")
+    return ApiError(f"the request could not be sent ({type(error).__name__})", hint="Look at COMMERCE_API_BASE_URL.")

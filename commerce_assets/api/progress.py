@@ -1,0 +1,52 @@
+"""Telling how a pull gets on, at a rhythm that a person can read, also when it takes hours."""
+
+import logging
+import time
+
+from commerce_assets.api.client import Tally
+from commerce_assets.api.pull import Pull
+
+_FIRST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 300.0
+
+
+class Progress:
+    """Logs a line after 5 s, then after twice as long each time, and at last every five minutes."""
+
+    def __init__(self, pull: Pull, tally: Tally, log: logging.Logger, *, rows_before: int = 0) -> None:
+        self._pull = pull
+        self._tally = tally
+        self._log = log
+        self._rows_before = rows_before
+        self._rows = rows_before
+        self._began = time.monotonic()
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._next = self._began + self._pause
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def page(self, number: int, count: int) -> None:
+        self._rows += count
+        if time.monotonic() >= self._next:
+            self._tell(number)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
+            self._next = time.monotonic() + self._pause
+
+    def done(self, number: int) -> None:
+        self._tell(number, end=", complete")
+
+    def _tell(self, number: int, end: str = "") -> None:
+        rate = (self._rows - self._rows_before) / max(self.seconds, 0.001)
+        self._log.info(
+            "%s: page %s, %s rows, %s rows/s, %s requests (%s retries), %.0f s waited%s",
+            self._pull,
+            f"{number:,}",
+            f"{self._rows:,}",
+            f"{rate:,.0f}",
+            f"{self._tally.requests:,}",
+            f"{self._tally.retries:,}",
+            self._tally.seconds_waited,
+            end,
+        )

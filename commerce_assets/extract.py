@@ -1,0 +1,94 @@
+"""From the API to the staging directory: one pull, from its first page or from where it was cut short."""
+
+import logging
+from dataclasses import dataclass
+
+from commerce_assets.api.client import CommerceClient
+from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.pages import Page, PageDecoder, PageFacts
+from commerce_assets.api.paging import Enough, PageNumberPaginator, PassedWindow, never_enough
+from commerce_assets.api.progress import Progress
+from commerce_assets.staging import StagedPull
+
+
+class FilterIgnoredError(Exception):
+    """The store answered with rows that were changed before the instant that was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullCost:
+    """What a pull took, with whatever its client was asked before: requests, retries, bytes once unpacked, seconds."""
+
+    requests: int
+    retries: int
+    bytes: int
+    seconds: float
+    seconds_waited: float
+    rows_resumed: int
+
+
+def pull_into_staging(client: CommerceClient, staged: StagedPull, *, log: logging.Logger) -> PullCost:
+    """Pulls what is not staged yet.
+
+    A pull that goes on asks for the last staged page again, and goes on after it only if that page is as it was: a
+    row that was deleted meanwhile moves all that follow it one place up, and one of them to a page already read.
+
+    Raises:
+        PullError: A page could not be had; what came before it stays staged.
+        FilterIgnoredError: The store does not heed `updated_after`; noticed on the first page.
+    """
+    pull = staged.pull
+    decoder = PageDecoder(pull.endpoint)
+    rows_resumed = _go_on(client, staged, decoder, log)
+    progress = Progress(pull, client.tally, log, rows_before=rows_resumed)
+    number = len(staged.pages)
+    if not staged.is_complete:
+        paginator = PageNumberPaginator(per_page=client.per_page, enough=_enough(staged), log=log)
+        try:
+            with staged.writer() as writer:
+                for page, facts, is_last in paginator.pages(
+                    lambda number: client.page(pull, decoder, number), after=staged.pages
+                ):
+                    number = page.number
+                    _check_filter(staged, facts)
+                    writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
+                    progress.page(number, facts.count)
+        except ApiError as error:
+            raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error
+        progress.done(number)
+    tally = client.tally
+    return PullCost(
+        requests=tally.requests,
+        retries=tally.retries,
+        bytes=tally.bytes,
+        seconds=progress.seconds,
+        seconds_waited=tally.seconds_waited,
+        rows_resumed=rows_resumed,
+    )
+
+
+def _go_on(client: CommerceClient, staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> int:
+    """Makes sure that the staged pages are still those of the store; returns how many rows they hold."""
+    if not staged.pages:
+        return 0
+    if staged.is_complete:
+        log.info("%s: all %s rows were staged by an earlier run; loading them", staged.pull, f"{staged.count:,}")
+        return staged.count
+    last = staged.pages[-1]
+    again: Page = client.page(staged.pull, decoder, last.number)
+    if again.facts().digest == last.digest:
+        log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
+        return staged.count
+    log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)
+    staged.clear()
+    return 0
+
+
+def _enough(staged: StagedPull) -> Enough:
+    return PassedWindow(staged.pull.window) if staged.pull.window else never_enough
+
+
+def _check_filter(staged: StagedPull, facts: PageFacts) -> None:
+    asked = staged.pull.updated_after
+    if asked and facts.oldest_update and facts.oldest_update < asked:
+        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed before that")

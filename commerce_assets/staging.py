@@ -1,0 +1,309 @@
+"""Pulled items on disk until they are loaded: memory stays flat, a crash costs a page, a retry goes on.
+
+One folder a pull, below the staging directory:
+
+    orders/2024-01-01_2024-01-31/
+        manifest.json       what was asked of whom, and when the pull began
+        items-00001.jsonl   the items, one a line, each as the API sent it; a new file for each 32 MiB, because
+                            the load takes file after file, and its memory shall not grow with the pull
+        pages.jsonl         the facts of each page, and where its items end
+
+A page counts once its line in pages.jsonl is whole; what follows the last whole page among the items is cut off when
+the pull goes on. Fields that the endpoint does not declare are moved into the member `_extra` as an item is written,
+so that the load, which reads declared names only, finds them too.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from commerce_assets.api.pages import Item, Page, PageFacts
+from commerce_assets.api.pull import Pull
+from commerce_assets.endpoint import EXTRA, Endpoint
+
+# Items pulled longer ago than this are not mixed with fresh ones: the list has moved on too far.
+_LONGEST_PAUSE = timedelta(hours=12)
+_LOCK_POLL_SECONDS = 0.2
+_SEGMENT_BYTES = 32 << 20
+
+
+class StagingError(Exception):
+    """The staging directory cannot be used; says why and what to do."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a staged pull is. Only a pull of the same identity goes on with it.
+
+    Attributes:
+        pull_id: Names this pull for ever: the warehouse remembers which pulls it has loaded.
+        identity: Store, path, parameters and declared columns.
+        began_at: When the first page was asked for, by this machine's clock (UTC).
+    """
+
+    pull_id: str
+    identity: str
+    began_at: datetime
+
+
+class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of pages.jsonl.
+
+    Attributes:
+        facts: Of the page.
+        segment: Which of the files of items it is in, from 1.
+        items_end: Where its items end in that file, in bytes.
+        is_last: The list ends with it.
+        store_clock: Seconds that the store's clock was ahead of this machine's.
+    """
+
+    facts: PageFacts
+    segment: int
+    items_end: int
+    is_last: bool
+    store_clock: float
+
+
+class StagedPull:
+    """The folder of one pull, held by one process at a time."""
+
+    def __init__(self, folder: Path, pull: Pull, manifest: Manifest, pages: list[StagedPage]) -> None:
+        self.folder = folder
+        self.pull = pull
+        self.manifest = manifest
+        self._pages = pages
+
+    @property
+    def segments(self) -> list[Path]:
+        """The files of items, in the order of the pages."""
+        return [_segment(self.folder, number) for number in sorted({page.segment for page in self._pages})]
+
+    @property
+    def pages(self) -> Sequence[PageFacts]:
+        return [page.facts for page in self._pages]
+
+    @property
+    def count(self) -> int:
+        return sum(page.facts.count for page in self._pages)
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._pages) and self._pages[-1].is_last
+
+    @property
+    def began_at_store(self) -> datetime:
+        """When the pull began, by the store's clock as its first answer told it."""
+        ahead = self._pages[0].store_clock if self._pages else 0.0
+        return self.manifest.began_at + timedelta(seconds=ahead)
+
+    @contextmanager
+    def writer(self) -> Iterator["StagingWriter"]:
+        """Appends pages after the last whole one."""
+        with _open_private(self.folder / "pages.jsonl") as index:
+            index.seek(0, os.SEEK_END)
+            writer = StagingWriter(self.folder, self.pull.endpoint, index, self._pages)
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+    def clear(self) -> None:
+        """Forgets every page, so that the pull starts anew, as another pull."""
+        self._pages.clear()
+        self.manifest = Manifest(pull_id=uuid.uuid4().hex, identity=self.manifest.identity, began_at=datetime.now(UTC))
+        _write_whole(self.folder / "pages.jsonl", b"")
+        _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
+
+    def discard(self) -> None:
+        """Removes the folder's contents: they are loaded, or of no use."""
+        # The manifest first: without it, whatever else a crash leaves here counts for nothing.
+        (self.folder / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class StagingWriter:
+    """Writes pages; each is handed to the operating system before it counts."""
+
+    def __init__(self, folder: Path, endpoint: Endpoint, index: IO[bytes], pages: list[StagedPage]) -> None:
+        self._folder = folder
+        self._declared = frozenset(column.name for column in endpoint.columns)
+        self._index = index
+        self._pages = pages
+        self._segment = pages[-1].segment if pages else 1
+        self._items = _open_private(_segment(folder, self._segment))
+        self._items.truncate(pages[-1].items_end if pages else 0)
+        self._items.seek(0, os.SEEK_END)
+
+    def write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+        if self._items.tell() >= _SEGMENT_BYTES:
+            self._items.close()
+            self._segment += 1
+            self._items = _open_private(_segment(self._folder, self._segment))
+            self._items.truncate()
+        self._items.write(b"".join(self._line(item) for item in page.items))
+        self._items.flush()
+        staged = StagedPage(
+            facts=facts,
+            segment=self._segment,
+            items_end=self._items.tell(),
+            is_last=is_last,
+            store_clock=store_clock,
+        )
+        self._index.write(msgspec.json.encode(staged) + b"\n")
+        self._index.flush()
+        self._pages.append(staged)
+
+    def close(self) -> None:
+        self._items.close()
+
+    def _line(self, item: Item) -> bytes:
+        raw = bytes(item.raw)
+        if item.has_undeclared:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            undeclared = {name: fields.pop(name) for name in list(fields) if name not in self._declared}
+            raw = msgspec.json.encode({**fields, EXTRA.name: undeclared})
+        # Raw line breaks can only stand between tokens: inside a text they would not be JSON.
+        return raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+
+
+class Staging:
+    """The staging directory of one database."""
+
+    def __init__(self, directory: Path, *, log: logging.Logger) -> None:
+        self._directory = directory
+        self._log = log
+
+    @contextmanager
+    def hold(self, pull: Pull, *, store: str, wait_seconds: float) -> Iterator[StagedPull]:
+        """The folder of a pull, with what an earlier, interrupted run of the same pull left there.
+
+        Whoever else pulls the same is waited for.
+
+        Args:
+            pull: What is pulled.
+            store: The URL of the list: another store's pages are never gone on with.
+            wait_seconds: How long to wait for another process that holds the folder.
+
+        Raises:
+            StagingError: The directory cannot be written to, or is held for longer than that.
+        """
+        parent = self._directory / pull.endpoint.name
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.chmod(0o700)
+            self._sweep(parent)
+            with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
+                yield self._open(parent / pull.key, pull, store)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) and error.filename:
+                raise StagingError(
+                    f"the staging directory {self._directory} cannot be used ({error.strerror}). "
+                    "What to do: point COMMERCE_STAGING_DIR to a folder that can be written to."
+                ) from error
+            raise
+
+    @contextmanager
+    def _locked(self, path: Path, pull: Pull, wait_seconds: float) -> Iterator[None]:
+        lock = FileLock(path, mode=0o600)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self._log.info("%s: another process is pulling the same; waiting for it", pull)
+            try:
+                lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
+            except Timeout:
+                raise StagingError(
+                    f"{pull}: another process has been pulling the same for over {wait_seconds:.0f} s. "
+                    "What to do: wait for it, or end it."
+                ) from None
+        try:
+            path.touch()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self, parent: Path) -> None:
+        """Removes what nobody will go on with: buyers' data does not lie about for ever."""
+        oldest = time.time() - _LONGEST_PAUSE.total_seconds()
+        for path in parent.glob("*.lock"):
+            if path.stat().st_mtime > oldest:
+                continue
+            # Whoever waits for a lock gives up long before it is as old as this, so it can be removed with the folder.
+            with contextlib.suppress(Timeout), FileLock(path, timeout=0, mode=0o600):
+                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                path.unlink(missing_ok=True)
+
+    def _open(self, folder: Path, pull: Pull, store: str) -> StagedPull:
+        identity = _identity(pull, store)
+        found = _read(folder, pull)
+        if found is not None:
+            age = datetime.now(UTC) - found.manifest.began_at
+            if found.manifest.identity == identity and timedelta(0) <= age < _LONGEST_PAUSE:
+                return found
+            self._log.info("%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))
+        staged = StagedPull(folder, pull, manifest, [])
+        _write_whole(folder / "manifest.json", msgspec.json.encode(manifest))
+        return staged
+
+
+def _identity(pull: Pull, store: str) -> str:
+    columns = [f"{column.name} {column.type}" for column in pull.endpoint.columns]
+    return json.dumps({"store": store, "params": pull.params, "columns": columns})
+
+
+def _read(folder: Path, pull: Pull) -> StagedPull | None:
+    """What lies in the folder, up to the last whole page; None if that is nothing."""
+    try:
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+        sizes = {number: path.stat().st_size for number, path in enumerate(sorted(folder.glob("items-*.jsonl")), 1)}
+    except (OSError, msgspec.DecodeError):
+        return None
+    index_path = folder / "pages.jsonl"
+    index = index_path.read_bytes() if index_path.exists() else b""
+    pages: list[StagedPage] = []
+    for number, line in enumerate(index.splitlines(), start=1):
+        try:
+            page = msgspec.json.decode(line, type=StagedPage)
+        except msgspec.DecodeError:
+            break
+        if page.facts.number != number or page.items_end > sizes.get(page.segment, 0):
+            break
+        pages.append(page)
+    if (whole := _index_of(pages)) != index:
+        _write_whole(index_path, whole)
+    return StagedPull(folder, pull, manifest, pages)
+
+
+def _index_of(pages: Sequence[StagedPage]) -> bytes:
+    return b"".join(msgspec.json.encode(page) + b"\n" for page in pages)
+
+
+def _segment(folder: Path, number: int) -> Path:
+    return folder / f"items-{number:05}.jsonl"
+
+
+def _open_private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """All of the content or none of it, whatever happens meanwhile."""
+    part = path.with_suffix(".part")
+    with _open_private(part) as file:
+        file.truncate()
+        file.write(content)
+    part.replace(path)
