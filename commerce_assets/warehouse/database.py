@@ -1,0 +1,166 @@
+"""Opening the DuckDB file: whoever holds it is waited for, named, and not waited for without end."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from commerce_assets.warehouse.sql import text
+
+# BI tools carry DuckDB 1.5 for a while yet; a file written with 2.0's own format cannot be opened by them.
+_STORAGE_VERSION = "v1.5.0"
+# A file opened by its path is a catalog named like the file, and in commerce.duckdb the name commerce.orders could mean
+# a schema or a catalog: DuckDB refuses it. Attached under a name of our own it means the schema in every file.
+_ALIAS = "warehouse"
+_FIRST_POLL_SECONDS = 0.05
+_LONGEST_POLL_SECONDS = 1.0
+_TELL_EVERY_SECONDS = 30.0
+# DuckDB says: Could not set lock on file "...": Conflicting lock is held in /usr/bin/python3.11 (PID 4711).
+_HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+
+
+class WarehouseError(Exception):
+    """The database cannot be used; says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """The DuckDB file of one shop.
+
+    Attributes:
+        path: The file; its folder must exist.
+        lock_wait_seconds: How long to wait for another process that holds the file.
+        memory_limit: What DuckDB may use before it spills to disk, as in "400MB".
+        config: Further settings of DuckDB.
+        log: Told who holds the file while it is waited for.
+    """
+
+    path: Path
+    lock_wait_seconds: float = 300.0
+    memory_limit: str = "400MB"
+    config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
+        if not self.path.parent.is_dir():
+            raise WarehouseError(
+                f"the folder of the database, {self.path.parent}, does not exist. "
+                "What to do: create it, or point COMMERCE_DUCKDB_PATH elsewhere."
+            )
+        # The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it.
+        mask = os.umask(0o077)
+        try:
+            connection = self._connect(read_only=False)
+            try:
+                connection.begin()
+                yield connection
+                connection.commit()
+            except BaseException:
+                _roll_back(connection)
+                raise
+            finally:
+                connection.close()
+        finally:
+            os.umask(mask)
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that can only read; others may read at the same time."""
+        if not self.path.exists():
+            raise WarehouseError(
+                f"there is no database at {self.path}. "
+                "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
+            )
+        connection = self._connect(read_only=True)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "custom_user_agent": "dagster",
+            "memory_limit": self.memory_limit,
+            "temp_directory": f"{self.path}.tmp",
+            # The order of rows in a table means nothing here, and keeping it costs memory.
+            "preserve_insertion_order": "false",
+            **self.config,
+        }
+        options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{_STORAGE_VERSION}'"
+        connection = duckdb.connect(":memory:", config=config)
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            self._attach(connection, options)
+            connection.execute(f"USE {_ALIAS}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _attach(self, connection: duckdb.DuckDBPyConnection, options: str) -> None:
+        """Opens the file, as soon as nobody else holds it."""
+        began = time.monotonic()
+        told: float | None = None
+        poll = _FIRST_POLL_SECONDS
+        while True:
+            try:
+                connection.execute(f"ATTACH {text(str(self.path))} AS {_ALIAS} ({options})")
+            except duckdb.IOException as error:
+                holder = _holder_of(error)
+                if holder is None:
+                    raise WarehouseError(_why_not(self.path, error)) from error
+                waited = time.monotonic() - began
+                if waited >= self.lock_wait_seconds:
+                    raise WarehouseError(
+                        f"{self.path} has been held by {holder} for over {waited:.0f} s. "
+                        "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT."
+                    ) from error
+                if told is None or waited - told >= _TELL_EVERY_SECONDS:
+                    told = waited
+                    self.log.warning(
+                        "%s is held by %s; waiting for it, %.0f s of at most %.0f s",
+                        self.path,
+                        holder,
+                        waited,
+                        self.lock_wait_seconds,
+                    )
+            except duckdb.Error as error:
+                raise WarehouseError(_why_not(self.path, error)) from error
+            else:
+                return
+            time.sleep(poll)
+            poll = min(poll * 1.5, _LONGEST_POLL_SECONDS)
+
+
+def _holder_of(error: duckdb.IOException) -> str | None:
+    """The process that holds the lock; None if the error is not about a lock."""
+    message = str(error)
+    if "lock on file" not in message:
+        return None
+    if match := _HOLDER.search(message):
+        return f"{Path(match['program']).name} (pid {match['pid']})"
+    return "another process"
+
+
+def _why_not(path: Path, error: duckdb.Error) -> str:
+    reason = str(error).splitlines()[0]
+    return (
+        f"the database {path} cannot be opened ({reason}). What to do: see that the folder can be written to and that "
+        "the file is a DuckDB database; restore it from a copy if it is damaged."
+    )
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    # After some errors DuckDB has rolled back by itself, and says so with another error.
+    try:
+        connection.rollback()
+    except duckdb.Error:
+        return

@@ -1,0 +1,162 @@
+"""The checks, as questions to the stored tables. Evidence is counts, ids and field names, never a buyer's data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from commerce_assets.endpoint import EXTRA, EXTRACTED_AT, INVALID, Endpoint
+from commerce_assets.warehouse.sql import identifier, instant
+from commerce_assets.warehouse.tables import describe, table_of
+from commerce_assets.window import Window
+
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows are looked at: those of a window, or all; `began_at` is that of the pull that was just loaded."""
+
+    endpoint: Endpoint
+    window: Window | None
+    began_at: datetime
+
+    @property
+    def rows(self) -> str:
+        if self.window is None or self.endpoint.cursor is None:
+            return table_of(self.endpoint)
+        cursor = identifier(self.endpoint.cursor)
+        start, end = instant(self.window.start), instant(self.window.end)
+        return f"(FROM {table_of(self.endpoint)} WHERE {cursor} >= {start} AND {cursor} < {end})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether all is well, in a sentence, with what it was concluded from."""
+
+    passed: bool
+    summary: str
+    evidence: dict[str, int | str | list[str] | dict[str, int]] = field(default_factory=dict)
+
+
+Question = Callable[[duckdb.DuckDBPyConnection, Scope], Finding]
+
+
+def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """The table has the declared columns, with their types, and no others."""
+    declared = {column.name: str(column.type) for column in scope.endpoint.stored_columns}
+    stored = {column.name: column.type for column in describe(connection, scope.endpoint)}
+    missing = sorted(declared.keys() - stored.keys())
+    unexpected = sorted(stored.keys() - declared.keys())
+    retyped = [
+        f"{name}: {stored[name]} instead of {kind}"
+        for name, kind in declared.items()
+        if name in stored and stored[name] != kind
+    ]
+    faults = [
+        *(f"missing: {name}" for name in missing),
+        *(f"not declared: {name}" for name in unexpected),
+        *retyped,
+    ]
+    return Finding(
+        passed=not faults,
+        summary="; ".join(faults[:_EXAMPLES]) or f"all {len(declared)} columns are as declared",
+        evidence={"columns": len(stored), "missing": missing, "unexpected": unexpected, "retyped": retyped},
+    )
+
+
+def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """No row is without its key, and no two rows share one, in the whole table."""
+    key = identifier(scope.endpoint.primary_key)
+    rows, distinct, present = _one(
+        connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {table_of(scope.endpoint)}"
+    )
+    repeated = present - distinct
+    examples = [
+        str(value)
+        for (value,) in connection.execute(
+            f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count(*) > 1 ORDER BY 1 "
+            f"LIMIT {_EXAMPLES}"
+        ).fetchall()
+    ]
+    passed = rows == distinct
+    return Finding(
+        passed=passed,
+        summary=f"{rows:,} rows, each with an {scope.endpoint.primary_key} of its own"
+        if passed
+        else f"{rows - present:,} rows without {scope.endpoint.primary_key}, {repeated:,} that repeat one",
+        evidence={"rows": rows, "without": rows - present, "repeated": repeated, "examples": examples},
+    )
+
+
+def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """Every value could be stored in its column; else the raw values are in `_invalid`."""
+    fields, examples = _keys_of(connection, scope, INVALID.name)
+    return Finding(
+        passed=not fields,
+        summary=_named("values that do not fit, kept in _invalid", fields) or "every value fits its column",
+        evidence={"rows_by_field": fields, "examples": examples},
+    )
+
+
+def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """The API sent no field that the endpoint does not declare; else they are in `_extra`."""
+    fields, examples = _keys_of(connection, scope, EXTRA.name)
+    return Finding(
+        passed=not fields,
+        summary=_named("fields that are not declared, kept in _extra", fields) or "every field is declared",
+        evidence={"rows_by_field": fields, "examples": examples},
+    )
+
+
+def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """Every row has its cursor, and what the run wrote lies in the partitions that it was for."""
+    if scope.endpoint.cursor is None:
+        raise ValueError(f"{scope.endpoint.name} has no cursor")
+    cursor, key = identifier(scope.endpoint.cursor), identifier(scope.endpoint.primary_key)
+    outside = f"{cursor} IS NULL"
+    if scope.window:
+        outside += (
+            f" OR ({identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
+            f" AND NOT ({cursor} >= {instant(scope.window.start)} AND {cursor} < {instant(scope.window.end)}))"
+        )
+    (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
+    examples = [
+        str(value)
+        for (value,) in connection.execute(
+            f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside} ORDER BY 1 LIMIT {_EXAMPLES}"
+        ).fetchall()
+    ]
+    return Finding(
+        passed=count == 0,
+        summary=f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}",
+        evidence={"outside": count, "examples": examples},
+    )
+
+
+def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:
+    """How many rows have each key in a JSON column, and the ids of some of them."""
+    name, key = identifier(column), identifier(scope.endpoint.primary_key)
+    counts = connection.execute(
+        f"SELECT unnest(json_keys({name})) AS field, count(*) FROM {scope.rows} WHERE {name} IS NOT NULL "
+        "GROUP BY field ORDER BY 2 DESC, 1"
+    ).fetchall()
+    if not counts:
+        return {}, []
+    examples = connection.execute(
+        f"SELECT {key} FROM {scope.rows} WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {_EXAMPLES}"
+    ).fetchall()
+    return dict(counts), [str(value) for (value,) in examples]
+
+
+def _named(what: str, fields: dict[str, int]) -> str:
+    if not fields:
+        return ""
+    listed = ", ".join(f"{name} in {count:,} rows" for name, count in list(fields.items())[:_EXAMPLES])
+    return f"{what}: {listed}"
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
+    row = connection.execute(query).fetchone()
+    return tuple(row or ())

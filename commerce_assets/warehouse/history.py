@@ -1,0 +1,91 @@
+"""What has been loaded, and up to where changes have been followed: kept in the transactions of the loads."""
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import duckdb
+
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table
+from commerce_assets.warehouse.tables import exists, table_of
+from commerce_assets.window import Window
+
+_LOADS = table(OWN_SCHEMA, "loads")
+_MARKS = table(OWN_SCHEMA, "high_water_marks")
+
+
+class Followed(NamedTuple):
+    """From where changes of an endpoint have to be followed.
+
+    Attributes:
+        mark: Up to where they have been; None before the first refresh.
+        oldest_pull: When the oldest pull of what is stored began, by the store's clock; None if nothing is stored.
+        newest_change: The newest `updated_at` that is stored.
+    """
+
+    mark: datetime | None
+    oldest_pull: datetime | None
+    newest_change: datetime | None
+
+
+def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows: int) -> None:
+    window = staged.pull.window
+    connection.execute(
+        f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, now(), ?)",
+        [
+            staged.manifest.pull_id,
+            staged.pull.endpoint.name,
+            window.start if window else None,
+            window.end if window else None,
+            staged.manifest.began_at,
+            staged.began_at_store,
+            rows,
+        ],
+    )
+
+
+def has_loaded(connection: duckdb.DuckDBPyConnection, pull_id: str) -> bool:
+    """Whether this very pull is in the table already: its staged items were left behind by a crash."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return False
+    return connection.execute(f"SELECT 1 FROM {_LOADS} WHERE pull_id = ?", [pull_id]).fetchone() is not None
+
+
+def followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Followed:
+    """From where the next refresh of a partitioned endpoint has to follow changes."""
+    if not exists(connection, OWN_SCHEMA, "loads") or not exists(connection, SCHEMA, endpoint.name):
+        return Followed(None, None, None)
+    row = connection.execute(
+        f"""
+        SELECT (SELECT max(changed_up_to) FROM {_MARKS} WHERE endpoint = $endpoint),
+            (SELECT min(began_at_store) FROM {_LOADS} WHERE endpoint = $endpoint AND window_start IS NOT NULL),
+            (SELECT max({identifier(endpoint.updated_at)}) FROM {table_of(endpoint)})""",
+        {"endpoint": endpoint.name},
+    ).fetchone()
+    return Followed(*(row or (None, None, None)))
+
+
+def set_mark(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changed_up_to: datetime) -> None:
+    """Notes that every change before this instant is in the table. A mark never goes back."""
+    connection.execute(
+        f"INSERT INTO {_MARKS} SELECT $endpoint, $mark WHERE NOT EXISTS (FROM {_MARKS} WHERE endpoint = $endpoint)",
+        {"endpoint": endpoint.name, "mark": changed_up_to},
+    )
+    connection.execute(
+        f"UPDATE {_MARKS} SET changed_up_to = $mark WHERE endpoint = $endpoint AND changed_up_to < $mark",
+        {"endpoint": endpoint.name, "mark": changed_up_to},
+    )
+
+
+def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[Window]:
+    """The windows that have been loaded whole, as far as they were over then; in no order, and they may overlap."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return []
+    rows = connection.execute(
+        f"""
+        SELECT DISTINCT window_start, least(window_end, date_trunc('day', began_at_store)) AS over
+        FROM {_LOADS} WHERE endpoint = ? AND window_start < over""",
+        [endpoint.name],
+    ).fetchall()
+    return [Window(start.astimezone(UTC), end.astimezone(UTC)) for start, end in rows]

@@ -1,0 +1,300 @@
+"""The load: staged items into their table, in the transaction of the connection that is given.
+
+DuckDB parses, casts, cuts, deduplicates and compares. Only rows that differ from what is stored are rewritten: a load
+of what is there already changes nothing, and the file does not grow by it.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+
+from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
+from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse import values
+from commerce_assets.warehouse.history import record_load
+from commerce_assets.warehouse.sql import identifier, instant, text
+from commerce_assets.warehouse.tables import create_or_migrate, create_own, table_of
+from commerce_assets.window import Window
+
+# A list that held at least so many rows and now holds less than half of them is not believed.
+_ROWS_WORTH_DOUBTING = 20
+_STAGED = "temp.main.staged"
+_VERDICT = "temp.main.verdict"
+_VERDICT_COLUMNS = (
+    "key BIGINT, segment INTEGER, day DATE, old_day DATE, verdict VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
+)
+
+
+class LoadError(Exception):
+    """The staged items were not loaded; says why and what to do. The table is as it was."""
+
+
+class StagedItemsUnreadableError(LoadError):
+    """DuckDB cannot parse what is staged: it is of no use to a later run either."""
+
+
+class SuddenlyEmptyError(LoadError):
+    """The list held many rows and now answers with none or far fewer."""
+
+
+@dataclass(slots=True)
+class DayCounts:
+    """What a load did to the rows of one UTC day."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+
+    @property
+    def loaded(self) -> int:
+        return self.inserted + self.updated + self.unchanged
+
+    @property
+    def touched(self) -> bool:
+        return bool(self.inserted or self.updated or self.removed)
+
+
+@dataclass(slots=True, kw_only=True)
+class LoadResult:
+    """What a load did, in rows.
+
+    Attributes:
+        loaded: Rows of the pull that belong into the table, one a key.
+        inserted: ... that were not there.
+        updated: ... that differed from what was there.
+        unchanged: ... that were there already, or in a newer version.
+        removed: Stored rows that the pull no longer holds: deleted from a window, or marked as deleted.
+        outside_window: Pulled rows of other days than those asked for.
+        repeated: Pulled rows of a key that came more than once; the newest version was kept.
+        invalid: Loaded rows with values in `_invalid`.
+        undeclared: Loaded rows with fields in `_extra`.
+        total: Rows of the table afterwards.
+        days: Per UTC day of the cursor; empty for an endpoint without one.
+        added_columns: Columns that the table did not have before.
+        seconds: What it took.
+    """
+
+    loaded: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    outside_window: int = 0
+    repeated: int = 0
+    invalid: int = 0
+    undeclared: int = 0
+    total: int = 0
+    days: dict[date, DayCounts] = field(default_factory=dict)
+    added_columns: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection,
+    staged: StagedPull,
+    *,
+    not_before: datetime | None = None,
+    believe_shrinkage: bool = False,
+) -> LoadResult:
+    """Replaces, in the endpoint's table, what the pull covers.
+
+    A pull of a window replaces the window's rows; a pull of a whole list the table's, whose vanished rows are marked
+    with `_deleted_at`; a pull of changes touches only the rows it holds. A stored version that is newer by
+    `updated_at` than the pulled one stays.
+
+    Args:
+        connection: With a transaction begun.
+        staged: A complete pull.
+        not_before: Rows of before this instant are not loaded by a pull of changes: their days are not kept.
+        believe_shrinkage: Load even if the list has suddenly become far shorter.
+
+    Raises:
+        LoadError: Nothing has been changed that a rollback does not undo.
+    """
+    began = time.monotonic()
+    pull, endpoint = staged.pull, staged.pull.endpoint
+    result = LoadResult(added_columns=create_or_migrate(connection, endpoint))
+    create_own(connection)
+    kept = (pull.window.start, pull.window.end) if pull.window else (not_before, None)
+    is_whole = pull.updated_after is None
+    stored_before = _count_covered(connection, endpoint, pull.window)
+    connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
+    in_window = 0
+    for number, segment in enumerate(staged.segments):
+        in_window += _stage(connection, staged, segment, kept)
+        _drop_repeated(connection, endpoint)
+        _judge(connection, endpoint, number)
+        _write(connection, endpoint, number)
+    _settle_repeated(connection)
+    result.outside_window = staged.count - in_window
+    result.loaded = _count(connection, f"SELECT count(*) FROM {_VERDICT}")
+    result.repeated = in_window - result.loaded
+    if (
+        is_whole
+        and not believe_shrinkage
+        and stored_before >= _ROWS_WORTH_DOUBTING
+        and result.loaded * 2 < stored_before
+    ):
+        raise SuddenlyEmptyError(
+            f"{pull}: the store now gives {result.loaded:,} rows where {stored_before:,} are stored; they were kept. "
+            "What to do: look at the store; if it is true, run it again with the run config believe_shrinkage: true."
+        )
+    if is_whole:
+        _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
+    _sum_up(connection, endpoint, result)
+    record_load(connection, staged, result.loaded)
+    for temporary in (_STAGED, _VERDICT):
+        connection.execute(f"DROP TABLE IF EXISTS {temporary}")
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def _stage(
+    connection: duckdb.DuckDBPyConnection,
+    staged: StagedPull,
+    segment: Path,
+    kept: tuple[datetime | None, datetime | None],
+) -> int:
+    """The rows of a file of items, typed and cut to what is kept, as a temporary table; returns how many they are."""
+    endpoint = staged.pull.endpoint
+    raw_columns = ", ".join(f"{text(column.name)}: 'JSON'" for column in (*endpoint.columns, EXTRA))
+    source = f"read_json({text(str(segment))}, format = 'newline_delimited', columns = {{{raw_columns}}})"
+    raw = ", ".join(f"{identifier(column.name)} AS {values.raw_name(column)}" for column in endpoint.columns)
+    typed = ", ".join(f"{values.typed(column)} AS {identifier(column.name)}" for column in endpoint.columns)
+    names = ", ".join(identifier(column.name) for column in endpoint.columns)
+    deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
+    start, end = kept
+    bounds = [f"{identifier(endpoint.cursor)} >= {instant(start)}"] if endpoint.cursor and start else []
+    bounds += [f"{identifier(endpoint.cursor)} < {instant(end)}"] if endpoint.cursor and end else []
+    try:
+        connection.execute(f"""
+            CREATE OR REPLACE TEMP TABLE staged AS
+            SELECT {names}, {identifier(EXTRA.name)}, {values.invalid(endpoint.columns)} AS {identifier(INVALID.name)},
+                {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
+            FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
+            WHERE {" AND ".join(bounds) or "TRUE"}""")
+    except duckdb.InvalidInputException as error:
+        # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
+        reason = type(error).__name__
+    else:
+        return _count(connection, f"SELECT count(*) FROM {_STAGED}")
+    raise StagedItemsUnreadableError(
+        f"{staged.pull}: an item that was pulled cannot be parsed ({reason}): it names a field twice, say. "
+        "What to do: look at the store's answer; the pull starts anew next time."
+    )
+
+
+def _drop_repeated(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
+    """One row a key, the newest by `updated_at`."""
+    key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
+    connection.execute(f"""
+        DELETE FROM {_STAGED} WHERE rowid IN (
+            SELECT rowid FROM (
+                SELECT rowid, row_number() OVER (PARTITION BY {key} ORDER BY {updated_at} DESC NULLS LAST, rowid DESC) n
+                FROM {_STAGED} SEMI JOIN (SELECT {key} FROM {_STAGED} GROUP BY {key} HAVING count(*) > 1) USING ({key})
+            ) WHERE n > 1)""")
+
+
+def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
+    """Adds to the verdicts what is to happen to each staged key, and the days of its new and its old version."""
+    key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
+    names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
+    differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
+    first, last = connection.execute(f"SELECT min({key}), max({key}) FROM {_STAGED}").fetchone() or (None, None)
+    if first is None:
+        return
+    # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
+    near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {first} AND {last})"
+    connection.execute(f"""
+        INSERT INTO {_VERDICT}
+        SELECT s.{key}, {segment}, {_day(endpoint, "s")}, {_day(endpoint, "t")},
+            CASE WHEN t.{key} IS NULL THEN 'inserted'
+                WHEN ({differs}) AND (t.{updated_at} > s.{updated_at}) IS NOT TRUE THEN 'updated'
+                ELSE 'unchanged' END,
+            s.{identifier(INVALID.name)} IS NOT NULL, s.{identifier(EXTRA.name)} IS NOT NULL
+        FROM {_STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
+
+
+def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
+    """Rewrites the staged rows that are new or differ."""
+    key, target = identifier(endpoint.primary_key), table_of(endpoint)
+    judged = f"SELECT key FROM {_VERDICT} WHERE segment = {segment} AND verdict"
+    connection.execute(f"DELETE FROM {target} WHERE {key} IN ({judged} = 'updated')")
+    connection.execute(f"""
+        INSERT INTO {target} BY NAME
+        SELECT * FROM {_STAGED} WHERE {key} IN ({judged} IN ('inserted', 'updated'))""")
+
+
+def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
+    """One verdict a key: a key of two segments was judged the second time against what the first had written."""
+    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {_VERDICT}"):
+        return
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE verdict AS
+        SELECT key, max(segment) AS segment,
+            coalesce(arg_max(day, segment) FILTER (verdict <> 'unchanged'), any_value(day)) AS day,
+            arg_min(old_day, segment) AS old_day,
+            CASE WHEN bool_or(verdict = 'inserted') THEN 'inserted'
+                WHEN bool_or(verdict = 'updated') THEN 'updated' ELSE 'unchanged' END AS verdict,
+            bool_or(is_invalid) AS is_invalid, bool_or(has_undeclared) AS has_undeclared
+        FROM {_VERDICT} GROUP BY key""")
+
+
+def _remove_vanished(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None, began_at: datetime
+) -> None:
+    """Deletes the window's rows that the pull no longer holds; those of a whole list are marked instead."""
+    key, target = identifier(endpoint.primary_key), table_of(endpoint)
+    # Rows that another pull has brought since this one began are not missed by it.
+    vanished = (
+        f"{_covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
+        f"AND {key} NOT IN (SELECT key FROM {_VERDICT} WHERE verdict <> 'removed')"
+    )
+    connection.execute(f"""
+        INSERT INTO {_VERDICT}
+        SELECT {key}, -1, NULL, {_day(endpoint, target)}, 'removed', FALSE, FALSE FROM {target} WHERE {vanished}""")
+    if window:
+        connection.execute(f"DELETE FROM {target} WHERE {vanished}")
+    else:
+        connection.execute(f"UPDATE {target} SET {identifier(DELETED_AT.name)} = {instant(began_at)} WHERE {vanished}")
+
+
+def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult) -> None:
+    rows = connection.execute(f"""
+        SELECT verdict, day, old_day, count(*), count_if(is_invalid), count_if(has_undeclared)
+        FROM {_VERDICT} GROUP BY ALL""").fetchall()
+    for verdict, day, old_day, count, invalid, undeclared in rows:
+        setattr(result, verdict, getattr(result, verdict) + count)
+        result.invalid += invalid
+        result.undeclared += undeclared
+        if endpoint.is_partitioned:
+            counts = result.days.setdefault(day or old_day, DayCounts())
+            setattr(counts, verdict, getattr(counts, verdict) + count)
+            if verdict == "updated" and old_day != day:
+                result.days.setdefault(old_day, DayCounts()).removed += count
+    result.total = _count(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
+
+
+def _count_covered(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None) -> int:
+    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {_covered(endpoint, window)}")
+
+
+def _covered(endpoint: Endpoint, window: Window | None) -> str:
+    """The stored rows that a pull of the window, or of the whole list, would bring again."""
+    if window is None:
+        return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
+    cursor = identifier(endpoint.cursor or "")
+    return f"{cursor} >= {instant(window.start)} AND {cursor} < {instant(window.end)}"
+
+
+def _day(endpoint: Endpoint, alias: str) -> str:
+    return f"CAST({alias}.{identifier(endpoint.cursor)} AS DATE)" if endpoint.cursor else "CAST(NULL AS DATE)"
+
+
+def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0

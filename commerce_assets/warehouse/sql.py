@@ -1,0 +1,26 @@
+"""Pieces of SQL: quoted identifiers and literals that mean the same in every time zone."""
+
+from datetime import UTC, datetime
+
+SCHEMA = "commerce"
+"""Where the endpoints' tables lie."""
+
+OWN_SCHEMA = "commerce_loads"
+"""Where the project keeps what it has loaded, in the same transactions as the rows."""
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def table(schema: str, name: str) -> str:
+    return f"{identifier(schema)}.{identifier(name)}"
+
+
+def text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def instant(value: datetime) -> str:
+    """A TIMESTAMPTZ literal with an explicit offset: a naive one would be read in the session's zone."""
+    return f"TIMESTAMPTZ {text(value.astimezone(UTC).isoformat(sep=' '))}"

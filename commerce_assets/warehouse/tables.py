@@ -1,0 +1,71 @@
+"""The tables: made from the endpoint's columns, and brought up to date when those have grown."""
+
+from dataclasses import dataclass
+
+import duckdb
+
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
+
+
+def table_of(endpoint: Endpoint) -> str:
+    """The endpoint's table, qualified and quoted."""
+    return table(SCHEMA, endpoint.name)
+
+
+def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
+    """Makes the table, or adds the columns that an older version of the endpoint did not declare.
+
+    There is no PRIMARY KEY: its index doubles the size and slows every load; the load writes one row a key, and a
+    check proves it. Returns the names of the columns that were added to an existing table.
+    """
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)}")
+    definitions = ", ".join(f"{identifier(column.name)} {column.type}" for column in endpoint.stored_columns)
+    existing = {column.name for column in describe(connection, endpoint)}
+    if not existing:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {table_of(endpoint)} ({definitions})")
+        return []
+    missing = [column for column in endpoint.stored_columns if column.name not in existing]
+    for column in missing:
+        connection.execute(f"ALTER TABLE {table_of(endpoint)} ADD COLUMN {identifier(column.name)} {column.type}")
+    return [column.name for column in missing]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """A column as the database has it; `type` is DuckDB's name of it."""
+
+    name: str
+    type: str
+
+
+def describe(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[StoredColumn]:
+    """The columns that the table has; empty if there is no table."""
+    rows = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
+        [SCHEMA, endpoint.name],
+    ).fetchall()
+    return [StoredColumn(name, kind) for name, kind in rows]
+
+
+def create_own(connection: duckdb.DuckDBPyConnection) -> None:
+    """The project's own tables: which pulls have been loaded, and up to where changes have been followed."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
+            pull_id VARCHAR, endpoint VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
+            began_at TIMESTAMPTZ, began_at_store TIMESTAMPTZ, loaded_at TIMESTAMPTZ, rows_loaded BIGINT
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "high_water_marks")} (
+            endpoint VARCHAR, changed_up_to TIMESTAMPTZ
+        )""")
+
+
+def exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    found = connection.execute(
+        f"SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database() "
+        f"AND schema_name = {text(schema)} AND table_name = {text(name)}"
+    ).fetchone()
+    return bool(found and found[0])
