@@ -1,0 +1,65 @@
+"""The composition root: what Dagster loads. It only puts together what the other modules build."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from dagster import Definitions, EnvVar, in_process_executor
+
+from commerce_assets.assets import build_endpoint_asset, build_partitions
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.io_manager import CommerceDuckDBIOManager
+from commerce_assets.jobs import build_jobs_and_schedules
+from commerce_assets.resources import CommerceApiResource, Warehouse
+from commerce_assets.settings import Settings
+from commerce_assets.warehouse.sql import SCHEMA
+
+
+def build_definitions(
+    *, environment: Mapping[str, str] | None = None, endpoints: Sequence[Endpoint] = ENDPOINTS
+) -> Definitions:
+    """Assets, checks, jobs, schedules and resources for some endpoints, with the settings of an environment.
+
+    Raises:
+        SettingError: A setting cannot be used. Credentials are looked at when a run needs them, not here.
+    """
+    settings = Settings.from_environment(os.environ if environment is None else environment, endpoints)
+    partitions = build_partitions(start=settings.orders_start)
+    jobs, schedules = build_jobs_and_schedules(
+        endpoints=endpoints, partitions=partitions, lookback_days=settings.lookback_days
+    )
+    warehouse = Warehouse(
+        database_path=str(settings.database),
+        staging_dir=str(settings.staging),
+        lock_timeout=settings.lock_timeout,
+        memory_limit=settings.memory_limit,
+    )
+    return Definitions(
+        assets=[
+            build_endpoint_asset(endpoint=endpoint, partitions=partitions if endpoint.is_partitioned else None)
+            for endpoint in endpoints
+        ],
+        jobs=jobs,
+        schedules=schedules,
+        # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
+        executor=in_process_executor,
+        resources={
+            "commerce_api": CommerceApiResource(
+                base_url=EnvVar("COMMERCE_API_BASE_URL"),
+                api_key=EnvVar("COMMERCE_API_KEY"),
+                api_secret=EnvVar("COMMERCE_API_SECRET"),
+                paths=dict(settings.paths),
+                requests_per_second=settings.requests_per_second,
+            ),
+            "warehouse": warehouse,
+            "warehouse_io_manager": CommerceDuckDBIOManager(
+                database=str(settings.database),
+                schema=SCHEMA,
+                lock_timeout=settings.lock_timeout,
+                memory_limit=settings.memory_limit,
+            ),
+        },
+    )
+
+
+defs = build_definitions()

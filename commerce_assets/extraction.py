@@ -1,0 +1,17 @@
+"""What an asset hands to the IO manager: a staged pull, what it cost, and how it is to be taken."""
+
+from dataclasses import dataclass
+
+from commerce_assets.extract import PullCost
+from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse.load import LoadResult
+
+
+@dataclass(slots=True, kw_only=True)
+class Extraction:
+    """A pull on its way into the warehouse; `result` is set once it is there."""
+
+    staged: StagedPull
+    cost: PullCost
+    believe_shrinkage: bool = False
+    result: LoadResult | None = None

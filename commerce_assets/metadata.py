@@ -1,0 +1,164 @@
+"""What an asset says of itself in the UI: its columns beforehand, and its numbers with each materialization."""
+
+import warnings
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+from dagster import (
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    LocalFileCodeReference,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableRecord,
+    TableSchema,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
+
+from commerce_assets import endpoints
+from commerce_assets.endpoint import Column, ColumnType, Endpoint
+from commerce_assets.extraction import Extraction
+from commerce_assets.warehouse.load import DayCounts, LoadResult
+from commerce_assets.warehouse.sql import SCHEMA, identifier
+from commerce_assets.warehouse.tables import table_of
+
+_PREVIEW_ROWS = 5
+_PREVIEW_COLUMNS = 12
+_LONGEST_PREVIEW = 60
+_MASK = "***"
+
+
+def definition_metadata(endpoint: Endpoint) -> dict[str, RawMetadataValue]:
+    """What is known before anything has run: table, columns, where the code is."""
+    columns = [
+        TableColumn(
+            name=column.name,
+            type=str(column.type),
+            description=column.description,
+            constraints=TableColumnConstraints(
+                nullable=column.name not in {endpoint.primary_key, endpoint.cursor, "_extracted_at"},
+                unique=column.name == endpoint.primary_key,
+            ),
+            tags={"sensitivity": column.sensitivity.value} if column.sensitivity else {},
+        )
+        for column in endpoint.stored_columns
+    ]
+    partitioned: dict[str, RawMetadataValue] = {"partition_expr": endpoint.cursor} if endpoint.cursor else {}
+    return {
+        "schema": SCHEMA,
+        **partitioned,
+        "endpoint": endpoint.path,
+        "selector": endpoint.selector,
+        "primary_key": endpoint.primary_key,
+        "dagster/column_schema": TableSchema(columns),
+        "dagster/table_name": f"{SCHEMA}.{endpoint.name}",
+        "dagster/code_references": _code_references(),
+    }
+
+
+def _code_references() -> CodeReferencesMetadataValue:
+    with warnings.catch_warnings():
+        # A link in the UI: if Dagster changes it, a test says so.
+        warnings.simplefilter("ignore", BetaWarning)
+        reference = LocalFileCodeReference(file_path=str(Path(endpoints.__file__)), label="endpoint table")
+        return CodeReferencesMetadataValue(code_references=[reference])
+
+
+def load_metadata(
+    connection: duckdb.DuckDBPyConnection, extraction: Extraction, result: LoadResult
+) -> dict[str, RawMetadataValue]:
+    """The numbers of a pull and its load; they plot by themselves in the UI."""
+    endpoint, cost = extraction.staged.pull.endpoint, extraction.cost
+    numbers: dict[str, RawMetadataValue] = {
+        "dagster/row_count": result.total,
+        "rows_loaded": result.loaded,
+        "rows_inserted": result.inserted,
+        "rows_updated": result.updated,
+        "rows_unchanged": result.unchanged,
+        "rows_removed": result.removed,
+        "rows_outside_window": result.outside_window,
+        "rows_repeated": result.repeated,
+        "rows_with_invalid_values": result.invalid,
+        "rows_with_undeclared_fields": result.undeclared,
+        "requests": cost.requests,
+        "retries": cost.retries,
+        "bytes": cost.bytes,
+        "seconds_waited": round(cost.seconds_waited, 3),
+        "seconds_to_pull": round(cost.seconds, 3),
+        "seconds_to_load": round(result.seconds, 3),
+    }
+    if result.added_columns:
+        numbers["columns_added"] = ", ".join(result.added_columns)
+    if not endpoint.is_partitioned:
+        numbers["preview"] = preview(connection, endpoint)
+    return numbers
+
+
+def partitions_metadata(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult, days: Mapping[str, date]
+) -> dict[str, dict[str, RawMetadataValue]]:
+    """The numbers of each day that a load was for, by partition key; the newest day that has rows shows some."""
+    stored = _rows_by_day(connection, endpoint, list(days.values()))
+    shown = max((day for day in days.values() if stored.get(day)), default=None)
+    return {
+        key: {
+            **day_metadata(result.days.get(day, DayCounts()), stored=stored.get(day, 0)),
+            **({"preview": preview(connection, endpoint, day)} if day == shown else {}),
+        }
+        for key, day in days.items()
+    }
+
+
+def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
+    """The numbers of one day."""
+    return {
+        "dagster/partition_row_count": stored,
+        "rows_loaded": counts.loaded,
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "rows_removed": counts.removed,
+    }
+
+
+def _rows_by_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, days: list[date]) -> dict[date, int]:
+    if not endpoint.cursor or not days:
+        return {}
+    day = f"CAST({identifier(endpoint.cursor)} AS DATE)"
+    rows = connection.execute(
+        f"SELECT {day}, count(*) FROM {table_of(endpoint)} WHERE {day} BETWEEN ? AND ? GROUP BY 1",
+        [min(days), max(days)],
+    ).fetchall()
+    return dict(rows)
+
+
+def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> MetadataValue:
+    """A table of the five newest rows, of a day if one is given, with what is sensitive masked."""
+    columns = [column for column in endpoint.columns if column.type != ColumnType.JSON][:_PREVIEW_COLUMNS]
+    where = f"WHERE CAST({identifier(endpoint.cursor)} AS DATE) = DATE '{day}'" if day and endpoint.cursor else ""
+    rows = connection.execute(
+        f"SELECT {', '.join(identifier(column.name) for column in columns)} FROM {table_of(endpoint)} {where} "
+        f"ORDER BY {identifier(endpoint.primary_key)} DESC LIMIT {_PREVIEW_ROWS}"
+    ).fetchall()
+    return MetadataValue.table(
+        records=[
+            TableRecord({column.name: _shown(column, value) for column, value in zip(columns, row, strict=True)})
+            for row in rows
+        ],
+        schema=TableSchema([TableColumn(column.name, "string") for column in columns]),
+    )
+
+
+def _shown(column: Column, value: object) -> str:
+    if value is None:
+        return ""
+    if column.sensitivity:
+        return _MASK
+    if isinstance(value, datetime):
+        return value.isoformat()
+    shown = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return shown if len(shown) <= _LONGEST_PREVIEW else shown[: _LONGEST_PREVIEW - 1] + "…"

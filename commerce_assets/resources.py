@@ -1,0 +1,117 @@
+"""The Dagster resources: the API, and the warehouse."""
+
+import logging
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from commerce_assets.api.client import CommerceClient, Limits
+from commerce_assets.api.pacing import Pacer
+from commerce_assets.settings import SettingError
+from commerce_assets.staging import Staging
+from commerce_assets.warehouse.database import Database
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LARGEST_PAGE = 50
+
+
+class CommerceApiResource(ConfigurableResource[Any]):
+    """The store's commerce API: where it is, who asks, how fast and how patiently."""
+
+    base_url: str = Field(description="What the endpoints' paths are relative to (COMMERCE_API_BASE_URL).")
+    api_key: str = Field(description="The API key, user name of Basic auth (COMMERCE_API_KEY).", repr=False)
+    api_secret: str = Field(description="The API secret, its password (COMMERCE_API_SECRET).", repr=False)
+    paths: dict[str, str] = Field(
+        default={}, description="Endpoint name to path, where it differs (COMMERCE_API_ORDERS_PATH)."
+    )
+    requests_per_second: float = Field(
+        default=1.0,
+        ge=0,
+        description="Requests a second, of all processes together; 0: no pacing (COMMERCE_API_REQUESTS_PER_SECOND).",
+    )
+    page_size: int = Field(default=_LARGEST_PAGE, ge=1, le=_LARGEST_PAGE, description="Items to ask for in a page.")
+    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
+    read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
+    total_timeout: float = Field(default=180.0, gt=0, description="Seconds that a request may take as a whole.")
+
+    def client(self, log: logging.Logger) -> CommerceClient:
+        """A client that tells `log` how it gets on.
+
+        Raises:
+            SettingError: Names what is missing or cannot be used.
+        """
+        base_url = checked_base_url(self.base_url)
+        return CommerceClient(
+            base_url=base_url,
+            key=_checked_secret("COMMERCE_API_KEY", self.api_key),
+            secret=_checked_secret("COMMERCE_API_SECRET", self.api_secret),
+            paths=self.paths,
+            per_page=self.page_size,
+            pacer=Pacer(base_url=base_url, requests_per_second=self.requests_per_second),
+            limits=Limits(
+                connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout
+            ),
+            log=log,
+        )
+
+
+class Warehouse(ConfigurableResource[Any]):
+    """The DuckDB file, and the staging directory that belongs to it."""
+
+    database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
+    staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
+    lock_timeout: float = Field(
+        default=300.0, ge=0, description="Seconds to wait for who holds the file (COMMERCE_DUCKDB_LOCK_TIMEOUT)."
+    )
+    memory_limit: str = Field(
+        default="256MB", description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
+    )
+
+    def database(self, log: logging.Logger) -> Database:
+        return Database(
+            path=Path(self.database_path),
+            lock_wait_seconds=self.lock_timeout,
+            memory_limit=self.memory_limit,
+            log=log,
+        )
+
+    def staging(self, log: logging.Logger) -> Staging:
+        return Staging(Path(self.staging_dir), log=log)
+
+
+def checked_base_url(value: str) -> str:
+    """The base URL with a slash at its end, if credentials may be sent there.
+
+    Raises:
+        SettingError: It is blank, no URL, not encrypted, or holds what belongs elsewhere.
+    """
+    url = value.strip()
+    parts = urlsplit(url)
+    if not url:
+        raise SettingError(
+            "COMMERCE_API_BASE_URL is blank; set it to the store's API, such as https://www.sendowl.com/api/v1/"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingError("COMMERCE_API_BASE_URL is no URL; it looks like https://www.sendowl.com/api/v1/")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingError(
+            "COMMERCE_API_BASE_URL must hold no credentials, query or fragment; "
+            "the key belongs into COMMERCE_API_KEY and the secret into COMMERCE_API_SECRET"
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise SettingError(
+            f"COMMERCE_API_BASE_URL is not encrypted, and credentials are not sent so: use https://{parts.netloc}"
+        )
+    return url if url.endswith("/") else url + "/"
+
+
+def _checked_secret(variable: str, value: str) -> str:
+    secret = value.strip()
+    if not secret:
+        raise SettingError(f"{variable} is blank; copy it from the store's API settings")
+    if not secret.isprintable():
+        raise SettingError(f"{variable} holds a line break or another character that does not print; copy it again")
+    return secret

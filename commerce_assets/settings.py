@@ -1,0 +1,122 @@
+"""The settings that people make in the environment or in `.env`, read once, in the composition root.
+
+The credentials are not among them: they are `EnvVar`s of the API resource, which Dagster reads when a run needs them,
+and masks.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from commerce_assets.endpoint import Endpoint
+
+DEFAULT_DATABASE = Path("data/commerce.duckdb")
+DEFAULT_STAGING = Path("data/commerce.staging")
+DEFAULT_START = date(2020, 1, 1)
+
+
+class SettingError(ValueError):
+    """A setting is missing or cannot be used; names it, and never shows a secret's value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is set, or its default.
+
+    Attributes:
+        orders_start: The first partition, a UTC day.
+        requests_per_second: How often the API may be called; 0: as often as it answers.
+        paths: Endpoint name to path, where it is not the endpoint table's.
+        database: The DuckDB file.
+        staging: Where pulled pages lie until they are loaded.
+        lock_timeout: Seconds to wait for another process that holds the DuckDB file.
+        memory_limit: What DuckDB may use while it loads, before it spills to disk.
+        lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
+    """
+
+    orders_start: date = DEFAULT_START
+    requests_per_second: float = 1.0
+    paths: Mapping[str, str] = field(default_factory=dict)
+    database: Path = DEFAULT_DATABASE
+    staging: Path = DEFAULT_STAGING
+    lock_timeout: float = 300.0
+    memory_limit: str = "256MB"
+    lookback_days: int = 30
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], endpoints: Sequence[Endpoint]) -> "Settings":
+        """Reads the variables `COMMERCE_...`; one that is blank counts as not set.
+
+        Raises:
+            SettingError: Names the variable, and says what it may be.
+        """
+        values = {name: value.strip() for name, value in environment.items() if value.strip()}
+        database = Path(values.get("COMMERCE_DUCKDB_PATH", DEFAULT_DATABASE))
+        staging = values.get("COMMERCE_STAGING_DIR")
+        return cls(
+            orders_start=_start_date("COMMERCE_ORDERS_START_DATE", values),
+            requests_per_second=_number("COMMERCE_API_REQUESTS_PER_SECOND", values, default=1.0),
+            paths=_paths(values, endpoints),
+            database=database,
+            staging=Path(staging) if staging else database.with_suffix(".staging"),
+            lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
+            memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
+            lookback_days=int(_number("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, least=1)),
+        )
+
+
+def path_setting(endpoint: Endpoint) -> str:
+    """The variable that moves an endpoint's path: `COMMERCE_API_ORDERS_PATH`."""
+    return f"COMMERCE_API_{endpoint.name.upper()}_PATH"
+
+
+def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str, str]:
+    paths = {}
+    for endpoint in endpoints:
+        variable = path_setting(endpoint)
+        if path := values.get(variable):
+            if "://" in path or path.startswith("//") or any(character in path for character in "?#@\\"):
+                raise SettingError(
+                    f"{variable} must be a path relative to COMMERCE_API_BASE_URL, such as ../v1_3/orders"
+                )
+            paths[endpoint.name] = path
+    return paths
+
+
+def _start_date(variable: str, values: Mapping[str, str]) -> date:
+    value = values.get(variable)
+    if value is None:
+        return DEFAULT_START
+    try:
+        # fromisoformat alone would take 20240101 and 2024-W01-1 too.
+        start = date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) else None
+    except ValueError:
+        start = None
+    if start is None:
+        raise SettingError(f"{variable} is {value!r}, which is no date: write it as YYYY-MM-DD, such as 2024-01-31")
+    if start > datetime.now(UTC).date():
+        raise SettingError(f"{variable} is {value}, which lies in the future: it is the first day to load orders of")
+    return start
+
+
+def _number(variable: str, values: Mapping[str, str], *, default: float, least: float = 0) -> float:
+    value = values.get(variable)
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or number < least:
+        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least {least:g}")
+    return number
+
+
+def _size(variable: str, values: Mapping[str, str], *, default: str) -> str:
+    value = values.get(variable, default)
+    if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", value, re.IGNORECASE):
+        raise SettingError(f"{variable} is {value!r}: write it as a number and a unit, such as 256MB or 1GB")
+    return value
