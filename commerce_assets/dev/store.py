@@ -1,0 +1,83 @@
+"""Which store `make dev` pulls from, and the environment that follows from it: pure functions of what the user set.
+
+Dagster reads `.env` from the working directory in every one of its processes, and there `.env` wins over the
+environment. `make dev` keeps to the same order, so that it and a `dagster` command typed by hand agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from commerce_assets.sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
+from commerce_assets.settings import SettingError
+
+API_BASE_URL: Final = "COMMERCE_API_BASE_URL"
+API_KEY: Final = "COMMERCE_API_KEY"
+API_SECRET: Final = "COMMERCE_API_SECRET"  # noqa: S105 - a variable's name
+
+_SAMPLE_DATABASE: Final = "data/sample.duckdb"
+
+Environment = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The environment that the user chose, and whether it names a store of the user's own."""
+
+    environment: Environment
+    own_store: bool
+
+
+def resolve(environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Choice:
+    """Merge `.env` over the environment and tell whether it holds credentials.
+
+    Raises:
+        SettingError: if half of the credentials or the store's address is missing.
+    """
+    environment = {**environ, **dotenv}
+    given = [name for name in (API_KEY, API_SECRET) if _is_set(environment, name)]
+    if len(given) == 1:
+        missing = API_SECRET if given == [API_KEY] else API_KEY
+        state = "blank" if missing in environment else "not set"
+        raise SettingError(f"{given[0]} is set, but {missing} is {state}: set both, or neither for the sample store")
+    if given and not _is_set(environment, API_BASE_URL):
+        raise SettingError(
+            f"{API_BASE_URL} is not set; for SendOwl it is {API_BASE_URL}=https://www.sendowl.com/api/v1/"
+            " with COMMERCE_API_ORDERS_PATH=../v1_3/orders"
+        )
+    return Choice(environment, own_store=bool(given))
+
+
+def point_at_sample_store(
+    environ: Mapping[str, str], dotenv: Mapping[str, str], *, address: str, start_date: str
+) -> Environment:
+    """Return the environment in which the project pulls from the sample store at `address` (`http://host:port`).
+
+    Raises:
+        SettingError: if `.env` says otherwise; Dagster's processes would read it again and ask a real store.
+    """
+    store = {
+        API_BASE_URL: f"{address}/api/v1/",
+        "COMMERCE_API_ORDERS_PATH": "../v1_3/orders",
+        API_KEY: SAMPLE_API_KEY,
+        API_SECRET: SAMPLE_API_SECRET,
+    }
+    defaults = {
+        "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+        "COMMERCE_ORDERS_START_DATE": start_date,
+        # Sample data must never mix with the real shop's.
+        "COMMERCE_DUCKDB_PATH": _SAMPLE_DATABASE,
+    }
+    environment = {**environ, **dotenv}
+    chosen = store | {name: environment[name] if _is_set(environment, name) else defaults[name] for name in defaults}
+    for name, value in chosen.items():
+        if dotenv.get(name, value) != value:
+            raise SettingError(
+                f".env sets {name} but no credentials: fill in {API_KEY} and {API_SECRET},"
+                f" or take the {name} line out to use the sample store"
+            )
+    return environment | chosen
+
+
+def _is_set(environment: Mapping[str, str], name: str) -> bool:
+    return bool(environment.get(name, "").strip())
