@@ -14,6 +14,7 @@ from dagster import (
     Config,
     DagsterLogManager,
     DailyPartitionsDefinition,
+    Failure,
     MaterializeResult,
     multi_asset,
 )
@@ -74,16 +75,14 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
         name=f"pull_{endpoint.name}",
         specs=[spec.with_io_manager_key("warehouse_io_manager")],
         check_specs=build_check_specs(endpoint=endpoint),
-        backfill_policy=BackfillPolicy.single_run() if partitions else None,
+        # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
+        backfill_policy=BackfillPolicy.single_run(),
         pool=API_POOL,
     )
     def endpoint_asset(
         context: AssetExecutionContext, config: LoadConfig, commerce_api: CommerceApiResource, warehouse: Warehouse
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-        window = None
-        if partitions:
-            start, end = context.partition_time_window
-            window = Window(start.astimezone(UTC), end.astimezone(UTC))
+        window = _window_of(context, partitions) if partitions else None
         pull = Pull(endpoint=endpoint, window=window)
         with (
             commerce_api.client(context.log) as client,
@@ -93,11 +92,24 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
             # The IO manager stores it while this function waits here: what follows looks at what is stored.
             yield MaterializeResult(value=pulled)
             pulled.staged.discard()
+            context.log.info("%s: %s", pull, pulled.result)
             scope = Scope(endpoint, window, pulled.staged.manifest.began_at)
             with warehouse.database(context.log).read() as connection:
                 yield from check_results(connection, scope)
 
     return endpoint_asset
+
+
+def _window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:
+    """The days of the run, every one of which is a partition: a range given by tags is not looked at by Dagster."""
+    start, end = context.partition_time_window
+    window = Window(start.astimezone(UTC), end.astimezone(UTC))
+    for day in (window.first_day.isoformat(), window.last_day.isoformat()):
+        if not partitions.has_partition_key(day):
+            raise Failure(
+                f"{day} is no partition: the first is COMMERCE_ORDERS_START_DATE, the last is yesterday in UTC."
+            )
+    return window
 
 
 @contextmanager

@@ -47,5 +47,6 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
             metadata={
                 name: value if isinstance(value, int | str) else MetadataValue.json(value)
                 for name, value in finding.evidence.items()
+                if isinstance(value, int) or value
             },
         )

@@ -105,6 +105,11 @@ class TransactionalDuckDbClient(DuckDbClient):
         """Nothing: each handler replaces what it stores, and a load rewrites only the rows that differ."""
 
     @staticmethod
+    def get_table_name(table_slice: TableSlice) -> str:
+        # dagster-duckdb puts the file's path before it: that is this machine's business, and no name in SQL.
+        return f"{table_slice.schema}.{table_slice.table}"
+
+    @staticmethod
     def get_select_statement(table_slice: TableSlice) -> str:
         names = ", ".join(identifier(name) for name in table_slice.columns) if table_slice.columns else "*"
         return f"SELECT {names} FROM {table(table_slice.schema, table_slice.table)}{_where(table_slice)}"

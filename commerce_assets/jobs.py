@@ -37,12 +37,11 @@ def build_catalog_job(*, endpoints: Sequence[Endpoint]) -> UnresolvedAssetJobDef
     )
 
 
-def build_partitioned_job(*, endpoint: Endpoint, partitions: DailyPartitionsDefinition) -> UnresolvedAssetJobDefinition:
+def build_partitioned_job(*, endpoint: Endpoint) -> UnresolvedAssetJobDefinition:
     """The job `<endpoint>`: some of its days."""
     return define_asset_job(
         endpoint.name,
         selection=AssetSelection.assets(endpoint.name),
-        partitions_def=partitions,
         description=f"Pulls {endpoint.name} of some days; a range of days is one run.",
         executor_def=in_process_executor,
     )
@@ -87,7 +86,7 @@ def build_jobs_and_schedules(
     for endpoint in endpoints:
         if not endpoint.is_partitioned:
             continue
-        days = build_partitioned_job(endpoint=endpoint, partitions=partitions)
+        days = build_partitioned_job(endpoint=endpoint)
         jobs.append(days)
         schedules.append(build_yesterday_schedule(job=days, partitions=partitions))
         if endpoint.update_filter:

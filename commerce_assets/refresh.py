@@ -31,7 +31,7 @@ from commerce_assets.extraction import Extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.history import Followed, followed, loaded_windows, set_mark
-from commerce_assets.warehouse.load import StagedItemsUnreadableError, load
+from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
 from commerce_assets.window import Window
 
 # Against clocks that disagree, rows that are stamped earlier than they can be seen, and equal stamps.
@@ -39,8 +39,9 @@ OVERLAP = timedelta(days=1)
 
 
 class Refreshed(NamedTuple):
-    """What a refresh did: the numbers of the run, and those of each partition that it touched, by key."""
+    """What a refresh did: its load, the numbers of the run, and those of each partition that it touched, by key."""
 
+    result: LoadResult
     numbers: dict[str, RawMetadataValue]
     partitions: dict[str, dict[str, RawMetadataValue]]
 
@@ -71,14 +72,8 @@ def build_refresh_job(
                     metadata={**refreshed.numbers, **numbers},
                 )
             )
-        context.log.info(
-            "%s: %s rows new, %s changed, %s as they were; partitions touched: %s",
-            name,
-            refreshed.numbers["rows_inserted"],
-            refreshed.numbers["rows_updated"],
-            refreshed.numbers["rows_unchanged"],
-            ", ".join(refreshed.partitions) or "none",
-        )
+        touched = ", ".join(refreshed.partitions) or "none"
+        context.log.info("%s: %s; partitions touched: %s", name, refreshed.result, touched)
 
     @job(
         name=name,
@@ -170,7 +165,7 @@ def _load(
         pulled.staged.discard()
         raise
     pulled.staged.discard()
-    return Refreshed(numbers, by_key)
+    return Refreshed(result, numbers, by_key)
 
 
 def _is_kept(day: date, windows: list[Window], partitions: DailyPartitionsDefinition) -> bool:

@@ -102,6 +102,11 @@ class SampleStore:
         with self._lock:
             return list(self._log)
 
+    def forget_requests(self) -> None:
+        """Starts the log of requests anew."""
+        with self._lock:
+            self._log.clear()
+
     def requests_to(self, path_suffix: str) -> list[LoggedRequest]:
         return [request for request in self.requests if request.path.endswith(path_suffix)]
 

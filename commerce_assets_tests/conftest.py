@@ -1,0 +1,15 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commerce_assets.sample_store.shop import Shop
+from commerce_assets.sample_store.store import SampleStore
+from commerce_assets_tests.project import Project, running_project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A project whose store is empty until the test fills it."""
+    with running_project(SampleStore(Shop()), tmp_path, monkeypatch) as running:
+        yield running

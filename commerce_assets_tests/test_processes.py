@@ -1,0 +1,159 @@
+"""Real processes, as people and schedules start them: killed, three at once, ended while they wait."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from commerce_assets.sample_store.shop import Shop, build_orders
+from commerce_assets.sample_store.store import SampleStore
+from commerce_assets_tests.project import Project, running_project
+
+SOURCE = Path(__file__).parents[1]
+DAYS = ("2026-01-01", "2026-01-10")
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A store with ten days of sixty orders each: their window is twelve pages."""
+    store = SampleStore(Shop(orders=build_orders(start=datetime(2026, 1, 1, tzinfo=UTC), days=10, per_day=60)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        yield project
+
+
+def materialize(project: Project, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    """`dagster asset materialize`, as typed in a terminal, with a history of its own.
+
+    Dagster makes its SQLite files in a way that only one process at a time can.
+    """
+    home = Path(mkdtemp(dir=project.folder))
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "dagster", "asset", "materialize"),
+            *("-m", "commerce_assets.definitions", *arguments),
+        ],
+        cwd=project.folder,
+        env={
+            **os.environ,
+            **project.environment,
+            "PYTHONPATH": str(SOURCE),
+            "DAGSTER_HOME": str(home),
+            "TMPDIR": str(project.folder),
+            **settings,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+ORDERS = ("--select", "orders", "--partition-range", "...".join(DAYS))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_pull_that_is_killed_leaves_the_table_alone_and_the_next_run_goes_on_after_the_last_page(
+    shop: Project,
+) -> None:
+    """Fault 52."""
+    killed = materialize(shop, *ORDERS, COMMERCE_API_REQUESTS_PER_SECOND="10")
+    wait_until(lambda: shop.requests() >= 6)
+    killed.kill()
+    killed.communicate()
+    asked = shop.requests()
+    assert not shop.database.exists()
+
+    ended = materialize(shop, *ORDERS)
+    output, _ = ended.communicate()
+
+    assert ended.returncode == 0, output
+    assert shop.query("SELECT count(*), count(DISTINCT id) FROM orders") == [(600, 600)]
+    # Thirteen pages in all (the twelfth is full), the last staged one asked for again, and the one that was under way.
+    assert shop.requests() <= 13 + 2
+    assert shop.requests() - asked < 13
+    assert not list(shop.folder.glob("**/items-*.jsonl"))
+
+
+def test_a_terminate_signal_during_a_wait_ends_the_run_at_once_and_cleanly(shop: Project) -> None:
+    """Fault 28."""
+    process = materialize(shop, *ORDERS, COMMERCE_API_REQUESTS_PER_SECOND="0.05")
+    wait_until(lambda: shop.requests() >= 1)
+    time.sleep(0.5)
+    began = time.monotonic()
+
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=PATIENCE)
+
+    assert time.monotonic() - began < 5
+    assert process.returncode != 0
+    assert not shop.database.exists()
+    again = materialize(shop, *ORDERS)
+    assert again.wait(PATIENCE) == 0, output
+    assert shop.query("SELECT count(*) FROM orders") == [(600,)]
+
+
+def test_three_processes_that_pull_at_once_stay_below_the_rate_together(shop: Project) -> None:
+    """Fault 27."""
+    rate = 8.0
+    ranges = [("2026-01-01", "2026-01-03"), ("2026-01-04", "2026-01-06"), ("2026-01-07", "2026-01-10")]
+    processes = [
+        materialize(
+            shop,
+            *("--select", "orders", "--partition-range", "...".join(days)),
+            COMMERCE_API_REQUESTS_PER_SECOND=str(rate),
+        )
+        for days in ranges
+    ]
+
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+
+    times = sorted(request.at_monotonic for request in shop.store.requests)
+    assert len(times) >= 15
+    # In whatever second one looks: a request each interval, counted at the server.
+    for index, began in enumerate(times):
+        within = [moment for moment in times[index:] if moment < began + 1]
+        assert len(within) <= rate
+    assert (len(times) - 1) / (times[-1] - times[0]) < rate
+    assert shop.query("SELECT count(*), count(DISTINCT id) FROM orders") == [(600, 600)]
+
+
+def test_everything_and_a_range_of_days_can_be_materialized_by_one_command(shop: Project) -> None:
+    process = materialize(shop, "--select", "*", "--partition-range", "...".join(DAYS))
+
+    output, _ = process.communicate()
+
+    assert process.returncode == 0, output
+    assert shop.query("SELECT count(*) FROM orders") == [(600,)]
+    assert shop.query("SELECT count(*) FROM products") == [(0,)]
+
+
+def test_the_demo_pulls_backfills_checks_and_shows_what_landed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "commerce_assets.demo"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "17 of 17 checks passed" in done.stdout
+    for table in ("orders", "packages", "products", "subscriptions"):
+        assert table in done.stdout

@@ -1,0 +1,196 @@
+"""Late changes: the real refresh job against a store whose orders change after they were loaded."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import ExecuteInProcessResult
+
+from commerce_assets.sample_store.shop import Shop, build_orders
+from commerce_assets.sample_store.store import SampleStore
+from commerce_assets_tests.project import Project, running_project
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+DAYS = 70
+FIRST = TODAY - timedelta(days=DAYS)
+ALL_DAYS = (FIRST.date(), (TODAY - timedelta(days=1)).date())
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """Seventy days of ten orders each, up to yesterday, loaded; the store's request log is empty."""
+    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
+        project.run("orders", days=ALL_DAYS)
+        store.forget_requests()
+        yield project
+
+
+def touched(result: ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    """The partitions that were reported as materialized, with their numbers."""
+    events = [event.materialization for event in result.get_asset_materialization_events()]
+    return {event.partition or "": {name: value.value for name, value in event.metadata.items()} for event in events}
+
+
+def order_of(project: Project, day: date) -> int:
+    found = next(order for order in project.store.shop.orders if order["created_at"].startswith(day.isoformat()))
+    return int(found["id"])
+
+
+def order_of_now(number: int) -> dict[str, Any]:
+    (order,) = build_orders(start=TODAY, days=1, per_day=1, first_id=number)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {**order, "created_at": now, "updated_at": now}
+
+
+def test_a_refresh_with_nothing_new_costs_at_most_two_requests_and_touches_nothing(loaded: Project) -> None:
+    result = loaded.run("orders_refresh")
+
+    assert loaded.requests() <= 2
+    assert touched(result) == {}
+
+
+def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refresh(loaded: Project) -> None:
+    """Fault 62."""
+    day = (TODAY - timedelta(days=60)).date()
+    order = order_of(loaded, day)
+    loaded.store.update_order(order, refunded=True, settled_gross="0.00")
+    before = loaded.query("SELECT count(*) FROM orders")
+
+    result = loaded.run("orders_refresh")
+
+    assert loaded.requests() <= 3
+    assert loaded.query(f"SELECT refunded, settled_gross FROM orders WHERE id = {order}") == [(True, 0)]
+    assert loaded.query("SELECT count(*) FROM orders") == before
+    assert touched(result).keys() == {day.isoformat()}
+    numbers = touched(result)[day.isoformat()]
+    assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
+
+
+def test_changes_on_many_days_are_reported_as_just_those_partitions(loaded: Project) -> None:
+    days = [(TODAY - timedelta(days=back)).date() for back in (3, 17, 44)]
+    for day in days:
+        loaded.store.update_order(order_of(loaded, day), tag="looked at")
+
+    result = loaded.run("orders_refresh")
+
+    assert touched(result).keys() == {day.isoformat() for day in days}
+
+
+def test_more_changes_than_a_page_holds_all_arrive(loaded: Project) -> None:
+    for order in range(1, 121):
+        loaded.store.update_order(order, tag="sale")
+
+    loaded.run("orders_refresh")
+
+    assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'sale'") == [(120,)]
+
+
+def test_an_order_of_today_is_stored_but_today_is_no_partition_yet(loaded: Project) -> None:
+    loaded.store.add_order(order_of_now(9_000))
+
+    result = loaded.run("orders_refresh")
+
+    assert loaded.query("SELECT count(*) FROM orders WHERE id = 9000") == [(1,)]
+    assert TODAY.date().isoformat() not in touched(result)
+
+
+def test_a_day_of_which_only_late_changes_are_known_does_not_look_materialized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
+        loaded_day, other_day = ((TODAY - timedelta(days=back)).date() for back in (20, 30))
+        project.run("orders", days=(loaded_day, loaded_day))
+        for day in (loaded_day, other_day):
+            store.update_order(order_of(project, day), tag="looked at")
+
+        result = project.run("orders_refresh")
+
+        assert touched(result).keys() == {loaded_day.isoformat()}
+        project.run("orders", days=(other_day, other_day))
+        assert project.query(f"SELECT count(*) FROM orders WHERE created_at::DATE = '{other_day}'") == [(10,)]
+
+
+def test_orders_of_before_the_first_partition_are_left_out(loaded: Project) -> None:
+    (order,) = build_orders(start=FIRST - timedelta(days=9), days=1, per_day=1, first_id=9_001)
+    loaded.store.add_order({**order, "updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+
+    loaded.run("orders_refresh")
+
+    assert loaded.query("SELECT count(*) FROM orders WHERE id = 9001") == [(0,)]
+
+
+def test_a_store_that_ignores_the_filter_is_noticed_on_the_first_request_and_recent_days_are_pulled(
+    loaded: Project,
+) -> None:
+    loaded.store.dialect.ignores_updated_after = True
+    seen, too_old = ((TODAY - timedelta(days=back)).date() for back in (5, 60))
+    for day in (seen, too_old):
+        loaded.store.update_order(order_of(loaded, day), tag="looked at")
+
+    result = loaded.run("orders_refresh")
+
+    assert touched(result).keys() == {seen.isoformat()}
+    first, *others = (request.query for request in loaded.store.requests_to("/orders"))
+    assert "updated_after" in first
+    assert all("from" in query for query in others)
+    # Thirty days and a padding of one, ten orders each: seven pages.
+    assert len(others) == 7
+
+
+def test_a_refresh_follows_on_from_the_one_before_it_also_after_a_month(loaded: Project) -> None:
+    day = (TODAY - timedelta(days=40)).date()
+    loaded.store.update_order(order_of(loaded, day), tag="first")
+    loaded.run("orders_refresh")
+    (mark,) = loaded.query("SELECT changed_up_to FROM shop.commerce_loads.high_water_marks")
+    loaded.store.forget_requests()
+    loaded.store.update_order(order_of(loaded, day), tag="second")
+
+    loaded.run("orders_refresh")
+
+    (request,) = loaded.store.requests_to("/orders")
+    asked = datetime.fromisoformat(request.query["updated_after"])
+    assert asked == (mark[0] - timedelta(days=1)).replace(microsecond=0)
+    assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'second'") == [(1,)]
+
+
+def test_an_edit_of_the_same_second_as_the_last_one_is_seen(loaded: Project) -> None:
+    order = order_of(loaded, (TODAY - timedelta(days=2)).date())
+    stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    loaded.store.update_order(order, tag="one", updated_at=stamp)
+    loaded.run("orders_refresh")
+    loaded.store.update_order(order, tag="two", updated_at=stamp)
+
+    loaded.run("orders_refresh")
+
+    assert loaded.query(f"SELECT tag FROM orders WHERE id = {order}") == [("two",)]
+
+
+def test_a_store_whose_orders_all_lie_in_the_past_is_followed_from_its_newest_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    store = SampleStore(Shop(orders=build_orders(start=start, days=10, per_day=4)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.run("orders", days=(start.date(), date(2024, 3, 10)))
+        store.forget_requests()
+        store.update_order(1, refunded=True, updated_at="2024-03-11T08:00:00Z")
+
+        result = project.run("orders_refresh")
+
+        assert project.requests() <= 3
+        assert touched(result).keys() == {"2024-03-01"}
+
+
+def test_a_refresh_of_an_empty_warehouse_brings_what_is_new_and_materializes_nothing(project: Project) -> None:
+    project.store.add_order(order_of_now(1))
+
+    result = project.run("orders_refresh")
+
+    assert project.query("SELECT count(*) FROM orders") == [(1,)]
+    assert touched(result) == {}
