@@ -117,6 +117,7 @@ def extraction(
     pull: Pull, client: CommerceClient, warehouse: Warehouse, log: DagsterLogManager
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
+    warehouse.database(log).prepare()
     store = client.url_of(pull.endpoint.name, pull.endpoint.path)
     with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):

@@ -295,3 +295,14 @@ def test_every_endpoint_has_its_checks_and_the_three_that_matter_block() -> None
         blocking = {spec.name for spec in build_check_specs(endpoint=endpoint) if spec.blocking}
         expected = {"columns_match_schema", "id_is_unique_and_present"}
         assert blocking == (expected | {"created_at_within_partition"} if endpoint.name == "orders" else expected)
+
+
+def test_a_database_in_a_folder_that_does_not_exist_is_refused_before_anything_is_pulled(project: Project) -> None:
+    """Fault 54."""
+    project.settings["COMMERCE_DUCKDB_PATH"] = str(project.folder / "nowhere" / "commerce.duckdb")
+
+    result = project.run("catalog", expect_success=False)
+
+    assert "nowhere, does not exist" in str(result.get_step_failure_events()[0])
+    assert project.requests() == 0
+    assert not (project.folder / "nowhere").exists()

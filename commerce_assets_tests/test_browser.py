@@ -1,6 +1,5 @@
 """A newcomer's first ten minutes: `make dev`, and the UI in a real browser. Screenshots go to build/screenshots."""
 
-import json
 import os
 import shutil
 import signal
@@ -8,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
+import requests
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.browser
@@ -59,13 +58,8 @@ class Ui:
         return self.page.get_by_role("dialog")
 
     def ask(self, query: str) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/graphql",
-            data=json.dumps({"query": query}).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)["data"]
+        answer = requests.post(f"{self.url}/graphql", json={"query": query}, timeout=30)
+        return answer.json()["data"]
 
     def wait_for_backfills(self, count: int) -> None:
         """Until so many backfills have ended, all of them well."""

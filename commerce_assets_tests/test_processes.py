@@ -157,3 +157,18 @@ def test_the_demo_pulls_backfills_checks_and_shows_what_landed(tmp_path: Path) -
     assert "17 of 17 checks passed" in done.stdout
     for table in ("orders", "packages", "products", "subscriptions"):
         assert table in done.stdout
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_orders_take_at_most_450_megabytes(shop: Project) -> None:
+    shop.store.shop = Shop(orders=build_orders(start=datetime(2025, 1, 1, tzinfo=UTC), days=100, per_day=1000))
+    shop.store.touch()
+
+    process = materialize(shop, "--select", "orders", "--partition-range", "2025-01-01...2025-04-10")
+    assert process.stdout
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+
+    assert status == 0, output
+    assert shop.query("SELECT count(*) FROM orders") == [(100_000,)]
+    assert usage.ru_maxrss / 1024 <= 450
