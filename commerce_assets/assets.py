@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckResult,
@@ -20,7 +20,6 @@ from dagster import (
 )
 from pydantic import Field
 
-from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.pull import Pull
 from commerce_assets.checks import build_check_specs, check_results
 from commerce_assets.endpoint import Endpoint
@@ -31,6 +30,9 @@ from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.findings import Scope
 from commerce_assets.warehouse.history import has_loaded
 from commerce_assets.window import Window
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
 
 GROUP = "commerce"
 API_POOL = "commerce_api"
@@ -114,7 +116,7 @@ def _window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefini
 
 @contextmanager
 def extraction(
-    pull: Pull, client: CommerceClient, warehouse: Warehouse, log: DagsterLogManager
+    pull: Pull, client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
     warehouse.database(log).prepare()

@@ -2,13 +2,16 @@
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pages import Page, PageDecoder, PageFacts
 from commerce_assets.api.paging import Enough, PageNumberPaginator, PassedWindow, never_enough
 from commerce_assets.api.progress import Progress
 from commerce_assets.staging import StagedPull
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
 
 
 class FilterIgnoredError(Exception):
@@ -27,7 +30,7 @@ class PullCost:
     rows_resumed: int
 
 
-def pull_into_staging(client: CommerceClient, staged: StagedPull, *, log: logging.Logger) -> PullCost:
+def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logging.Logger) -> PullCost:
     """Pulls what is not staged yet.
 
     A pull that goes on asks for the last staged page again, and goes on after it only if that page is as it was: a
@@ -67,7 +70,7 @@ def pull_into_staging(client: CommerceClient, staged: StagedPull, *, log: loggin
     )
 
 
-def _go_on(client: CommerceClient, staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> int:
+def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> int:
     """Makes sure that the staged pages are still those of the store; returns how many rows they hold."""
     if not staged.pages:
         return 0

@@ -5,7 +5,7 @@ whichever days the rows belong to. It reports materializations of just the parti
 """
 
 from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dagster import (
     AssetMaterialization,
@@ -21,7 +21,6 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.pull import Pull
 from commerce_assets.assets import API_POOL, extraction
@@ -33,6 +32,9 @@ from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.history import Followed, followed, loaded_windows, set_mark
 from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
 from commerce_assets.window import Window
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
 
 # Against clocks that disagree, rows that are stamped earlier than they can be seen, and equal stamps.
 OVERLAP = timedelta(days=1)
@@ -87,7 +89,7 @@ def build_refresh_job(
 
 
 def _refresh(
-    client: CommerceClient,
+    client: "CommerceClient",
     warehouse: Warehouse,
     log: DagsterLogManager,
     *,
@@ -120,7 +122,7 @@ def _followed(endpoint: Endpoint, warehouse: Warehouse, log: DagsterLogManager) 
         return followed(connection, endpoint)
 
 
-def _first_mark(client: CommerceClient, endpoint: Endpoint, known: Followed) -> datetime:
+def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -> datetime:
     """From where a first refresh follows changes: the oldest pull of what is stored, or now if nothing is.
 
     Where this machine's clock, or the store's, says that this is far later than anything stored was changed, the

@@ -2,17 +2,19 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.settings import SettingError
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_PAGE = 50
@@ -37,12 +39,15 @@ class CommerceApiResource(ConfigurableResource[Any]):
     read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
     total_timeout: float = Field(default=180.0, gt=0, description="Seconds that a request may take as a whole.")
 
-    def client(self, log: logging.Logger) -> CommerceClient:
+    def client(self, log: logging.Logger) -> "CommerceClient":
         """A client that tells `log` how it gets on.
 
         Raises:
             SettingError: Names what is missing or cannot be used.
         """
+        # requests opens a socket as it is imported, to see whether there is IPv6: that is for runs that pull.
+        from commerce_assets.api.client import CommerceClient, Limits  # noqa: PLC0415
+
         base_url = checked_base_url(self.base_url)
         return CommerceClient(
             base_url=base_url,

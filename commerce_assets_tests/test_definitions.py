@@ -1,6 +1,7 @@
 """What Dagster is given: the names that people rely on, and what an entry in the endpoint table brings with it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -200,3 +201,13 @@ assert not opened, opened
 
     # Seconds of CPU, of which this machine's other work takes none; the best of three.
     assert min(times) < 0.3
+
+
+def test_every_setting_is_in_the_readme_and_in_the_example_of_an_env_file() -> None:
+    source = "".join(path.read_text() for path in sorted((PROJECT / "commerce_assets").glob("*.py")))
+    settings = set(re.findall(r'"((?:COMMERCE|DAGSTER)_[A-Z_]+)"', source))
+
+    assert len(settings) >= 10
+    for document in ("README.md", ".env.example"):
+        text = (PROJECT / document).read_text()
+        assert not {setting for setting in settings if setting not in text}, document

@@ -2,9 +2,12 @@
 
 import logging
 import time
+from typing import TYPE_CHECKING
 
-from commerce_assets.api.client import Tally
 from commerce_assets.api.pull import Pull
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import Tally
 
 _FIRST_PAUSE_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 300.0
@@ -13,7 +16,7 @@ _LONGEST_PAUSE_SECONDS = 300.0
 class Progress:
     """Logs a line after 5 s, then after twice as long each time, and at last every five minutes."""
 
-    def __init__(self, pull: Pull, tally: Tally, log: logging.Logger, *, rows_before: int = 0) -> None:
+    def __init__(self, pull: Pull, tally: "Tally", log: logging.Logger, *, rows_before: int = 0) -> None:
         self._pull = pull
         self._tally = tally
         self._log = log
