@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -16,7 +15,9 @@ from requests.auth import HTTPBasicAuth
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from commerce_assets import __version__
+from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
+from commerce_assets.api.instants import parse_http_date
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pages import Page, PageDecoder
 from commerce_assets.api.pull import Pull
@@ -82,7 +83,9 @@ class CommerceClient:
     _has_succeeded: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        session = requests.Session()
+        session = _Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, DeadlineAdapter(seconds=self.limits.total_seconds))
         # Nothing from the environment: no proxy that sees the credentials, no .netrc that replaces them.
         session.trust_env = False
         session.auth = HTTPBasicAuth(self.key.encode(), self.secret.encode())
@@ -140,12 +143,11 @@ class CommerceClient:
         return page
 
     def _get(self, url: str, query: Mapping[str, str]) -> bytes:
-        """The body of a 200; one attempt, with its slot in the pace and a deadline."""
+        """The body of a 200; one attempt, with its slot in the pace."""
         params: Mapping[str, str] | None = query
         for _ in range(_MAX_REDIRECTS + 1):
             self.tally.seconds_paced += self.pacer.wait_for_slot()
             self.tally.requests += 1
-            deadline = time.monotonic() + self.limits.total_seconds
             try:
                 with self._session.get(
                     url,
@@ -154,7 +156,7 @@ class CommerceClient:
                     stream=True,
                     timeout=(self.limits.connect_seconds, self.limits.read_seconds),
                 ) as response:
-                    body = self._read(response, deadline)
+                    body = self._read(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise _as_api_error(error) from None
             self.tally.bytes += len(body)
@@ -168,14 +170,14 @@ class CommerceClient:
                 body,
                 now=datetime.now(UTC),
                 succeeded_before=self._has_succeeded,
+                hidden=(self.key, self.secret),
             ):
                 raise refusal
             return body
         raise ApiError("the store redirects in circles", hint="Look at COMMERCE_API_BASE_URL and the endpoint's path.")
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        # read1 comes back after each packet, so that a body that trickles meets the deadline, and unpacks no more
-        # than a chunk at a time, so that a bomb meets the limit before it fills the memory.
+    def _read(self, response: requests.Response) -> bytes:
+        # read1 unpacks no more than a chunk at a time, so that a bomb meets the limit before it fills the memory.
         raw: urllib3.HTTPResponse = response.raw
         body = bytearray()
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=True):
@@ -184,31 +186,32 @@ class CommerceClient:
                 raise ApiError(
                     f"the answer is larger than {self.limits.body_bytes >> 20} MiB", hint="That is no page of a list."
                 )
-            if time.monotonic() > deadline:
-                raise TransientApiError(
-                    f"the answer was not complete after {self.limits.total_seconds:.0f} s",
-                    hint="The store is too slow.",
-                )
         return bytes(body)
 
     def _note_clock(self, date: str | None) -> None:
-        if date:
-            try:
-                self.store_clock = parsedate_to_datetime(date).timestamp() - time.time()
-            except ValueError:
-                return
+        if date and (instant := parse_http_date(date)):
+            self.store_clock = instant.timestamp() - time.time()
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: to tell where one leads, requests would read its body whole, without any limit."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None: ...
 
 
 def _redirected(url: str, location: str) -> str:
     """Where a redirect leads, if the credentials may go there: the same scheme, host and port."""
-    target = urljoin(url, location)
-    here, there = urlsplit(url), urlsplit(target)
+    try:
+        here, there = urlsplit(url), urlsplit(urljoin(url, location))
+    except ValueError:  # "http://["
+        here, there = urlsplit(url), urlsplit("")
     if not location or (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        target = f"{there.scheme}://{there.hostname}" if location and there.hostname else "nowhere"
         raise ApiError(
-            f"the store redirects to {there.scheme}://{there.hostname or '?'}, where credentials are not sent",
+            f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
         )
-    return target
+    return there.geturl()
 
 
 def _as_api_error(error: Exception) -> ApiError:

@@ -17,13 +17,13 @@ _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = "The API's dialect differs from what the endpoint table says; see the endpoint's selector and fields."
 # Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
 # and whole pairs come first, so that they are passed over.
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One row as the API sent it, out of its wrapper.
 
     Attributes:
@@ -114,6 +114,7 @@ class PageDecoder:
             TransientApiError: The body is cut off or no JSON at all.
             ApiError: It is JSON of another shape; names the item's index, counted from 0.
         """
+        body = _as_utf8(body)
         if not body.strip():
             raise ApiError(
                 "the store answered 200 with an empty body", hint="An empty list would be []; look at the store."
@@ -124,7 +125,7 @@ class PageDecoder:
                 hint="A login, block or maintenance page? Look at the base URL in a browser.",
             )
         try:
-            raws = self._unwrap(_as_utf8(body))
+            items = tuple(self._item(raw, index) for index, raw in enumerate(self._unwrap(body)))
         except msgspec.ValidationError:
             raise ApiError(f"the store answered with {_kind_of(body)} instead of a list", hint=_OTHER_DIALECT) from None
         except RecursionError:
@@ -133,7 +134,6 @@ class PageDecoder:
             raise TransientApiError(
                 "the answer is not valid JSON, or was cut off", hint="If it stays so, look at the store's status."
             ) from None
-        items = tuple(self._item(raw, index) for index, raw in enumerate(raws))
         return Page(number=number, items=items)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
@@ -198,7 +198,7 @@ def _as_utf8(body: bytes) -> bytes:
         body.decode()
     except UnicodeDecodeError:
         body = body.decode(errors="replace").encode()
-    if b"\\ud" in body or b"\\uD" in body:
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
         body = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
     return body.removeprefix(b"\xef\xbb\xbf")
 

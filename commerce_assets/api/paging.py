@@ -34,6 +34,7 @@ class PageNumberPaginator:
     """
 
     def __init__(self, *, per_page: int, enough: Enough, log: logging.Logger, max_pages: int = MAX_PAGES) -> None:
+        self._asked_for = per_page
         self._page_size = per_page
         self._enough = enough
         self._log = log
@@ -75,9 +76,9 @@ class PageNumberPaginator:
                 f"page {page.number} holds the same items as page {earlier}: the store does not heed `page`",
                 hint="Look at the endpoint's path, and at what lies between here and the store.",
             )
-        if page.number == 1 and page.count == DEFAULT_PER_PAGE < self._page_size:
+        if page.number == 1 and page.count == DEFAULT_PER_PAGE < self._asked_for:
             self._page_size = DEFAULT_PER_PAGE
-        elif page.number == 2 and self._page_size == DEFAULT_PER_PAGE:  # noqa: PLR2004 - the page after the first
+        elif page.number == 2 and self._page_size < self._asked_for:  # noqa: PLR2004 - the page after the first
             self._log.warning("the store gives %d items a page, whatever is asked for", DEFAULT_PER_PAGE)
         return self._enough(page) or page.count < self._page_size
 

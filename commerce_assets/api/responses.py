@@ -1,6 +1,6 @@
 """What an HTTP status means here: a pure mapping from an answer to an error, or to none."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from http import HTTPStatus
 
@@ -14,7 +14,13 @@ _LONGEST_MESSAGE = 200
 
 
 def error_of(
-    status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, succeeded_before: bool
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: datetime,
+    succeeded_before: bool,
+    hidden: Collection[str] = (),
 ) -> ApiError | None:
     """The error that an answer stands for; None for a 200, whose body is then looked at.
 
@@ -24,6 +30,7 @@ def error_of(
         body: The answer's body; only the messages of a 422 are shown, trimmed.
         now: For a Retry-After that is a date.
         succeeded_before: Whether this client has had a 200 already: it tells a block from a wrong key.
+        hidden: What must not be shown, should the store repeat it.
     """
     if status == HTTPStatus.OK:
         return None
@@ -44,7 +51,9 @@ def error_of(
         415: "The store does not offer JSON at this path, although Accept: application/json was sent.",
     }
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        return ApiError(said + _messages_of(body), hint="The store refuses a parameter; is this a known dialect?")
+        return ApiError(
+            said + _messages_of(body, hidden), hint="The store refuses a parameter; is this a known dialect?"
+        )
     return ApiError(said, hint=hints.get(status, "This is not one of the API's known answers; look at the base URL."))
 
 
@@ -70,13 +79,15 @@ def _status_line(status: int) -> str:
         return str(status)
 
 
-def _messages_of(body: bytes) -> str:
+def _messages_of(body: bytes, hidden: Collection[str]) -> str:
     """The messages of a 422, `[[field, message], ...]`, in one line; nothing if the body is anything else."""
     try:
         pairs = msgspec.json.decode(body, type=list[tuple[str, str]])
     except (msgspec.DecodeError, RecursionError):
         return ""
     # An e-mail address in a message would be a buyer's: the API echoes what it refuses.
-    text = "; ".join(f"{field} {message}" for field, message in pairs[:5] if "@" not in field + message)
+    unshown = ("@", *hidden)
+    messages = (f"{field} {message}" for field, message in pairs[:5])
+    text = "; ".join(message for message in messages if not any(word in message for word in unshown))
     text = "".join(character if character.isprintable() else " " for character in text)
     return f" ({text[:_LONGEST_MESSAGE]})" if text else ""

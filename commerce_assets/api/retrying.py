@@ -1,12 +1,12 @@
 """Which failures are worth another attempt, and after how long. Pure, but for the jitter."""
 
 import random
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 from tenacity import RetryCallState
 
 from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
+from commerce_assets.api.instants import parse_http_date
 
 MAX_RETRIES = 3
 MAX_RETRIES_WHEN_BLOCKED = 2
@@ -49,20 +49,17 @@ def seconds_to_wait(error: TransientApiError, attempt: int, jitter: float) -> fl
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Seconds to wait according to a Retry-After header, which holds seconds or an HTTP date.
 
-    None for what cannot be read or lies in the past: the usual back-off then applies.
+    None for what cannot be read or does not lie in the future: the usual back-off then applies.
     """
     if value is None:
         return None
     value = value.strip()
     if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        instant = parsedate_to_datetime(value)
-    except ValueError:
+        seconds = float(value)
+    elif instant := parse_http_date(value):
+        seconds = (instant - now).total_seconds()
+    else:
         return None
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=UTC)
-    seconds = (instant - now).total_seconds()
     return seconds if seconds > 0 else None
 
 
