@@ -14,6 +14,7 @@ so that the load, which reads declared names only, finds them too.
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ from commerce_assets.endpoint import EXTRA, Endpoint
 _LONGEST_PAUSE = timedelta(hours=12)
 _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
+# Writing fails with these, and names no file.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StagingError(Exception):
@@ -206,12 +209,19 @@ class Staging:
             with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
                 yield self._open(parent / pull.key, pull, store)
         except OSError as error:
-            if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError) and error.filename:
-                raise StagingError(
-                    f"the staging directory {self._directory} cannot be used ({error.strerror}). "
-                    "What to do: point COMMERCE_STAGING_DIR to a folder that can be written to."
-                ) from error
-            raise
+            if not self._is_at_fault(error):
+                raise
+            raise StagingError(
+                f"the staging directory {self._directory} cannot be used ({error.strerror}). "
+                "What to do: make room there, or point COMMERCE_STAGING_DIR to a folder that can be written to."
+            ) from error
+
+    def _is_at_fault(self, error: OSError) -> bool:
+        """Whether the directory is meant, and not a file of whoever uses the staged pages."""
+        if error.filename is None:
+            return error.errno in _NO_ROOM
+        path = Path(os.fsdecode(error.filename))
+        return path.is_relative_to(self._directory) or self._directory.is_relative_to(path)
 
     @contextmanager
     def _locked(self, path: Path, pull: Pull, wait_seconds: float) -> Iterator[None]:
@@ -237,12 +247,14 @@ class Staging:
         """Removes what nobody will go on with: buyers' data does not lie about for ever."""
         oldest = time.time() - _LONGEST_PAUSE.total_seconds()
         for path in parent.glob("*.lock"):
-            if path.stat().st_mtime > oldest:
-                continue
-            # Whoever waits for a lock gives up long before it is as old as this, so it can be removed with the folder.
-            with contextlib.suppress(Timeout), FileLock(path, timeout=0, mode=0o600):
-                shutil.rmtree(path.with_suffix(""), ignore_errors=True)
-                path.unlink(missing_ok=True)
+            # Another process may be sweeping too.
+            with contextlib.suppress(Timeout, FileNotFoundError):
+                if path.stat().st_mtime > oldest:
+                    continue
+                # Whoever waits for a lock gives up long before it is so old, so it can be removed with the folder.
+                with FileLock(path, timeout=0, mode=0o600):
+                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    path.unlink(missing_ok=True)
 
     def _open(self, folder: Path, pull: Pull, store: str) -> StagedPull:
         identity = _identity(pull, store)
@@ -269,7 +281,7 @@ def _read(folder: Path, pull: Pull) -> StagedPull | None:
     """What lies in the folder, up to the last whole page; None if that is nothing."""
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
-        sizes = {number: path.stat().st_size for number, path in enumerate(sorted(folder.glob("items-*.jsonl")), 1)}
+        sizes = {path: path.stat().st_size for path in folder.glob("items-*.jsonl")}
     except (OSError, msgspec.DecodeError):
         return None
     index_path = folder / "pages.jsonl"
@@ -280,7 +292,7 @@ def _read(folder: Path, pull: Pull) -> StagedPull | None:
             page = msgspec.json.decode(line, type=StagedPage)
         except msgspec.DecodeError:
             break
-        if page.facts.number != number or page.items_end > sizes.get(page.segment, 0):
+        if page.facts.number != number or page.items_end > sizes.get(_segment(folder, page.segment), -1):
             break
         pages.append(page)
     if (whole := _index_of(pages)) != index:
