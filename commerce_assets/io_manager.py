@@ -156,13 +156,12 @@ class FrameHandler(DbTypeHandler[_Frame], Generic[_Frame]):
         target = table(table_slice.schema, table_slice.table)
         connection.register("returned", self.to_arrow(obj))
         connection.execute(f"CREATE TABLE IF NOT EXISTS {target} AS FROM returned LIMIT 0")
-        stored = {row[0] for row in connection.execute(f"DESCRIBE {target}").fetchall()}
+        stored = {name.lower() for name, *_ in connection.execute(f"DESCRIBE {target}").fetchall()}
         for name, kind, *_ in connection.execute("DESCRIBE returned").fetchall():
-            if name not in stored:
+            if name.lower() not in stored:
                 connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {kind}")
         connection.execute(f"DELETE FROM {target}{_where(table_slice)}")
-        connection.execute(f"INSERT INTO {target} BY NAME FROM returned")
-        rows = connection.execute("SELECT count(*) FROM returned").fetchone()[0]
+        ((rows,),) = connection.execute(f"INSERT INTO {target} BY NAME FROM returned").fetchall()
         connection.unregister("returned")
         counted = "dagster/partition_row_count" if context.has_asset_partitions else "dagster/row_count"
         return {counted: rows}
@@ -185,7 +184,10 @@ class RelationHandler(FrameHandler[duckdb.DuckDBPyRelation]):
         return obj.to_arrow_table()
 
     def from_arrow(self, arrow: "pa.Table") -> duckdb.DuckDBPyRelation:
-        return duckdb.connect(config={"custom_user_agent": "dagster"}).from_arrow(arrow)
+        memory = duckdb.connect(config={"custom_user_agent": "dagster"})
+        # The day of an instant is its day in UTC here too, wherever the machine is.
+        memory.execute("SET TimeZone = 'UTC'")
+        return memory.from_arrow(arrow)
 
     @property
     def supported_types(self) -> Sequence[type[object]]:

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dagster import ConfigurableResource
 from pydantic import Field
@@ -94,12 +94,12 @@ def checked_base_url(value: str) -> str:
         SettingError: It is blank, no URL, not encrypted, or holds what belongs elsewhere.
     """
     url = value.strip()
-    parts = urlsplit(url)
     if not url:
         raise SettingError(
             "COMMERCE_API_BASE_URL is blank; set it to the store's API, such as https://www.sendowl.com/api/v1/"
         )
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _parts(url)
+    if parts is None:
         raise SettingError("COMMERCE_API_BASE_URL is no URL; it looks like https://www.sendowl.com/api/v1/")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise SettingError(
@@ -111,6 +111,18 @@ def checked_base_url(value: str) -> str:
             f"COMMERCE_API_BASE_URL is not encrypted, and credentials are not sent so: use https://{parts.netloc}"
         )
     return url if url.endswith("/") else url + "/"
+
+
+def _parts(url: str) -> SplitResult | None:
+    """The parts of an http or https URL; None if it is none. Python's own errors quote what may be a password."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
 def _checked_secret(variable: str, value: str) -> str:

@@ -18,6 +18,8 @@ _STORAGE_VERSION = "v1.5.0"
 # A file opened by its path is a catalog named like the file, and in commerce.duckdb the name commerce.orders could mean
 # a schema or a catalog: DuckDB refuses it. Attached under a name of our own it means the schema in every file.
 _ALIAS = "warehouse"
+# Where the default database lies, relative to where Dagster was started. Any other folder is a person's to make.
+_OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
 _TELL_EVERY_SECONDS = 30.0
@@ -47,29 +49,43 @@ class Database:
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
+    def prepare(self) -> None:
+        """Sees that the file has a folder to lie in, which is better known before a pull of hours than after it.
+
+        Raises:
+            WarehouseError: It has not, and it is not the project's own folder, which is made.
+        """
+        folder = self.path.parent
+        if folder == _OWN_FOLDER:
+            folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            raise WarehouseError(
+                f"the folder of the database, {folder}, does not exist. "
+                "What to do: create it, or point COMMERCE_DUCKDB_PATH elsewhere."
+            )
+        if not os.access(folder, os.W_OK):
+            raise WarehouseError(
+                f"the folder of the database, {folder}, cannot be written to. "
+                "What to do: allow it, or point COMMERCE_DUCKDB_PATH elsewhere."
+            )
+
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
-        if not self.path.parent.is_dir():
-            raise WarehouseError(
-                f"the folder of the database, {self.path.parent}, does not exist. "
-                "What to do: create it, or point COMMERCE_DUCKDB_PATH elsewhere."
-            )
-        # The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it.
-        mask = os.umask(0o077)
-        try:
+        self.prepare()
+        with _owner_only():
             connection = self._connect(read_only=False)
             try:
                 connection.begin()
                 yield connection
                 connection.commit()
-            except BaseException:
+            except BaseException as error:
                 _roll_back(connection)
+                if _is_of_the_file(error):
+                    raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
             finally:
                 connection.close()
-        finally:
-            os.umask(mask)
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -79,11 +95,16 @@ class Database:
                 f"there is no database at {self.path}. "
                 "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
             )
-        connection = self._connect(read_only=True)
-        try:
-            yield connection
-        finally:
-            connection.close()
+        with _owner_only():
+            connection = self._connect(read_only=True)
+            try:
+                yield connection
+            except duckdb.Error as error:
+                if _is_of_the_file(error):
+                    raise WarehouseError(_why_not(self.path, "read", error)) from error
+                raise
+            finally:
+                connection.close()
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         config: dict[str, str | bool | int | float | list[str]] = {
@@ -116,7 +137,7 @@ class Database:
             except duckdb.IOException as error:
                 holder = _holder_of(error)
                 if holder is None:
-                    raise WarehouseError(_why_not(self.path, error)) from error
+                    raise WarehouseError(_why_not(self.path, "opened", error)) from error
                 waited = time.monotonic() - began
                 if waited >= self.lock_wait_seconds:
                     raise WarehouseError(
@@ -133,11 +154,21 @@ class Database:
                         self.lock_wait_seconds,
                     )
             except duckdb.Error as error:
-                raise WarehouseError(_why_not(self.path, error)) from error
+                raise WarehouseError(_why_not(self.path, "opened", error)) from error
             else:
                 return
             time.sleep(poll)
             poll = min(poll * 1.5, _LONGEST_POLL_SECONDS)
+
+
+@contextmanager
+def _owner_only() -> Iterator[None]:
+    """The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it."""
+    mask = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(mask)
 
 
 def _holder_of(error: duckdb.IOException) -> str | None:
@@ -150,11 +181,19 @@ def _holder_of(error: duckdb.IOException) -> str | None:
     return "another process"
 
 
-def _why_not(path: Path, error: duckdb.Error) -> str:
+def _is_of_the_file(error: BaseException) -> bool:
+    """Whether the file or its disk is at fault, and no statement: a full disk shows at the commit, too."""
+    return isinstance(error, duckdb.IOException | duckdb.TransactionException) or (
+        isinstance(error, duckdb.Error) and "Corrupt database file" in str(error)
+    )
+
+
+def _why_not(path: Path, done: str, error: BaseException) -> str:
     reason = str(error).splitlines()[0]
     return (
-        f"the database {path} cannot be opened ({reason}). What to do: see that the folder can be written to and that "
-        "the file is a DuckDB database; restore it from a copy if it is damaged."
+        f"the database {path} cannot be {done} ({reason}); it is as it was. What to do: see that the folder can be "
+        "written to, that its disk has room and that the file is a DuckDB database; restore it from a copy if it is "
+        "damaged."
     )
 
 

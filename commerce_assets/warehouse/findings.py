@@ -76,7 +76,7 @@ def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope
     examples = [
         str(value)
         for (value,) in connection.execute(
-            f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count(*) > 1 ORDER BY 1 "
+            f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count({key}) > 1 ORDER BY 1 "
             f"LIMIT {_EXAMPLES}"
         ).fetchall()
     ]

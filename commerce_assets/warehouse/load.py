@@ -92,6 +92,20 @@ class LoadResult:
     added_columns: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        counts = {
+            "new": self.inserted,
+            "changed": self.updated,
+            "as they were": self.unchanged,
+            "no longer in the store": self.removed,
+            "of other days left out": self.outside_window,
+            "repeated": self.repeated,
+        }
+        parts = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        return (
+            f"{self.loaded:,} rows loaded in {self.seconds:.1f} s ({parts or 'none'}); the table holds {self.total:,}"
+        )
+
 
 def load(
     connection: duckdb.DuckDBPyConnection,
@@ -123,6 +137,8 @@ def load(
     is_whole = pull.updated_after is None
     stored_before = _count_covered(connection, endpoint, pull.window)
     connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
+    # Staged rows keep the order of the pages: of two versions with one `updated_at` the later counts.
+    connection.execute("SET preserve_insertion_order = true")
     in_window = 0
     for number, segment in enumerate(staged.segments):
         in_window += _stage(connection, staged, segment, kept)

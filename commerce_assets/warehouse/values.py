@@ -10,9 +10,11 @@ from commerce_assets.api.instants import INSTANT_PATTERN
 from commerce_assets.endpoint import Column, ColumnType
 from commerce_assets.warehouse.sql import identifier, text
 
+# A JSON number (no quotes) with a fraction has gone through a double in DuckDB's reader, so beyond 15 digits it is no
+# longer certain.
 _INTEGER = r'^"?([+-]?\d+)(?:\.0+)?"?$'
-# Four digits after the point are stored; further ones must be zeros. A JSON number (no quotes) with a fraction has
-# gone through a double in DuckDB's reader, so beyond 15 digits it is no longer certain.
+_BENT_INTEGER = r"-?\d{16,}\.\d+"
+# Four digits after the point are stored; further ones must be zeros.
 _DECIMAL_TEXT = r'^"([+-]?\d+(?:\.\d{1,4}0*)?)"$'
 _DECIMAL_NUMBER = r"^[+-]?(\d+|\d+\.\d{1,4}0*)$"
 _DOUBLE_DIGITS = 15
@@ -23,7 +25,8 @@ def typed(column: Column) -> str:  # noqa: PLR0911 - one a type
     raw = f"CAST({identifier(column.name)} AS VARCHAR)"
     match column.type:
         case ColumnType.BIGINT:
-            return f"TRY_CAST(regexp_extract({raw}, {text(_INTEGER)}, 1) AS BIGINT)"
+            certain = f"CASE WHEN NOT regexp_full_match({raw}, {text(_BENT_INTEGER)}) THEN {raw} END"
+            return f"TRY_CAST(regexp_extract({certain}, {text(_INTEGER)}, 1) AS BIGINT)"
         case ColumnType.DECIMAL:
             certain_number = (
                 f"regexp_full_match({raw}, {text(_DECIMAL_NUMBER)}) "
@@ -36,7 +39,8 @@ def typed(column: Column) -> str:  # noqa: PLR0911 - one a type
         case ColumnType.BOOLEAN:
             return f"""CASE lower(trim({raw}, '"')) WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END"""
         case ColumnType.TIMESTAMP:
-            return f"""TRY_CAST(regexp_extract({raw}, {text(f'^"({INSTANT_PATTERN})"$')}, 1) AS {column.type})"""
+            # In capitals: DuckDB does not read a small z.
+            return f"""TRY_CAST(upper(regexp_extract({raw}, {text(f'^"({INSTANT_PATTERN})"$')}, 1)) AS {column.type})"""
         case ColumnType.TEXT:
             return f"CASE WHEN left({raw}, 1) NOT IN ('{{', '[') THEN {identifier(column.name)} ->> '$' END"
         case ColumnType.TEXT_LIST:
@@ -45,8 +49,10 @@ def typed(column: Column) -> str:  # noqa: PLR0911 - one a type
                 f"list_bool_and(list_transform(json_extract({identifier(column.name)}, '$[*]'), "
                 "lambda e: json_type(e) NOT IN ('OBJECT', 'ARRAY')))"
             )
-            flat = f"(NOT regexp_matches({raw}[2:], '[\\[{{]') OR {scalars})"
-            return f"CASE WHEN left({raw}, 1) = '[' AND {flat} THEN TRY_CAST({raw} AS VARCHAR[]) END"
+            is_flat = f"(NOT regexp_matches({raw}[2:], '[\\[{{]') OR {scalars})"
+            # From JSON: a cast of the text itself would read its escapes by other rules, and lose the backslashes.
+            elements = f"TRY_CAST({identifier(column.name)} AS {column.type})"
+            return f"CASE WHEN left({raw}, 1) = '[' AND {is_flat} THEN {elements} END"
         case ColumnType.JSON:
             return f"CASE WHEN left({raw}, 1) IN ('{{', '[') THEN {identifier(column.name)} END"
 
