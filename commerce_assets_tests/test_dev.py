@@ -75,7 +75,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own interpreter and modules
+    return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=_environment(**more), capture_output=True, text=True, check=False
     )
 
@@ -83,7 +83,7 @@ def _command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedPro
 @contextlib.contextmanager
 def _started(*command: str, cwd: Path, **more: str) -> Iterator[subprocess.Popen[str]]:
     """Start a command that leads a process group, as one typed in a terminal does; kill what a failed test leaves."""
-    with subprocess.Popen(  # noqa: S603 - commands of this file
+    with subprocess.Popen(
         command, cwd=cwd, env=_environment(**more), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
@@ -117,7 +117,7 @@ def _wait_until(condition: Callable[[], object], *, seconds: float) -> float:
 def _parents() -> dict[int, int]:
     """Return the parent of each process that runs; what is dead but not yet buried does not."""
     command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
-    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rows = [line.split() for line in listing.splitlines()]
     return {int(pid): int(parent) for pid, parent, state in rows if not state.startswith("Z")}
 

@@ -1,0 +1,262 @@
+"""The settings: each is read, or refused by the name of its variable, and no secret is ever shown."""
+
+import logging
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.resources import CommerceApiResource, checked_base_url
+from commerce_assets.settings import SettingError, Settings, path_setting
+from commerce_assets_tests.staged import ORDERS
+
+LOG = logging.getLogger("settings")
+URL = "https://store.example/api/v1/"
+CANARY = "s3cret-canary"
+
+
+def read(**variables: str) -> Settings:
+    return Settings.from_environment(variables, ENDPOINTS)
+
+
+def message_of(error: BaseException) -> str:
+    """All that a log would show of it."""
+    return "".join(traceback.format_exception(error))
+
+
+# Settings.
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    assert read() == Settings(
+        orders_start=date(2020, 1, 1),
+        requests_per_second=1.0,
+        paths={},
+        database=Path("data/commerce.duckdb"),
+        staging=Path("data/commerce.staging"),
+        lock_timeout=300.0,
+        memory_limit="256MB",
+        lookback_days=30,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "read_as"),
+    [
+        ("COMMERCE_ORDERS_START_DATE", "2024-02-29", "orders_start", date(2024, 2, 29)),
+        ("COMMERCE_ORDERS_START_DATE", " 2023-12-31\n", "orders_start", date(2023, 12, 31)),
+        ("COMMERCE_API_REQUESTS_PER_SECOND", "0", "requests_per_second", 0.0),
+        ("COMMERCE_API_REQUESTS_PER_SECOND", "0.5", "requests_per_second", 0.5),
+        ("COMMERCE_API_ORDERS_PATH", "../v1_3/orders", "paths", {"orders": "../v1_3/orders"}),
+        ("COMMERCE_API_ORDERS_PATH", "/orders", "paths", {"orders": "/orders"}),
+        ("COMMERCE_API_PRODUCTS_PATH", "things", "paths", {"products": "things"}),
+        ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "database", Path("elsewhere/shop.db")),
+        ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "staging", Path("elsewhere/shop.staging")),
+        ("COMMERCE_STAGING_DIR", "scratch", "staging", Path("scratch")),
+        ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
+        ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "12.5", "lock_timeout", 12.5),
+        ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1.5GB", "memory_limit", "1.5GB"),
+        ("COMMERCE_DUCKDB_MEMORY_LIMIT", "512 MiB", "memory_limit", "512 MiB"),
+        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "lookback_days", 90),
+    ],
+)
+def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: str, read_as: object) -> None:
+    settings = read(**{variable: value})
+    assert getattr(settings, field) == read_as
+    assert type(getattr(settings, field)) is type(read_as)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "COMMERCE_ORDERS_START_DATE",
+        "COMMERCE_API_REQUESTS_PER_SECOND",
+        "COMMERCE_API_ORDERS_PATH",
+        "COMMERCE_DUCKDB_PATH",
+        "COMMERCE_STAGING_DIR",
+        "COMMERCE_DUCKDB_LOCK_TIMEOUT",
+        "COMMERCE_DUCKDB_MEMORY_LIMIT",
+        "COMMERCE_ORDERS_LOOKBACK_DAYS",
+    ],
+)
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_setting_that_is_blank_is_not_set(variable: str, blank: str) -> None:
+    assert read(**{variable: blank}) == read()
+
+
+def test_what_else_is_in_the_environment_is_not_looked_at() -> None:
+    assert read(HOME="x", COMMERCE_API_KEY="", COMMERCE_SOMETHING="?", DUCKDB_PATH="y") == read()
+
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        *(
+            ("COMMERCE_ORDERS_START_DATE", value)
+            for value in (
+                *("2023-02-29", "2024-13-01", "2024-00-10", "2024-1-1", "20240101", "2024-W01-1", "01/02/2024"),
+                *("2024-01-01T00:00:00Z", "yesterday", "0000-01-01", "2024-01-01'; DROP TABLE orders; --"),
+                *(TOMORROW, "9999-12-31", "\u0662\u0660\u0662\u0664-01-01"),
+            )
+        ),
+        *(
+            ("COMMERCE_API_REQUESTS_PER_SECOND", value)
+            for value in ("-1", "nan", "inf", "1e999", "one", "1/s", "0x1", "1,5")
+        ),
+        *(("COMMERCE_DUCKDB_LOCK_TIMEOUT", value) for value in ("-0.1", "nan", "infinity", "5m")),
+        *(("COMMERCE_ORDERS_LOOKBACK_DAYS", value) for value in ("0", "-3", "many", "nan")),
+        *(("COMMERCE_DUCKDB_MEMORY_LIMIT", value) for value in ("1", "MB", "-1GB", "80%", "1GB; DROP", "lots", "1 PB")),
+        *(
+            ("COMMERCE_API_ORDERS_PATH", value)
+            for value in (
+                *("https://elsewhere.example/orders", "//elsewhere.example/orders", "orders?page=2", "orders#x"),
+                *("user@elsewhere.example", "..\\orders"),
+            )
+        ),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_by_the_name_of_its_variable(variable: str, value: str) -> None:
+    """Fault 58. Fault 60. Fault 67."""
+    with pytest.raises(SettingError, match=rf"^{variable} "):
+        read(**{variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("COMMERCE_ORDERS_START_DATE", "2023-02-29", "is no date: write it as YYYY-MM-DD"),
+        ("COMMERCE_ORDERS_START_DATE", TOMORROW, "lies in the future"),
+        ("COMMERCE_API_REQUESTS_PER_SECOND", "-1", "must be a number, and at least 0"),
+        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a number, and at least 1"),
+        ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1", "such as 256MB"),
+        ("COMMERCE_API_ORDERS_PATH", "//x", "a path relative to COMMERCE_API_BASE_URL"),
+    ],
+)
+def test_the_refusal_says_what_the_setting_may_be(variable: str, value: str, says: str) -> None:
+    with pytest.raises(SettingError, match=says):
+        read(**{variable: value})
+
+
+def test_a_path_that_holds_credentials_is_not_shown() -> None:
+    """Fault 65."""
+    with pytest.raises(SettingError) as raised:
+        read(COMMERCE_API_ORDERS_PATH=f"https://key:{CANARY}@elsewhere.example/orders")
+    assert CANARY not in message_of(raised.value)
+
+
+def test_the_variable_of_a_path_is_named_after_its_endpoint() -> None:
+    assert path_setting(ORDERS) == "COMMERCE_API_ORDERS_PATH"
+
+
+# The base URL.
+
+
+@pytest.mark.parametrize(
+    ("value", "checked"),
+    [
+        (URL, URL),
+        ("https://store.example/api/v1", URL),
+        (f"  {URL}\n", URL),
+        ("https://store.example", "https://store.example/"),
+        ("https://store.example:8443/api", "https://store.example:8443/api/"),
+        ("http://localhost:8000", "http://localhost:8000/"),
+        ("http://127.0.0.1:8000/api/v1/", "http://127.0.0.1:8000/api/v1/"),
+        ("http://[::1]:8000/", "http://[::1]:8000/"),
+        ("HTTPS://store.example/", "HTTPS://store.example/"),
+    ],
+)
+def test_a_base_url_ends_with_a_slash(value: str, checked: str) -> None:
+    assert checked_base_url(value) == checked
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("", "is blank"),
+        (" \n", "is blank"),
+        ("store.example/api", "is no URL"),
+        ("ftp://store.example/", "is no URL"),
+        ("file:///etc/passwd", "is no URL"),
+        ("https://", "is no URL"),
+        ("https:///api", "is no URL"),
+        ("https://[::1/", "is no URL"),
+        ("https://store.example:port/", "is no URL"),
+        ("https://store.example:99999/", "is no URL"),
+        ("https://store.example/a b/", "is no URL"),
+        ("https://store.example\\@elsewhere.example/", "is no URL"),
+        ("https://store.example/api\nHost: elsewhere.example", "is no URL"),
+        ("http://store.example/api", "is not encrypted.*use https://store.example"),
+        ("HTTP://store.example/api", "is not encrypted"),
+        ("http://localhost.elsewhere.example/", "is not encrypted"),
+        ("http://127.0.0.1.elsewhere.example/", "is not encrypted"),
+        ("http://169.254.169.254/", "is not encrypted"),
+        ("http://0.0.0.0/", "is not encrypted"),
+        ("https://store.example/api?page=1", "must hold no credentials, query or fragment"),
+        ("https://store.example/api#x", "must hold no credentials, query or fragment"),
+        (f"https://key:{CANARY}@store.example/", "must hold no credentials"),
+        (f"https://{CANARY}@store.example/", "must hold no credentials"),
+        (f"http://:{CANARY}@store.example/", "must hold no credentials"),
+        (f"https://store.example/?secret={CANARY}", "must hold no credentials"),
+        (f"https://store.example:{CANARY}/", "is no URL"),
+        (f"https://key:{CANARY}@store.example:port/", "COMMERCE_API_BASE_URL"),
+    ],
+)
+def test_a_base_url_that_credentials_must_not_be_sent_to_is_refused_and_not_quoted(value: str, says: str) -> None:
+    """Fault 24. Fault 67."""
+    with pytest.raises(SettingError, match=says) as raised:
+        checked_base_url(value)
+    shown = message_of(raised.value)
+    assert "COMMERCE_API_BASE_URL" in str(raised.value)
+    assert CANARY not in shown
+
+
+# The credentials.
+
+
+def api(**fields: Any) -> CommerceApiResource:
+    return CommerceApiResource(**{"base_url": URL, "api_key": "key", "api_secret": CANARY, **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "variable"),
+    [
+        ({"api_key": ""}, "COMMERCE_API_KEY"),
+        ({"api_key": " \t"}, "COMMERCE_API_KEY"),
+        ({"api_key": f"{CANARY}\nX: y"}, "COMMERCE_API_KEY"),
+        ({"api_secret": ""}, "COMMERCE_API_SECRET"),
+        ({"api_secret": "\n"}, "COMMERCE_API_SECRET"),
+        ({"api_secret": f"{CANARY}\n{CANARY}"}, "COMMERCE_API_SECRET"),
+        ({"api_secret": f"{CANARY}\r{CANARY}"}, "COMMERCE_API_SECRET"),
+        ({"api_secret": f"{CANARY}\0"}, "COMMERCE_API_SECRET"),
+        ({"api_secret": f"\u200b{CANARY}"}, "COMMERCE_API_SECRET"),
+        ({"base_url": "http://store.example/"}, "COMMERCE_API_BASE_URL"),
+    ],
+)
+def test_a_credential_that_cannot_be_used_is_named_and_never_shown(fields: Mapping[str, str], variable: str) -> None:
+    """Fault 24. Fault 67."""
+    with pytest.raises(SettingError, match=f"^{variable} ") as raised:
+        api(**fields).client(LOG)
+    assert CANARY not in message_of(raised.value)
+
+
+@pytest.mark.parametrize("secret", [CANARY, f" {CANARY}\n", "pa:ss", "gehe\u00edm", "\u043a\u043b\u044e\u0447"])
+def test_a_secret_with_any_letter_and_blanks_around_it_is_taken(secret: str) -> None:
+    """Fault 67."""
+    with api(api_secret=secret).client(LOG) as client:
+        assert client.secret == secret.strip()
+
+
+def test_a_resource_and_its_client_do_not_show_the_credentials() -> None:
+    """Fault 65."""
+    resource = api(api_key="key-canary")
+    with resource.client(LOG) as client:
+        shown = f"{resource!r} {resource} {client!r} {client}"
+    assert CANARY not in shown
+    assert "key-canary" not in shown
