@@ -120,7 +120,7 @@ def extraction(
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
     warehouse.database(log).prepare()
-    store = client.url_of(pull.endpoint.name, pull.endpoint.path)
+    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
     with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):
             staged.clear()

@@ -9,7 +9,7 @@ One folder a pull, below the staging directory:
         pages.jsonl         the facts of each page, and where its items end
 
 A page counts once its line in pages.jsonl is whole; what follows the last whole page among the items is cut off when
-the pull goes on. Fields that the endpoint does not declare are moved into the member `_extra` as an item is written,
+the pull goes on. Fields that the endpoint does not declare are repeated in the member `_extra` as an item is written,
 so that the load, which reads declared names only, finds them too.
 """
 
@@ -34,7 +34,7 @@ from commerce_assets.api.pages import Item, Page, PageFacts
 from commerce_assets.api.pull import Pull
 from commerce_assets.endpoint import EXTRA, Endpoint
 
-# Items pulled longer ago than this are not mixed with fresh ones: the list has moved on too far.
+# A pull that was cut short longer ago than this starts anew: the list has moved on too far. It may itself take days.
 _LONGEST_PAUSE = timedelta(hours=12)
 _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
@@ -110,6 +110,14 @@ class StagedPull:
         ahead = self._pages[0].store_clock if self._pages else 0.0
         return self.manifest.began_at + timedelta(seconds=ahead)
 
+    @property
+    def last_written_at(self) -> datetime:
+        """When the last page was staged; the beginning of the pull if there is none."""
+        index = self.folder / "pages.jsonl"
+        if not self._pages:
+            return self.manifest.began_at
+        return datetime.fromtimestamp(index.stat().st_mtime, UTC)
+
     @contextmanager
     def writer(self) -> Iterator["StagingWriter"]:
         """Appends pages after the last whole one."""
@@ -174,8 +182,12 @@ class StagingWriter:
         raw = bytes(item.raw)
         if item.has_undeclared:
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-            undeclared = {name: fields.pop(name) for name in list(fields) if name not in self._declared}
-            raw = msgspec.json.encode({**fields, EXTRA.name: undeclared})
+            undeclared = {name: value for name, value in fields.items() if name not in self._declared}
+            if EXTRA.name in undeclared:
+                raw = msgspec.json.encode({**fields, EXTRA.name: undeclared})
+            else:
+                # Appended rather than written anew, so that a field that came twice is still seen to have.
+                raw = raw.rstrip()[:-1] + b',"' + EXTRA.name.encode() + b'":' + msgspec.json.encode(undeclared) + b"}"
         # Raw line breaks can only stand between tokens: inside a text they would not be JSON.
         return raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
@@ -195,7 +207,7 @@ class Staging:
 
         Args:
             pull: What is pulled.
-            store: The URL of the list: another store's pages are never gone on with.
+            store: The URL of the list, and whose it is: another account's pages are never gone on with.
             wait_seconds: How long to wait for another process that holds the folder.
 
         Raises:
@@ -260,8 +272,8 @@ class Staging:
         identity = _identity(pull, store)
         found = _read(folder, pull)
         if found is not None:
-            age = datetime.now(UTC) - found.manifest.began_at
-            if found.manifest.identity == identity and timedelta(0) <= age < _LONGEST_PAUSE:
+            paused = datetime.now(UTC) - found.last_written_at
+            if found.manifest.identity == identity and timedelta(0) <= paused < _LONGEST_PAUSE:
                 return found
             self._log.info("%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull)
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, Execut
 
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.sample_store import SAMPLE_API_SECRET
 from commerce_assets.sample_store.shop import Shop, build_orders, build_shop
 from commerce_assets_tests.project import Project, as_stored, endpoint_named
 
@@ -229,6 +230,36 @@ def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_
     project.store.add("products", gone)
     project.run("catalog")
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
+
+
+def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    project.run("catalog")
+    gone = project.store.shop.products[3]
+    project.store.delete("products", gone["id"])
+    project.run("catalog")
+
+    project.store.add("products", {**gone, "name": "From a backup", "updated_at": "2001-01-01T00:00:00Z"})
+    project.run("catalog")
+
+    assert project.query(f"SELECT name, _deleted_at FROM products WHERE id = {gone['id']}") == [("From a backup", None)]
+
+
+def test_pages_pulled_with_one_key_are_not_loaded_under_another(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    folder = project.folder / "commerce.duckdb"
+    folder.mkdir()
+    project.run("catalog", expect_success=False)
+    pulled_first = len(project.store.requests_to("/products"))
+    folder.rmdir()
+    project.store.credentials = ("another-key", SAMPLE_API_SECRET)
+    monkeypatch.setenv("COMMERCE_API_KEY", "another-key")
+
+    project.run("catalog")
+
+    assert (pulled_first, len(project.store.requests_to("/products"))) == (1, 2)
 
 
 def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(project: Project) -> None:

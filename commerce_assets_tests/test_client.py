@@ -123,7 +123,7 @@ def test_a_retry_after_of_ten_hours_fails_at_once_and_says_when_to_come_back(pul
     assert "Start the run again after that time" in str(error)
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
 def test_a_store_that_stumbles_twice_is_asked_again_and_the_pull_is_complete(puller: Puller, status: int) -> None:
     """Fault 3."""
     puller.server.script(None, Status(status), Status(status))

@@ -323,8 +323,11 @@ def test_pages_that_were_pulled_too_long_ago_or_in_the_future_are_never_gone_on_
 ) -> None:
     folder = cut_short(puller)
     manifest = json.loads((folder / "manifest.json").read_text())
-    began_at = datetime.now(UTC) - timedelta(hours=hours)
+    # Counted from the last page: a pull of five million orders takes over a day.
+    began_at = datetime.now(UTC) - timedelta(days=30)
     (folder / "manifest.json").write_text(json.dumps({**manifest, "began_at": began_at.isoformat()}))
+    paused_at = (datetime.now(UTC) - timedelta(hours=hours)).timestamp()
+    os.utime(folder / "pages.jsonl", (paused_at, paused_at))
     with puller.hold(PRODUCTS) as staged:
         assert staged.count == kept
         assert (pull_id(folder) == manifest["pull_id"]) is (kept > 0)

@@ -6,10 +6,13 @@ from email.utils import parsedate_to_datetime
 
 # Fractions and offsets have not been seen, and are read all the same. A time without a zone is no instant. More than
 # six digits of a fraction would be cut off. The same pattern decides in Python and in DuckDB (RE2).
-INSTANT_PATTERN = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6}0*)?)?(?:Z|z|[+-]\d{2}(?::?\d{2})?)"
+INSTANT_PATTERN = (
+    r"[1-9]\d{3}-\d{2}-\d{2}[T ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6}0*)?)?"
+    r"(?:Z|z|[+-](?:0\d|1[0-5])(?::?[0-5]\d)?)"
+)
 _INSTANT = re.compile(INSTANT_PATTERN, re.ASCII)
 # What nearly all of them look like; found in half the time.
-_COMMON_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_COMMON_INSTANT = re.compile(r"[1-9]\d{3}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ", re.ASCII)
 
 
 def parse_instant(value: object) -> datetime | None:

@@ -9,7 +9,8 @@ import msgspec
 from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
 from commerce_assets.api.retrying import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
 
-_TRANSIENT = frozenset({429, 500, 502, 503, 504})
+# Of the server errors, only what the store will never do is final; a proxy in front of it has 520 and more of its own.
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 _LONGEST_MESSAGE = 200
 
 

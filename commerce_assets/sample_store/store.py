@@ -86,7 +86,7 @@ class SampleStore:
     ) -> None:
         self.shop = shop
         self.dialect = dialect or Dialect()
-        self._credentials = (api_key, api_secret)
+        self.credentials = (api_key, api_secret)
         self._now = now
         self._monotonic = monotonic
         self._bucket = TokenBucket()
@@ -156,7 +156,7 @@ class SampleStore:
         if wait := self._wait():
             message = {"error": "Too many requests"}
             return refusal(HTTPStatus.TOO_MANY_REQUESTS, message, retry_after=str(math.ceil(wait)))
-        if not has_credentials(headers.get("authorization", ""), *self._credentials):
+        if not has_credentials(headers.get("authorization", ""), *self.credentials):
             message = {"error": "Invalid API key or secret"}
             return refusal(HTTPStatus.UNAUTHORIZED, message, www_authenticate='Basic realm="API"')
         if not accepts_json(headers.get("accept", "")):

@@ -186,18 +186,24 @@ def _stage(
     start, end = kept
     bounds = [f"{identifier(endpoint.cursor)} >= {instant(start)}"] if endpoint.cursor and start else []
     bounds += [f"{identifier(endpoint.cursor)} < {instant(end)}"] if endpoint.cursor and end else []
+    # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.
+    unplaced = f" OR {identifier(endpoint.cursor)} IS NULL" if endpoint.cursor else ""
     try:
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE staged AS
             SELECT {names}, {identifier(EXTRA.name)}, {values.invalid(endpoint.columns)} AS {identifier(INVALID.name)},
                 {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
             FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
-            WHERE {" AND ".join(bounds) or "TRUE"}""")
+            WHERE {" AND ".join(bounds) or "TRUE"}{unplaced}""")
     except duckdb.InvalidInputException as error:
         # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
         reason = type(error).__name__
     else:
-        return _count(connection, f"SELECT count(*) FROM {_STAGED}")
+        if not endpoint.cursor or not _count(
+            connection, f"SELECT count(*) FROM {_STAGED} WHERE {identifier(endpoint.cursor)} IS NULL"
+        ):
+            return _count(connection, f"SELECT count(*) FROM {_STAGED}")
+        reason = f"{endpoint.cursor} is missing"
     raise StagedItemsUnreadableError(
         f"{staged.pull}: an item that was pulled cannot be parsed ({reason}): it names a field twice, say. "
         "What to do: look at the store's answer; the pull starts anew next time."
@@ -220,6 +226,8 @@ def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
+    # A row that the store has again is so in the version that it has now, whatever its stamp.
+    came_back = "" if endpoint.is_partitioned else f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
     first, last = connection.execute(f"SELECT min({key}), max({key}) FROM {_STAGED}").fetchone() or (None, None)
     if first is None:
         return
@@ -229,7 +237,7 @@ def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
         INSERT INTO {_VERDICT}
         SELECT s.{key}, {segment}, {_day(endpoint, "s")}, {_day(endpoint, "t")},
             CASE WHEN t.{key} IS NULL THEN 'inserted'
-                WHEN ({differs}) AND (t.{updated_at} > s.{updated_at}) IS NOT TRUE THEN 'updated'
+                WHEN ({differs}) AND ((t.{updated_at} > s.{updated_at}) IS NOT TRUE{came_back}) THEN 'updated'
                 ELSE 'unchanged' END,
             s.{identifier(INVALID.name)} IS NOT NULL, s.{identifier(EXTRA.name)} IS NOT NULL
         FROM {_STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
