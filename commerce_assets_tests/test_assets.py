@@ -232,6 +232,33 @@ def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
 
 
+def test_a_row_that_is_passed_by_because_another_is_deleted_meanwhile_is_not_taken_for_deleted(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 33."""
+    product = build_shop(now=NEW_YEAR, days=1).products[0]
+    give(project, Shop(products=[{**product, "id": number} for number in range(1, 121)]))
+    project.run("catalog")
+    respond = project.store.respond
+
+    def delete_after_the_first_page(path: str, query: Any, headers: Any) -> Any:
+        answer = respond(path, query, headers)
+        if path.endswith("products") and query["page"] == "1" and len(project.store.shop.products) == 120:
+            project.store.delete("products", 3)
+        return answer
+
+    monkeypatch.setattr(project.store, "respond", delete_after_the_first_page)
+    project.store.forget_requests()
+
+    project.run("catalog")
+
+    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(3,)]
+    assert project.query("SELECT count(*) FROM products") == [(120,)]
+    assert len(project.store.requests_to("/products")) == 6
+    project.run("catalog")
+    assert len(project.store.requests_to("/products")) == 9
+
+
 def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
     give(project, build_shop(now=NEW_YEAR, days=1))
     project.run("catalog")

@@ -294,3 +294,16 @@ print(Storage(Path(sys.argv[1])).query(f"SELECT current_setting('TimeZone'), {da
 def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Storage) -> None:
     versions = storage.query("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'")
     assert versions[0][0].startswith("v1.5")
+
+
+def test_what_a_killed_process_has_spilled_is_removed_by_the_next_that_writes(tmp_path: Path) -> None:
+    """Fault 68."""
+    database = Database(path=tmp_path / "commerce.duckdb")
+    spilled = tmp_path / "commerce.duckdb.tmp" / "duckdb_temp_storage-0.tmp"
+    spilled.parent.mkdir()
+    spilled.write_text("a buyer")
+
+    with database.write() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1")
+
+    assert not spilled.parent.exists()

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ class Database:
         self.prepare()
         with _owner_only():
             connection = self._connect(read_only=False)
+            # Nobody else has the file open now, so what lies here was spilled by a process that was killed.
+            shutil.rmtree(_spill_directory(self.path), ignore_errors=True)
             try:
                 connection.begin()
                 yield connection
@@ -110,7 +113,7 @@ class Database:
         config: dict[str, str | bool | int | float | list[str]] = {
             "custom_user_agent": "dagster",
             "memory_limit": self.memory_limit,
-            "temp_directory": f"{self.path}.tmp",
+            "temp_directory": str(_spill_directory(self.path)),
             # The order of rows in a table means nothing here, and keeping it costs memory.
             "preserve_insertion_order": "false",
             **self.config,
@@ -169,6 +172,10 @@ def _owner_only() -> Iterator[None]:
         yield
     finally:
         os.umask(mask)
+
+
+def _spill_directory(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
 
 
 def _holder_of(error: duckdb.IOException) -> str | None:
