@@ -78,9 +78,7 @@ def survive_kills(folder: Path, *, kills: int, seed: int) -> dict[str, int]:
     store = SampleStore(Shop(orders=orders))
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     with serve(store) as server:
-        began = time.monotonic()
-        ordinary_run(server.base_url, folder)
-        duration = time.monotonic() - began
+        seconds = ordinary_run(server.base_url, folder)
         old: str | None = "first"
         for number in range(kills):
             if moments.random() < 0.2:
@@ -92,7 +90,8 @@ def survive_kills(folder: Path, *, kills: int, seed: int) -> dict[str, int]:
             store.touch()
             process = PROCESSES.Process(target=pull_and_load, args=(server.base_url, folder))
             process.start()
-            time.sleep(moments.uniform(0, duration))
+            # From the first import to well after the end of a run that takes as long as the one before it.
+            time.sleep(moments.uniform(0, 1.5 * seconds))
             process.kill()
             process.join()
 
@@ -105,17 +104,20 @@ def survive_kills(folder: Path, *, kills: int, seed: int) -> dict[str, int]:
                 assert count == ROWS, f"kill {number}"
                 assert version in {old, new}, f"kill {number}"
                 found["new" if version == new else "old"] += 1
-            ordinary_run(server.base_url, folder)
+            seconds = ordinary_run(server.base_url, folder)
             assert versions(folder) == [(new, ROWS)], f"the run after kill {number}"
             old = new
     return found
 
 
-def ordinary_run(base_url: str, folder: Path) -> None:
+def ordinary_run(base_url: str, folder: Path) -> float:
+    """A run that nobody disturbs; returns the seconds that it took."""
+    began = time.monotonic()
     process = PROCESSES.Process(target=pull_and_load, args=(base_url, folder))
     process.start()
     process.join()
     assert process.exitcode == 0
+    return time.monotonic() - began
 
 
 def test_a_dozen_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_is_right(tmp_path: Path) -> None:
