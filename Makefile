@@ -50,8 +50,8 @@ format: $(VENV)/.dev  ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove the environment and the caches; the data stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
