@@ -55,7 +55,7 @@ def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logg
                     number = page.number
                     _check_filter(staged, facts)
                     writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
-                    progress.page(number, facts.count)
+                    progress.page(number, facts.count, is_last=is_last)
         except ApiError as error:
             raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error
         progress.done(number)

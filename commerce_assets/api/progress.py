@@ -30,9 +30,10 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def page(self, number: int, count: int) -> None:
+    def page(self, number: int, count: int, *, is_last: bool) -> None:
+        """Counts a page; of the last one, `done` tells."""
         self._rows += count
-        if time.monotonic() >= self._next:
+        if not is_last and time.monotonic() >= self._next:
             self._tell(number)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
             self._next = time.monotonic() + self._pause
