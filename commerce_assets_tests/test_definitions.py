@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DailyPartitionsDefinition
+from dagster import AssetKey, DailyPartitionsDefinition, build_schedule_context
 
 from commerce_assets.api.pull import Pull
 from commerce_assets.definitions import build_definitions
@@ -211,3 +212,24 @@ def test_every_setting_is_in_the_readme_and_in_the_example_of_an_env_file() -> N
     for document in ("README.md", ".env.example"):
         text = (PROJECT / document).read_text()
         assert not {setting for setting in settings if setting not in text}, document
+
+
+@pytest.mark.parametrize(
+    ("tick", "partitions"),
+    [
+        ("2026-03-05T00:10:00+00:00", ["2026-03-04"]),
+        ("2024-03-01T00:10:00+00:00", ["2024-02-29"]),
+        # Five hours behind UTC: the day that is over is that of UTC.
+        ("2026-03-04T19:10:00-05:00", ["2026-03-04"]),
+        ("2024-01-01T00:10:00+00:00", []),
+    ],
+)
+def test_the_daily_schedule_pulls_the_utc_day_that_is_over(tick: str, partitions: list[str]) -> None:
+    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
+    context = build_schedule_context(
+        scheduled_execution_time=datetime.fromisoformat(tick), repository_def=definitions.get_repository_def()
+    )
+
+    evaluated = definitions.resolve_schedule_def("orders_daily").evaluate_tick(context)
+
+    assert [request.partition_key for request in evaluated.run_requests or []] == partitions
