@@ -17,6 +17,7 @@ from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.sample_store.shop import build_orders
 from commerce_assets.warehouse.history import followed, has_loaded, set_mark
 from commerce_assets.warehouse.load import DayCounts, StagedItemsUnreadableError, SuddenlyEmptyError, load
+from commerce_assets.warehouse.vanished import count_vanished
 from commerce_assets_tests.staged import (
     FIRST_PULL,
     ORDERS,
@@ -601,3 +602,14 @@ def test_what_the_database_spills_is_for_the_owner_alone_also_while_reading(stor
         connection.execute("CREATE TEMP TABLE copied AS FROM big")
         modes = {oct(S_IMODE(path.stat().st_mode)) for path in [spilled, *spilled.iterdir()]}
     assert modes == {"0o700", "0o600"}
+
+
+def test_a_list_with_an_item_that_cannot_be_parsed_is_left_to_the_load_to_refuse(storage: Storage) -> None:
+    """Faults 33, 50."""
+    storage.load(PRODUCTS, [product(1), product(2)])
+    staged = storage.stage(PRODUCTS, [b'{"id":1,"name":"a","id":1}'])
+
+    with storage.database.read() as connection:
+        assert count_vanished(connection, staged) == 0
+    with pytest.raises(StagedItemsUnreadableError):
+        storage.put(staged)

@@ -24,9 +24,14 @@ def count_vanished(connection: duckdb.DuckDBPyConnection, staged: StagedPull) ->
         f"SELECT {values.typed(key)} FROM "
         f"read_json([{files}], format = 'newline_delimited', columns = {{{text(key.name)}: 'JSON'}})"
     )
-    row = connection.execute(
+    query = (
         f"SELECT count(*) FROM {table_of(endpoint)} WHERE {identifier(DELETED_AT.name)} IS NULL "
         f"AND {identifier(EXTRACTED_AT.name)} <= {instant(staged.manifest.began_at)} "
         f"AND {identifier(key.name)} NOT IN ({staged_keys})"
-    ).fetchone()
+    )
+    try:
+        row = connection.execute(query).fetchone()
+    except duckdb.InvalidInputException:
+        # An item cannot be parsed. The load refuses it, without quoting it, and forgets what is staged.
+        return 0
     return int(row[0]) if row else 0
