@@ -33,7 +33,7 @@ from commerce_assets.extraction import Extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.load import StagedItemsUnreadableError, load
-from commerce_assets.warehouse.sql import identifier, instant, table
+from commerce_assets.warehouse.sql import identifier, table, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,6 +242,5 @@ def _where(table_slice: TableSlice) -> str:
 def _condition(dimension: TablePartitionDimension) -> str:
     if isinstance(dimension.partitions, TimeWindow):
         start, end = dimension.partitions
-        expression = dimension.partition_expr
-        return f"{expression} >= {instant(start)} AND {expression} < {instant(end)}"
+        return within(dimension.partition_expr, start, end)
     return static_where_clause(dimension) if dimension.partitions else "FALSE"

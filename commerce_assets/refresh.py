@@ -161,7 +161,8 @@ def _load(
                 set_mark(connection, endpoint, mark)
             numbers = load_metadata(connection, pulled, result)
             touched = [day for day, counts in result.days.items() if counts.touched]
-            whole = [day for day in touched if _is_kept(day, loaded_windows(connection, endpoint), partitions)]
+            windows = loaded_windows(connection, endpoint)
+            whole = [day for day in touched if _is_kept(day, windows, partitions)]
             by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in sorted(whole)})
     except StagedItemsUnreadableError:
         pulled.staged.discard()

@@ -7,7 +7,7 @@ from datetime import datetime
 import duckdb
 
 from commerce_assets.endpoint import EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.warehouse.sql import identifier, instant
+from commerce_assets.warehouse.sql import identifier, instant, within
 from commerce_assets.warehouse.tables import describe, table_of
 from commerce_assets.window import Window
 
@@ -26,9 +26,8 @@ class Scope:
     def rows(self) -> str:
         if self.window is None or self.endpoint.cursor is None:
             return table_of(self.endpoint)
-        cursor = identifier(self.endpoint.cursor)
-        start, end = instant(self.window.start), instant(self.window.end)
-        return f"(FROM {table_of(self.endpoint)} WHERE {cursor} >= {start} AND {cursor} < {end})"
+        in_window = within(identifier(self.endpoint.cursor), self.window.start, self.window.end)
+        return f"(FROM {table_of(self.endpoint)} WHERE {in_window})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,9 @@ def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope
         connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {table_of(scope.endpoint)}"
     )
     repeated = present - distinct
-    examples = [
-        str(value)
-        for (value,) in connection.execute(
-            f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count({key}) > 1 ORDER BY 1 "
-            f"LIMIT {_EXAMPLES}"
-        ).fetchall()
-    ]
+    examples = _examples(
+        connection, f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count({key}) > 1"
+    )
     passed = rows == distinct
     return Finding(
         passed=passed,
@@ -119,15 +114,10 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
     if scope.window:
         outside += (
             f" OR ({identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
-            f" AND NOT ({cursor} >= {instant(scope.window.start)} AND {cursor} < {instant(scope.window.end)}))"
+            f" AND NOT ({within(cursor, scope.window.start, scope.window.end)}))"
         )
     (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
-    examples = [
-        str(value)
-        for (value,) in connection.execute(
-            f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside} ORDER BY 1 LIMIT {_EXAMPLES}"
-        ).fetchall()
-    ]
+    examples = _examples(connection, f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside}")
     return Finding(
         passed=count == 0,
         summary=f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}",
@@ -144,10 +134,12 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -
     ).fetchall()
     if not counts:
         return {}, []
-    examples = connection.execute(
-        f"SELECT {key} FROM {scope.rows} WHERE {name} IS NOT NULL ORDER BY 1 LIMIT {_EXAMPLES}"
-    ).fetchall()
-    return dict(counts), [str(value) for (value,) in examples]
+    return dict(counts), _examples(connection, f"SELECT {key} FROM {scope.rows} WHERE {name} IS NOT NULL")
+
+
+def _examples(connection: duckdb.DuckDBPyConnection, keys: str) -> list[str]:
+    """The first of the keys that a query finds."""
+    return [str(value) for (value,) in connection.execute(f"{keys} ORDER BY 1 LIMIT {_EXAMPLES}").fetchall()]
 
 
 def _named(what: str, fields: dict[str, int]) -> str:

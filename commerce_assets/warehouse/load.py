@@ -15,7 +15,7 @@ from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, E
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse import values
 from commerce_assets.warehouse.history import record_load
-from commerce_assets.warehouse.sql import identifier, instant, text
+from commerce_assets.warehouse.sql import identifier, instant, text, within
 from commerce_assets.warehouse.tables import create_or_migrate, create_own, table_of
 from commerce_assets.window import Window
 
@@ -184,24 +184,21 @@ def _stage(
     names = ", ".join(identifier(column.name) for column in endpoint.columns)
     deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
     start, end = kept
-    bounds = [f"{identifier(endpoint.cursor)} >= {instant(start)}"] if endpoint.cursor and start else []
-    bounds += [f"{identifier(endpoint.cursor)} < {instant(end)}"] if endpoint.cursor and end else []
     # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.
-    unplaced = f" OR {identifier(endpoint.cursor)} IS NULL" if endpoint.cursor else ""
+    cursor = identifier(endpoint.cursor) if endpoint.cursor else None
+    belongs = f"({within(cursor, start, end)}) OR {cursor} IS NULL" if cursor else "TRUE"
     try:
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE staged AS
             SELECT {names}, {identifier(EXTRA.name)}, {values.invalid(endpoint.columns)} AS {identifier(INVALID.name)},
                 {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
             FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
-            WHERE {" AND ".join(bounds) or "TRUE"}{unplaced}""")
+            WHERE {belongs}""")
     except duckdb.InvalidInputException as error:
         # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
         reason = type(error).__name__
     else:
-        if not endpoint.cursor or not _count(
-            connection, f"SELECT count(*) FROM {_STAGED} WHERE {identifier(endpoint.cursor)} IS NULL"
-        ):
+        if not cursor or not _count(connection, f"SELECT count(*) FROM {_STAGED} WHERE {cursor} IS NULL"):
             return _count(connection, f"SELECT count(*) FROM {_STAGED}")
         reason = f"{endpoint.cursor} is missing"
     raise StagedItemsUnreadableError(
@@ -311,8 +308,7 @@ def _covered(endpoint: Endpoint, window: Window | None) -> str:
     """The stored rows that a pull of the window, or of the whole list, would bring again."""
     if window is None:
         return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
-    cursor = identifier(endpoint.cursor or "")
-    return f"{cursor} >= {instant(window.start)} AND {cursor} < {instant(window.end)}"
+    return within(identifier(endpoint.cursor or ""), window.start, window.end)
 
 
 def _day(endpoint: Endpoint, alias: str) -> str:

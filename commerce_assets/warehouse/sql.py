@@ -21,6 +21,13 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def within(expression: str, start: datetime | None, end: datetime | None) -> str:
+    """Whether an instant lies from `start` up to, and not including, `end`; a bound that is None does not bound."""
+    bounds = [f"{expression} >= {instant(start)}"] if start else []
+    bounds += [f"{expression} < {instant(end)}"] if end else []
+    return " AND ".join(bounds) or "TRUE"
+
+
 def instant(value: datetime) -> str:
     """A TIMESTAMPTZ literal with an explicit offset: a naive one would be read in the session's zone."""
     return f"TIMESTAMPTZ {text(value.astimezone(UTC).isoformat(sep=' '))}"
