@@ -50,6 +50,8 @@ def build_definitions(
                 api_secret=EnvVar("COMMERCE_API_SECRET"),
                 paths=dict(settings.paths),
                 requests_per_second=settings.requests_per_second,
+                concurrency=settings.concurrency,
+                overlap_windows=settings.overlap_windows,
             ),
             "warehouse": warehouse,
             "warehouse_io_manager": CommerceDuckDBIOManager(

@@ -9,6 +9,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from commerce_assets.api.pacing import Pacer
+from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.settings import SettingError
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_LARGEST_PAGE = 50
 
 
 class CommerceApiResource(ConfigurableResource[Any]):
@@ -34,7 +34,18 @@ class CommerceApiResource(ConfigurableResource[Any]):
         ge=0,
         description="Requests a second, of all processes together; 0: no pacing (COMMERCE_API_REQUESTS_PER_SECOND).",
     )
-    page_size: int = Field(default=_LARGEST_PAGE, ge=1, le=_LARGEST_PAGE, description="Items to ask for in a page.")
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="Pages in flight at most, where answers take longer than the pace (COMMERCE_API_CONCURRENCY).",
+    )
+    page_size: int = Field(default=LARGEST_PAGE, ge=1, le=LARGEST_PAGE, description="Items to ask for in a page.")
+    overlap_windows: bool = Field(
+        default=False,
+        description="Let the pages of days of orders overlap, as those of other lists do: then no order is passed by "
+        "when another is deleted during a pull, for a fifth more requests (COMMERCE_ORDERS_OVERLAP).",
+    )
     connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
     read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
     total_timeout: float = Field(default=180.0, gt=0, description="Seconds that a request may take as a whole.")
@@ -55,6 +66,8 @@ class CommerceApiResource(ConfigurableResource[Any]):
             secret=_checked_secret("COMMERCE_API_SECRET", self.api_secret),
             paths=self.paths,
             per_page=self.page_size,
+            concurrency=self.concurrency,
+            overlap_windows=self.overlap_windows,
             pacer=Pacer(base_url=base_url, requests_per_second=self.requests_per_second),
             limits=Limits(
                 connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout

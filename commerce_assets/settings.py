@@ -29,6 +29,8 @@ class Settings:
     Attributes:
         orders_start: The first partition, a UTC day.
         requests_per_second: How often the API may be called; 0: as often as it answers.
+        concurrency: How many pages may be in flight.
+        overlap_windows: Let the pages of a window overlap too.
         paths: Endpoint name to path, where it is not the endpoint table's.
         database: The DuckDB file.
         staging: Where pulled pages lie until they are loaded.
@@ -39,6 +41,8 @@ class Settings:
 
     orders_start: date = DEFAULT_START
     requests_per_second: float = 1.0
+    concurrency: int = 4
+    overlap_windows: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
     database: Path = DEFAULT_DATABASE
     staging: Path = DEFAULT_STAGING
@@ -59,12 +63,14 @@ class Settings:
         return cls(
             orders_start=_start_date("COMMERCE_ORDERS_START_DATE", values),
             requests_per_second=_number("COMMERCE_API_REQUESTS_PER_SECOND", values, default=1.0),
+            concurrency=_whole("COMMERCE_API_CONCURRENCY", values, default=4, most=32),
+            overlap_windows=_flag("COMMERCE_ORDERS_OVERLAP", values),
             paths=_paths(values, endpoints),
             database=database,
             staging=Path(staging) if staging else database.with_suffix(".staging"),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
-            lookback_days=int(_number("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, least=1)),
+            lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
         )
 
 
@@ -102,7 +108,14 @@ def _start_date(variable: str, values: Mapping[str, str]) -> date:
     return start
 
 
-def _number(variable: str, values: Mapping[str, str], *, default: float, least: float = 0) -> float:
+def _whole(variable: str, values: Mapping[str, str], *, default: int, most: int) -> int:
+    value = values.get(variable, str(default))
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
+        raise SettingError(f"{variable} is {value!r}: it must be a whole number from 1 to {most:,}")
+    return int(value)
+
+
+def _number(variable: str, values: Mapping[str, str], *, default: float) -> float:
     value = values.get(variable)
     if value is None:
         return default
@@ -110,9 +123,16 @@ def _number(variable: str, values: Mapping[str, str], *, default: float, least: 
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or number < least:
-        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least {least:g}")
+    if not math.isfinite(number) or number < 0:
+        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least 0")
     return number
+
+
+def _flag(variable: str, values: Mapping[str, str]) -> bool:
+    value = values.get(variable, "false").lower()
+    if value not in {"true", "false"}:
+        raise SettingError(f"{variable} is {value!r}: it must be true or false")
+    return value == "true"
 
 
 def _size(variable: str, values: Mapping[str, str], *, default: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from commerce_assets.api.client import Limits
+from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.extract import pull_into_staging
 from commerce_assets.resources import checked_base_url
@@ -403,6 +403,13 @@ def test_a_redirect_that_leaves_scheme_host_or_port_is_refused(puller: Puller, l
     assert puller.server.pages == [1]
 
 
+def trust(client: CommerceClient, certificate: Path) -> None:
+    """Has the client's next request trust a certificate that nobody else does."""
+    session = client._new_session()
+    session.verify = str(certificate)
+    client._idle.append(session)
+
+
 def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
     """Fault 20."""
     context, certificate = self_signed(tmp_path, name="127.0.0.1")
@@ -410,7 +417,7 @@ def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
         puller = Puller(server, tmp_path / "staging")
         server.script(Redirect(f"{plain.base_url}products"))
         with puller.client() as client:
-            client._session.verify = str(certificate)
+            trust(client, certificate)
             with pytest.raises(ApiError, match=r"redirects to http://127\.0\.0\.1, where credentials are not sent"):
                 client._get(client.url_of("products", "products"), {})
         assert plain.requests == []
@@ -469,7 +476,7 @@ def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once
         puller = Puller(server, tmp_path / "staging")
         with puller.client() as client:
             if trusted:
-                client._session.verify = str(certificate)
+                trust(client, certificate)
             url = client.url_of("products", "products")
             if fails:
                 with pytest.raises(ApiError, match="certificate is not valid for its name, or not trusted") as caught:

@@ -35,6 +35,8 @@ def test_nothing_set_gives_the_defaults() -> None:
     assert read() == Settings(
         orders_start=date(2020, 1, 1),
         requests_per_second=1.0,
+        concurrency=4,
+        overlap_windows=False,
         paths={},
         database=Path("data/commerce.duckdb"),
         staging=Path("data/commerce.staging"),
@@ -51,6 +53,9 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_ORDERS_START_DATE", " 2023-12-31\n", "orders_start", date(2023, 12, 31)),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0", "requests_per_second", 0.0),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0.5", "requests_per_second", 0.5),
+        ("COMMERCE_API_CONCURRENCY", "1", "concurrency", 1),
+        ("COMMERCE_ORDERS_OVERLAP", "true", "overlap_windows", True),
+        ("COMMERCE_ORDERS_OVERLAP", "False", "overlap_windows", False),
         ("COMMERCE_API_ORDERS_PATH", "../v1_3/orders", "paths", {"orders": "../v1_3/orders"}),
         ("COMMERCE_API_ORDERS_PATH", "/orders", "paths", {"orders": "/orders"}),
         ("COMMERCE_API_PRODUCTS_PATH", "things", "paths", {"products": "things"}),
@@ -112,6 +117,8 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         ),
         *(("COMMERCE_DUCKDB_LOCK_TIMEOUT", value) for value in ("-0.1", "nan", "infinity", "5m")),
         *(("COMMERCE_ORDERS_LOOKBACK_DAYS", value) for value in ("0", "-3", "many", "nan")),
+        *(("COMMERCE_API_CONCURRENCY", value) for value in ("0", "-1", "1.5", "33", "many")),
+        *(("COMMERCE_ORDERS_OVERLAP", value) for value in ("1", "yes", "no")),
         *(("COMMERCE_DUCKDB_MEMORY_LIMIT", value) for value in ("1", "MB", "-1GB", "80%", "1GB; DROP", "lots", "1 PB")),
         *(
             ("COMMERCE_API_ORDERS_PATH", value)
@@ -134,7 +141,7 @@ def test_a_setting_that_cannot_be_used_is_refused_by_the_name_of_its_variable(va
         ("COMMERCE_ORDERS_START_DATE", "2023-02-29", "is no date: write it as YYYY-MM-DD"),
         ("COMMERCE_ORDERS_START_DATE", TOMORROW, "lies in the future"),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "-1", "must be a number, and at least 0"),
-        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a number, and at least 1"),
+        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a whole number from 1 to 36,500"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1", "such as 256MB"),
         ("COMMERCE_API_ORDERS_PATH", "//x", "a path relative to COMMERCE_API_BASE_URL"),
     ],
