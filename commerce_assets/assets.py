@@ -21,23 +21,22 @@ from dagster import (
 from pydantic import Field
 
 from commerce_assets.api.pull import Pull
-from commerce_assets.checks import build_check_specs, check_results
+from commerce_assets.checks import build_check_specs, check_results, shrinkage_result
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import pull_into_staging
 from commerce_assets.extraction import Extraction
 from commerce_assets.metadata import definition_metadata
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse.comparison import Comparison, compare
 from commerce_assets.warehouse.findings import Scope
 from commerce_assets.warehouse.history import has_loaded
-from commerce_assets.warehouse.vanished import count_vanished
 from commerce_assets.window import Window
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 GROUP = "commerce"
-_PAGES_THAT_CAN_SHIFT = 2
 API_POOL = "commerce_api"
 """The pool of every step that calls the API: one step at a time, as one address is counted by the API as one caller.
 
@@ -75,10 +74,11 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
         partitions_def=partitions,
     )
 
-    # An asset of a multi-asset, because its op then has a name of its own: the job has that of the asset.
+    # An asset of a multi-asset, because its op then has a name of its own: the job has that of the asset. It can be
+    # skipped, because what is not believed is not stored, and nothing is materialized then.
     @multi_asset(
         name=f"pull_{endpoint.name}",
-        specs=[spec.with_io_manager_key("warehouse_io_manager")],
+        specs=[spec.with_io_manager_key("warehouse_io_manager").replace_attributes(skippable=True)],
         check_specs=build_check_specs(endpoint=endpoint),
         # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
         backfill_policy=BackfillPolicy.single_run(),
@@ -94,11 +94,13 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
             extraction(pull, client, warehouse, context.log) as pulled,
         ):
             pulled.believe_shrinkage = config.believe_shrinkage
-            # The IO manager stores it while this function waits here: what follows looks at what is stored.
-            yield MaterializeResult(value=pulled)
+            if pulled.is_believed:
+                # The IO manager stores it while this function waits here: what follows looks at what is stored.
+                yield MaterializeResult(value=pulled)
+                context.log.info("%s: %s", pull, pulled.result)
             pulled.staged.discard()
-            context.log.info("%s: %s", pull, pulled.result)
             scope = Scope(endpoint, window, pulled.staged.manifest.began_at)
+            yield shrinkage_result(endpoint, pulled)
             with warehouse.database(context.log).read() as connection:
                 yield from check_results(connection, scope)
 
@@ -128,20 +130,23 @@ def extraction(
         if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):
             staged.clear()
         cost = pull_into_staging(client, staged, log=log)
-        if vanished := _count_vanished(staged, warehouse, log):
-            log.warning("%s: %d stored rows are not in the list; reading it once more to be sure", pull, vanished)
+        comparison = _compare(staged, warehouse, log)
+        if comparison.vanished and not staged.is_gapless:
+            log.warning(
+                "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
+            )
             staged.clear()
             cost = pull_into_staging(client, staged, log=log)
-        yield Extraction(staged=staged, cost=cost)
+            comparison = _compare(staged, warehouse, log)
+        yield Extraction(staged=staged, cost=cost, comparison=comparison)
 
 
-def _count_vanished(staged: StagedPull, warehouse: Warehouse, log: DagsterLogManager) -> int:
-    """How many rows a whole list of several pages seems to have lost; a list of one page is read at one moment."""
-    pull, database = staged.pull, warehouse.database(log)
-    if pull.endpoint.is_partitioned or len(staged.pages) < _PAGES_THAT_CAN_SHIFT or not database.path.exists():
-        return 0
+def _compare(staged: StagedPull, warehouse: Warehouse, log: DagsterLogManager) -> Comparison:
+    database = warehouse.database(log)
+    if staged.pull.updated_after or not database.path.exists():
+        return Comparison(stored=0, pulled=staged.count)
     with database.read() as connection:
-        return count_vanished(connection, staged)
+        return compare(connection, staged)
 
 
 def _is_stored(pull_id: str, warehouse: Warehouse, log: DagsterLogManager) -> bool:

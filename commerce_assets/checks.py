@@ -6,6 +6,7 @@ import duckdb
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
 
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.extraction import Extraction
 from commerce_assets.warehouse import findings
 from commerce_assets.warehouse.findings import Question, Scope
 
@@ -15,6 +16,9 @@ _BLOCKING_IF_PARTITIONED: tuple[Question, ...] = (findings.created_at_within_par
 _WARNING: tuple[Question, ...] = (findings.values_fit_their_types, findings.no_undeclared_fields)
 
 
+_SHRINKAGE = "not_suddenly_empty"
+
+
 def _blocking(endpoint: Endpoint) -> tuple[Question, ...]:
     return (*_BLOCKING, *(_BLOCKING_IF_PARTITIONED if endpoint.is_partitioned else ()))
 
@@ -22,7 +26,13 @@ def _blocking(endpoint: Endpoint) -> tuple[Question, ...]:
 def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
     """A spec for each check of the endpoint's asset."""
     blocking = _blocking(endpoint)
-    return [
+    shrinkage = AssetCheckSpec(
+        name=_SHRINKAGE,
+        asset=endpoint.name,
+        description="The store has not given none, or less than half, of the rows that are stored; else they are kept.",
+        blocking=True,
+    )
+    return [shrinkage] + [
         AssetCheckSpec(
             name=question.__name__,
             asset=endpoint.name,
@@ -31,6 +41,24 @@ def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
         )
         for question in (*blocking, *_WARNING)
     ]
+
+
+def shrinkage_result(endpoint: Endpoint, pulled: Extraction) -> AssetCheckResult:
+    """Whether what was pulled could be believed; if not, nothing of it was stored."""
+    stored, given = pulled.comparison.stored, pulled.comparison.pulled
+    summary = f"the store gives {given:,} rows where {stored:,} were stored"
+    if not pulled.is_believed:
+        summary += (
+            "; they were kept, and nothing was loaded. What to do: look at the store; if it is true, run it again with "
+            "the run config believe_shrinkage: true"
+        )
+    return AssetCheckResult(
+        check_name=_SHRINKAGE,
+        asset_key=endpoint.name,
+        passed=pulled.is_believed,
+        description=summary,
+        metadata={"rows_pulled": given, "rows_stored": stored, "rows_not_in_the_answer": pulled.comparison.vanished},
+    )
 
 
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[AssetCheckResult]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from commerce_assets.extract import PullCost
 from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse.comparison import Comparison
 from commerce_assets.warehouse.load import LoadResult
 
 
@@ -13,5 +14,11 @@ class Extraction:
 
     staged: StagedPull
     cost: PullCost
+    comparison: Comparison
     believe_shrinkage: bool = False
     result: LoadResult | None = None
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it may be loaded: it holds about what is stored, or a person has said that it is true."""
+        return self.believe_shrinkage or not self.comparison.is_doubtful

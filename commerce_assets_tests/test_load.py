@@ -15,9 +15,9 @@ import pytest
 from commerce_assets import staging
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.sample_store.shop import build_orders
+from commerce_assets.warehouse.comparison import compare
 from commerce_assets.warehouse.history import followed, has_loaded, set_mark
 from commerce_assets.warehouse.load import DayCounts, StagedItemsUnreadableError, SuddenlyEmptyError, load
-from commerce_assets.warehouse.vanished import count_vanished
 from commerce_assets_tests.staged import (
     FIRST_PULL,
     ORDERS,
@@ -298,7 +298,7 @@ def test_only_a_complete_read_marks_a_row_as_deleted_and_its_return_takes_the_ma
 
 @pytest.mark.parametrize(
     ("stored", "pulled", "believed"),
-    [(20, 10, True), (20, 9, False), (20, 0, False), (19, 0, True), (100, 50, True), (100, 49, False)],
+    [(20, 10, True), (20, 9, False), (19, 1, True), (3, 0, False), (2, 0, True), (100, 50, True), (100, 49, False)],
 )
 def test_a_list_that_has_suddenly_become_far_shorter_is_refused_and_what_was_stored_is_kept(
     storage: Storage, stored: int, pulled: int, *, believed: bool
@@ -610,6 +610,6 @@ def test_a_list_with_an_item_that_cannot_be_parsed_is_left_to_the_load_to_refuse
     staged = storage.stage(PRODUCTS, [b'{"id":1,"name":"a","id":1}'])
 
     with storage.database.read() as connection:
-        assert count_vanished(connection, staged) == 0
+        assert compare(connection, staged).vanished == 0
     with pytest.raises(StagedItemsUnreadableError):
         storage.put(staged)

@@ -19,8 +19,9 @@ from commerce_assets.warehouse.sql import identifier, instant, text, within
 from commerce_assets.warehouse.tables import create_or_migrate, create_own, table_of
 from commerce_assets.window import Window
 
-# A list that held at least so many rows and now holds less than half of them is not believed.
-_ROWS_WORTH_DOUBTING = 20
+# A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
+_DOUBTED_IF_NONE = 3
+_DOUBTED_IF_LESS_THAN_HALF = 20
 _STAGED = "temp.main.staged"
 _VERDICT = "temp.main.verdict"
 _VERDICT_COLUMNS = (
@@ -149,12 +150,7 @@ def load(
     result.outside_window = staged.count - in_window
     result.loaded = _count(connection, f"SELECT count(*) FROM {_VERDICT}")
     result.repeated = in_window - result.loaded
-    if (
-        is_whole
-        and not believe_shrinkage
-        and stored_before >= _ROWS_WORTH_DOUBTING
-        and result.loaded * 2 < stored_before
-    ):
+    if is_whole and not believe_shrinkage and is_doubtful(stored=stored_before, pulled=result.loaded):
         raise SuddenlyEmptyError(
             f"{pull}: the store now gives {result.loaded:,} rows where {stored_before:,} are stored; they were kept. "
             "What to do: look at the store; if it is true, run it again with the run config believe_shrinkage: true."
@@ -167,6 +163,11 @@ def load(
         connection.execute(f"DROP TABLE IF EXISTS {temporary}")
     result.seconds = time.monotonic() - began
     return result
+
+
+def is_doubtful(*, stored: int, pulled: int) -> bool:
+    """Whether a list has shrunk so much that a fault of the store is the likelier reason."""
+    return (stored >= _DOUBTED_IF_NONE and not pulled) or (stored >= _DOUBTED_IF_LESS_THAN_HALF and pulled * 2 < stored)
 
 
 def _stage(
@@ -272,7 +273,7 @@ def _remove_vanished(
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
     # Rows that another pull has brought since this one began are not missed by it.
     vanished = (
-        f"{_covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
+        f"{covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
         f"AND {key} NOT IN (SELECT key FROM {_VERDICT} WHERE verdict <> 'removed')"
     )
     connection.execute(f"""
@@ -301,10 +302,10 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: L
 
 
 def _count_covered(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None) -> int:
-    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {_covered(endpoint, window)}")
+    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {covered(endpoint, window)}")
 
 
-def _covered(endpoint: Endpoint, window: Window | None) -> str:
+def covered(endpoint: Endpoint, window: Window | None) -> str:
     """The stored rows that a pull of the window, or of the whole list, would bring again."""
     if window is None:
         return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
