@@ -519,7 +519,8 @@ def test_urls_inside_the_data_are_never_followed(tmp_path: Path) -> None:
         items = [product(number, next=there, url="http://169.254.169.254/latest") for number in range(1, 51)]
         puller.server.script(Body(body_of(*items)), Serve({"Link": link, "Refresh": f"0; url={there}"}))
         assert len(puller.pull().rows) == 50
-        assert puller.server.pages == [1, 2]
+        # The list is empty by then, so that its beginning is looked at once more.
+        assert puller.server.pages == [1, 2, 1]
         assert elsewhere.server.requests == []
 
 

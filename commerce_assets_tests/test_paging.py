@@ -187,9 +187,9 @@ def test_orders_that_come_in_while_paging_newest_first_are_seen_twice_at_worst(p
     store = fill(puller, orders=orders(120, start=MIDNIGHT))
     store.dialect.oldest_first = False
     puller.server.script(Then(lambda store: store.add_order(order(999, NOON))))
-    ids = puller.pull(ORDERS_OF_DAY).ids
-    assert {*ids} == {*range(1, 121)}
-    assert len(ids) == 121
+    pulled = puller.pull(ORDERS_OF_DAY)
+    assert {*pulled.ids} == {*range(1, 121)}
+    assert len(pulled.rows) == 121
 
 
 def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updated_at(puller: Puller) -> None:
@@ -347,7 +347,7 @@ def test_whatever_to_means_and_wherever_its_days_lie_the_answer_holds_the_whole_
     expected = {item["id"] for item in store.shop.orders if window.contains(datetime.fromisoformat(item["created_at"]))}
     assert inside == expected
     assert len(expected) == 3 * 48 + 2
-    assert len({*pulled.ids}) == len(pulled.ids)
+    assert len(pulled.ids) == len(pulled.rows)
 
 
 def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: Puller) -> None:
