@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dagster import Definitions, EnvVar, in_process_executor
 
@@ -24,6 +25,8 @@ def build_definitions(
         SettingError: A setting cannot be used. Credentials are looked at when a run needs them, not here.
     """
     settings = Settings.from_environment(os.environ if environment is None else environment, endpoints)
+    if settings.order_history:
+        endpoints = [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
     partitions = build_partitions(start=settings.orders_start)
     jobs, schedules = build_jobs_and_schedules(
         endpoints=endpoints, partitions=partitions, lookback_days=settings.lookback_days

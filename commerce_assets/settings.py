@@ -36,6 +36,7 @@ class Settings:
         staging: Where pulled pages lie until they are loaded.
         lock_timeout: Seconds to wait for another process that holds the DuckDB file.
         memory_limit: What DuckDB may use while it loads, before it spills to disk.
+        order_history: Keep every version of an order too.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     staging: Path = DEFAULT_STAGING
     lock_timeout: float = 300.0
     memory_limit: str = "256MB"
+    order_history: bool = False
     lookback_days: int = 30
 
     @classmethod
@@ -70,6 +72,7 @@ class Settings:
             staging=Path(staging) if staging else database.with_suffix(".staging"),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
+            order_history=_flag("COMMERCE_ORDER_HISTORY", values),
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
         )
 

@@ -42,6 +42,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         staging=Path("data/commerce.staging"),
         lock_timeout=300.0,
         memory_limit="256MB",
+        order_history=False,
         lookback_days=30,
     )
 
@@ -66,6 +67,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "12.5", "lock_timeout", 12.5),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1.5GB", "memory_limit", "1.5GB"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "512 MiB", "memory_limit", "512 MiB"),
+        ("COMMERCE_ORDER_HISTORY", "true", "order_history", True),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "lookback_days", 90),
     ],
 )
