@@ -103,6 +103,7 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
             yield shrinkage_result(endpoint, pulled)
             with warehouse.database(context.log).read() as connection:
                 yield from check_results(connection, scope)
+        warehouse.publish(context.log)
 
     return endpoint_asset
 
@@ -124,7 +125,7 @@ def extraction(
     pull: Pull, client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
-    warehouse.database(log).prepare()
+    warehouse.prepare(log)
     store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
     with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):

@@ -36,6 +36,7 @@ def build_definitions(
         staging_dir=str(settings.staging),
         lock_timeout=settings.lock_timeout,
         memory_limit=settings.memory_limit,
+        publish_path=str(settings.publish) if settings.publish else None,
     )
     return Definitions(
         assets=[

@@ -76,6 +76,7 @@ def build_refresh_job(
             )
         touched = ", ".join(refreshed.partitions) or "none"
         context.log.info("%s: %s; partitions touched: %s", name, refreshed.result, touched)
+        warehouse.publish(context.log)
 
     @job(
         name=name,

@@ -13,6 +13,7 @@ from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.settings import SettingError
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -77,7 +78,7 @@ class CommerceApiResource(ConfigurableResource[Any]):
 
 
 class Warehouse(ConfigurableResource[Any]):
-    """The DuckDB file, and the staging directory that belongs to it."""
+    """The DuckDB file, the staging directory that belongs to it, and the copy for readers."""
 
     database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
     staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
@@ -87,6 +88,24 @@ class Warehouse(ConfigurableResource[Any]):
     memory_limit: str = Field(
         default="256MB", description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
     )
+    publish_path: str | None = Field(
+        default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."
+    )
+
+    def prepare(self, log: logging.Logger) -> None:
+        """Sees that what is pulled can be stored and published; says what to do if not."""
+        self.database(log).prepare()
+        if copy := self._copy(log):
+            copy.prepare()
+
+    def publish(self, log: logging.Logger) -> None:
+        """Renews the copy for readers, if there is to be one and anything has changed.
+
+        To be called last: it raises if it cannot, so that readers are not left with old data in silence, and by then
+        all that is true of the load has been recorded.
+        """
+        if copy := self._copy(log):
+            copy.renew()
 
     def database(self, log: logging.Logger) -> Database:
         return Database(
@@ -98,6 +117,11 @@ class Warehouse(ConfigurableResource[Any]):
 
     def staging(self, log: logging.Logger) -> Staging:
         return Staging(Path(self.staging_dir), log=log)
+
+    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
+        if not self.publish_path:
+            return None
+        return PublishedCopy(path=Path(self.publish_path), source=self.database(log), log=log)
 
 
 def checked_base_url(value: str) -> str:

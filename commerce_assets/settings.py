@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")
 DEFAULT_STAGING = Path("data/commerce.staging")
@@ -35,6 +36,7 @@ class Settings:
         database: The DuckDB file.
         staging: Where pulled pages lie until they are loaded.
         lock_timeout: Seconds to wait for another process that holds the DuckDB file.
+        publish: Where a copy of the DuckDB file is kept for readers; None: there is none.
         memory_limit: What DuckDB may use while it loads, before it spills to disk.
         order_history: Keep every version of an order too.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
@@ -47,6 +49,7 @@ class Settings:
     paths: Mapping[str, str] = field(default_factory=dict)
     database: Path = DEFAULT_DATABASE
     staging: Path = DEFAULT_STAGING
+    publish: Path | None = None
     lock_timeout: float = 300.0
     memory_limit: str = "256MB"
     order_history: bool = False
@@ -70,6 +73,7 @@ class Settings:
             paths=_paths(values, endpoints),
             database=database,
             staging=Path(staging) if staging else database.with_suffix(".staging"),
+            publish=_published("COMMERCE_DUCKDB_PUBLISH_PATH", values),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
             order_history=_flag("COMMERCE_ORDER_HISTORY", values),
@@ -93,6 +97,20 @@ def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str
                 )
             paths[endpoint.name] = path
     return paths
+
+
+def _published(variable: str, values: Mapping[str, str]) -> Path | None:
+    value = values.get(variable)
+    if value is None:
+        return None
+    path = Path(value)
+    # DuckDB names a file that is opened by its path after what comes before the first dot.
+    if path.name.lstrip(".").split(".")[0].lower() == SCHEMA:
+        raise SettingError(
+            f"{variable} is {value}: in a file of that name {SCHEMA}.orders means two things to DuckDB. "
+            f"Give it another one, such as {path.with_name('shop.duckdb')}"
+        )
+    return path
 
 
 def _start_date(variable: str, values: Mapping[str, str]) -> date:

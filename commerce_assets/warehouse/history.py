@@ -52,6 +52,13 @@ def has_loaded(connection: duckdb.DuckDBPyConnection, pull_id: str) -> bool:
     return connection.execute(f"SELECT 1 FROM {_LOADS} WHERE pull_id = ?", [pull_id]).fetchone() is not None
 
 
+def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The names of the endpoints that have been loaded, which are those of their tables."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return set()
+    return {name for (name,) in connection.execute(f"SELECT DISTINCT endpoint FROM {_LOADS}").fetchall()}
+
+
 def followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Followed:
     """From where the next refresh of a partitioned endpoint has to follow changes."""
     if not exists(connection, OWN_SCHEMA, "loads") or not exists(connection, SCHEMA, endpoint.name):
