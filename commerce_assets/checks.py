@@ -1,14 +1,26 @@
 """The asset checks: their specs, and their results from what is stored."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import duckdb
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    MetadataValue,
+    multi_asset_check,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import Extraction
-from commerce_assets.warehouse import findings
-from commerce_assets.warehouse.findings import Question, Scope
+from commerce_assets.resources import Warehouse
+from commerce_assets.warehouse import findings, standing
+from commerce_assets.warehouse.findings import Finding, Question, Scope
+from commerce_assets.warehouse.standing import StandingQuestion
 
 # What must hold for anything downstream to be right, and what a person should look at.
 _BLOCKING: tuple[Question, ...] = (findings.columns_match_schema, findings.id_is_unique_and_present)
@@ -72,9 +84,45 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
             passed=finding.passed,
             severity=AssetCheckSeverity.ERROR if question in blocking else AssetCheckSeverity.WARN,
             description=finding.summary,
-            metadata={
-                name: value if isinstance(value, int | str) else MetadataValue.json(value)
-                for name, value in finding.evidence.items()
-                if isinstance(value, int) or value
-            },
+            metadata=_metadata_of(finding),
         )
+
+
+def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
+    """The checks that ask how things stand, whatever run was the last; they ask the warehouse and cost no request."""
+    questions: list[StandingQuestion] = [standing.fresh]
+    if endpoint.is_partitioned:
+        questions.append(standing.complete)
+    if endpoint.update_filter:
+        questions.append(standing.update_filter_heeded)
+
+    @multi_asset_check(
+        name=f"{endpoint.name}_standing",
+        specs=[
+            AssetCheckSpec(name=question.__name__, asset=endpoint.name, description=question.__doc__)
+            for question in questions
+        ],
+    )
+    def standing_checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
+        database, now = warehouse.database(context.log), datetime.now(UTC)
+        with database.read() as connection:
+            for question in questions:
+                finding = question(connection, endpoint, now)
+                yield AssetCheckResult(
+                    check_name=question.__name__,
+                    asset_key=endpoint.name,
+                    passed=finding.passed,
+                    severity=AssetCheckSeverity.WARN,
+                    description=finding.summary,
+                    metadata=_metadata_of(finding),
+                )
+
+    return standing_checks
+
+
+def _metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
+    return {
+        name: value if isinstance(value, int | str) else MetadataValue.json(value)
+        for name, value in finding.evidence.items()
+        if isinstance(value, int) or value
+    }

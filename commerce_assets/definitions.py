@@ -7,6 +7,7 @@ from dataclasses import replace
 from dagster import Definitions, EnvVar, in_process_executor
 
 from commerce_assets.assets import build_endpoint_asset, build_partitions
+from commerce_assets.checks import build_standing_checks
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.io_manager import CommerceDuckDBIOManager
@@ -28,8 +29,13 @@ def build_definitions(
     if settings.order_history:
         endpoints = [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
     partitions = build_partitions(start=settings.orders_start)
+    standing_checks = [build_standing_checks(endpoint=endpoint) for endpoint in endpoints]
     jobs, schedules = build_jobs_and_schedules(
-        endpoints=endpoints, partitions=partitions, lookback_days=settings.lookback_days
+        endpoints=endpoints,
+        partitions=partitions,
+        standing_checks=standing_checks,
+        lookback_days=settings.lookback_days,
+        request_budget=settings.request_budget,
     )
     warehouse = Warehouse(
         database_path=str(settings.database),
@@ -43,6 +49,7 @@ def build_definitions(
             build_endpoint_asset(endpoint=endpoint, partitions=partitions if endpoint.is_partitioned else None)
             for endpoint in endpoints
         ],
+        asset_checks=standing_checks,
         jobs=jobs,
         schedules=schedules,
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.

@@ -39,6 +39,7 @@ class Settings:
         publish: Where a copy of the DuckDB file is kept for readers; None: there is none.
         memory_limit: What DuckDB may use while it loads, before it spills to disk.
         order_history: Keep every version of an order too.
+        request_budget: Requests that a comparison with the store may make.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
     """
 
@@ -53,6 +54,7 @@ class Settings:
     lock_timeout: float = 300.0
     memory_limit: str = "256MB"
     order_history: bool = False
+    request_budget: int = 200
     lookback_days: int = 30
 
     @classmethod
@@ -77,6 +79,7 @@ class Settings:
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
             order_history=_flag("COMMERCE_ORDER_HISTORY", values),
+            request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
         )
 
@@ -129,10 +132,10 @@ def _start_date(variable: str, values: Mapping[str, str]) -> date:
     return start
 
 
-def _whole(variable: str, values: Mapping[str, str], *, default: int, most: int) -> int:
+def _whole(variable: str, values: Mapping[str, str], *, default: int, most: int, least: int = 1) -> int:
     value = values.get(variable, str(default))
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):
-        raise SettingError(f"{variable} is {value!r}: it must be a whole number from 1 to {most:,}")
+    if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+        raise SettingError(f"{variable} is {value!r}: it must be a whole number from {least} to {most:,}")
     return int(value)
 
 

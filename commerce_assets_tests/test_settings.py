@@ -44,6 +44,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         lock_timeout=300.0,
         memory_limit="256MB",
         order_history=False,
+        request_budget=200,
         lookback_days=30,
     )
 
@@ -70,6 +71,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1.5GB", "memory_limit", "1.5GB"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "512 MiB", "memory_limit", "512 MiB"),
         ("COMMERCE_ORDER_HISTORY", "true", "order_history", True),
+        ("COMMERCE_RECONCILE_REQUESTS", "1000", "request_budget", 1000),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "lookback_days", 90),
     ],
 )

@@ -92,7 +92,10 @@ class Positions:
     def _page(self, number: int) -> _Seen:
         if number not in self._seen:
             if self.left <= 0:
-                raise BudgetSpentError
+                raise BudgetSpentError(
+                    f"{self._budget} requests do not suffice to compare the store with the warehouse. "
+                    "What to do: raise COMMERCE_RECONCILE_REQUESTS."
+                )
             self.requests += 1
             items = self._fetch(number).items
             seen = _Seen(tuple(item.cursor for item in items if item.cursor), len(items) >= self._per_page)

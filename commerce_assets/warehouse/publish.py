@@ -24,7 +24,7 @@ from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table,
 
 _MARK = table(OWN_SCHEMA, "published")
 # Every load writes to these, whatever it changes.
-_DIARY = ("loads", "high_water_marks")
+_DIARY = ("loads", "high_water_marks", "notes")
 _STAMPS = f"*COLUMNS('^({EXTRACTED_AT.name}|{DELETED_AT.name})$')"
 _OWNER_ONLY = 0o600
 _CHUNK_BYTES = 1 << 20

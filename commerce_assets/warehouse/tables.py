@@ -61,7 +61,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str) -> list[StoredCol
 
 
 def create_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: which pulls have been loaded, and up to where changes have been followed."""
+    """The project's own tables: the pulls that were loaded, up to where changes were followed, what was found out."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
@@ -71,6 +71,10 @@ def create_own(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "high_water_marks")} (
             endpoint VARCHAR, changed_up_to TIMESTAMPTZ
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "notes")} (
+            endpoint VARCHAR, kind VARCHAR, noted_at TIMESTAMPTZ, value JSON
         )""")
 
 
