@@ -75,7 +75,7 @@ def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logg
                     writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
                     progress.page(number, facts.count, is_last=is_last)
         except ApiError as error:
-            raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error
+            raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)
     tally = client.tally
     return PullCost(

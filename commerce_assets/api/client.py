@@ -1,16 +1,17 @@
 """The HTTP client: one page for one call, paced, retried, bounded in time and size, and never sent elsewhere."""
 
+import base64
 import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -181,7 +182,7 @@ class CommerceClient:
         except ApiError as error:
             if once and is_retryable(error) and isinstance(error, TransientApiError):
                 self._have_others_wait(seconds_to_wait(error, 1, 1.0))
-            raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error
+            raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error.alone()
         self._has_succeeded = True
         return page
 
@@ -209,7 +210,7 @@ class CommerceClient:
             self.latency = time.monotonic() - began
             self._spend(bytes=len(body))
             if response.status_code in _REDIRECTS:
-                url, params = _redirected(url, response.headers.get("Location", "")), None
+                url, params = _redirected(url, response.headers.get("Location", ""), hidden=self._credentials()), None
                 continue
             self._note_clock(response.headers.get("Date"))
             if refusal := error_of(
@@ -218,7 +219,7 @@ class CommerceClient:
                 body,
                 now=datetime.now(UTC),
                 succeeded_before=self._has_succeeded,
-                hidden=(self.key, self.secret),
+                hidden=self._credentials(),
             ):
                 raise refusal
             return body
@@ -250,6 +251,10 @@ class CommerceClient:
                 )
         return bytes(body)
 
+    def _credentials(self) -> tuple[str, ...]:
+        """The credentials, also as they are in the request's header."""
+        return self.key, self.secret, base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
+
     def _note_clock(self, date: str | None) -> None:
         if date and (instant := parse_http_date(date)):
             self.store_clock = instant.timestamp() - time.time()
@@ -261,14 +266,19 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None: ...
 
 
-def _redirected(url: str, location: str) -> str:
-    """Where a redirect leads, if the credentials may go there: the same scheme, host and port."""
+def _redirected(url: str, location: str, *, hidden: Collection[str]) -> str:
+    """Where a redirect leads, if the credentials may go there: the same scheme, host and port.
+
+    An error names the host, unless the location holds something that is `hidden`.
+    """
     try:
         here, there = urlsplit(url), urlsplit(urljoin(url, location))
     except ValueError:  # "http://["
         here, there = urlsplit(url), urlsplit("")
     if not location or (here.scheme, here.netloc) != (there.scheme, there.netloc):
         target = f"{there.scheme}://{there.hostname}" if location and there.hostname else "nowhere"
+        if any(word in unquote(location) for word in hidden):
+            target = "another host"
         raise ApiError(
             f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",

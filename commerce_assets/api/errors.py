@@ -4,6 +4,8 @@ Messages say which endpoint, window, page and attempt, and what to do. They neve
 string, a credential or a buyer's data.
 """
 
+from typing import Self
+
 
 class ApiError(Exception):
     """The API did not give what was asked for, and asking again would not help.
@@ -17,6 +19,15 @@ class ApiError(Exception):
         super().__init__(f"{reason}. {hint}".rstrip() if hint else reason)
         self.reason = reason
         self.hint = hint
+
+    def alone(self) -> Self:
+        """Without the frames that it came through, and the errors before it.
+
+        Their variables hold the answer's body and the request's headers, and some tools send variables off with a
+        traceback. Where in the code it was raised says no more than the reason does.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
 
 
 class TransientApiError(ApiError):
