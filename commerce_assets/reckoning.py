@@ -1,8 +1,8 @@
 """Whether the store and the warehouse hold the same number of rows, and if not, on which days they differ.
 
 The positions of two midnights in the store's list tell how many rows lie between them, and the warehouse's own counts
-tell about where to look, so that a day, or a decade, that is as it should be costs a request or two. Where the counts of
-two midnights agree, the rows between are taken to be the same; but a row too many may make up for one that is missing.
+tell about where to look, so that a day, or a decade, that is as it should be costs a request or two. Where the counts
+of two midnights agree, the rows between are taken to be the same; but one too many may make up for one that is missing.
 So half of the budget goes into looking closely: at each day if that suffices, else each week, else each month. What
 differs is halved until its days are known.
 """
