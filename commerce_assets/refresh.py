@@ -26,7 +26,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import FilterIgnoredError
 from commerce_assets.extraction import Extraction
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.sweep import Stored, report, store
+from commerce_assets.sweep import FollowedTo, Stored, report, store
 from commerce_assets.warehouse.history import Followed, followed
 from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets.window import Window
@@ -34,8 +34,11 @@ from commerce_assets.window import Window
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
-# Against clocks that disagree, rows that are stamped earlier than they can be seen, and equal stamps.
-OVERLAP = timedelta(days=1)
+# Against equal stamps, and rows that can be seen only some time after they are stamped. An hour does for what lags by a
+# transaction or a replica; once a day a whole day is asked for again, against what is stranger.
+OVERLAP = timedelta(hours=1)
+WIDE_OVERLAP = timedelta(days=1)
+_WIDE_EVERY = timedelta(hours=20)
 
 
 def build_refresh_job(
@@ -80,14 +83,17 @@ def _refresh(
 ) -> Stored:
     known = _followed(endpoint, warehouse, log)
     base = known.mark or _first_mark(client, endpoint, known)
-    changes = Pull(endpoint=endpoint, updated_after=(base - OVERLAP).replace(microsecond=0))
+    now = datetime.now(UTC)
+    is_wide = known.wide_at is None or now - known.wide_at > _WIDE_EVERY
+    overlap = WIDE_OVERLAP if is_wide else OVERLAP
+    changes = Pull(endpoint=endpoint, updated_after=(base - overlap).replace(microsecond=0))
     first_day = partitions.start.astimezone(UTC)
     try:
         with extraction(changes, client, warehouse, log) as pulled:
-            mark = _next_mark(pulled, base)
-            return store(pulled, warehouse, log, partitions=partitions, not_before=first_day, mark=mark)
+            followed_to = FollowedTo(_next_mark(pulled, base), wide_at=now if is_wide else known.wide_at)
+            return store(pulled, warehouse, log, partitions=partitions, not_before=first_day, followed_to=followed_to)
     except FilterIgnoredError:
-        today = (datetime.now(UTC) + timedelta(seconds=client.store_clock)).date()
+        today = (now + timedelta(seconds=client.store_clock)).date()
         first = max(today - timedelta(days=lookback_days - 1), first_day.date())
         window = Window.of_days(first, today)
         log.warning("the store does not heed %s; pulling %s instead", endpoint.update_filter, window)
@@ -100,7 +106,7 @@ def _refresh(
 def _followed(endpoint: Endpoint, warehouse: Warehouse, log: DagsterLogManager) -> Followed:
     database = warehouse.database(log)
     if not database.path.exists():
-        return Followed(None, None, None)
+        return Followed(None, None, None, None)
     with database.read() as connection:
         return followed(connection, endpoint)
 
@@ -112,7 +118,7 @@ def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -
     store's newest row is asked for (one request): a mark later than that would miss what happens next.
     """
     mark = known.oldest_pull or datetime.now(UTC)
-    if known.newest_change is None or known.newest_change >= mark - OVERLAP:
+    if known.newest_change is None or known.newest_change >= mark - WIDE_OVERLAP:
         return mark
     newest_first = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, sort="newest_first")
     instants = [instant for item in newest_first.items for instant in (item.cursor, item.updated_at) if instant]

@@ -20,6 +20,13 @@ from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets.window import Window
 
 
+class FollowedTo(NamedTuple):
+    """Up to where changes have been followed, and when they last were with the wide overlap."""
+
+    mark: datetime
+    wide_at: datetime | None
+
+
 class Stored(NamedTuple):
     """What was done: the load, the numbers of the run, and those of each partition to report, by key."""
 
@@ -35,10 +42,10 @@ def store(
     *,
     partitions: DailyPartitionsDefinition,
     not_before: datetime | None = None,
-    mark: datetime | None = None,
+    followed_to: FollowedTo | None = None,
     report_whole_window: bool = False,
 ) -> Stored:
-    """Stores rows, and the high-water mark if there is one, in one transaction.
+    """Stores rows, and up to where changes have been followed if they have, in one transaction.
 
     With `report_whole_window`, every day of the pull's window is reported, also one that was found as it was.
     """
@@ -46,9 +53,10 @@ def store(
     try:
         with warehouse.database(log).write() as connection:
             result = load(connection, pulled.staged, not_before=not_before)
-            if mark:
-                set_mark(connection, endpoint, mark)
-                write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True})
+            if followed_to:
+                set_mark(connection, endpoint, followed_to.mark)
+                wide_at = followed_to.wide_at.isoformat() if followed_to.wide_at else None
+                write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True, "wide_at": wide_at})
             numbers = load_metadata(connection, pulled, result)
             days = {day for day, counts in result.days.items() if counts.touched}
             if window and report_whole_window:

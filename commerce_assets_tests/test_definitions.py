@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, DailyPartitionsDefinition, build_schedule_context
+from dagster import AssetKey, AssetMaterialization, DagsterInstance, DailyPartitionsDefinition, build_schedule_context
 
 from commerce_assets.api.pull import Pull
 from commerce_assets.definitions import build_definitions
@@ -51,7 +51,7 @@ def test_the_four_assets_are_in_the_group_commerce_with_the_tables_and_pool_that
         assert spec.owners == ["team:data"]
         assert spec.kinds == {"duckdb", "python"}
     for assets in definitions.resolve_asset_graph().assets_defs:
-        assert assets.op.pool == "commerce_api"
+        assert assets.op.pool == ("commerce_api" if assets.keys else None)
 
 
 def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_one_run() -> None:
@@ -69,7 +69,9 @@ def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_on
 def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_off() -> None:
     repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
 
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "catalog", "orders", "orders_refresh"}
+    assert {job.name for job in repository.get_all_jobs()} == {
+        *("__ASSET_JOB", "catalog", "orders", "orders_refresh", "reconcile", "standing")
+    }
     assert {
         schedule.name: (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone)
         for schedule in repository.schedule_defs
@@ -77,6 +79,8 @@ def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_of
         "catalog_daily": ("catalog", "20 1 * * *", "UTC"),
         "orders_daily": ("orders", "10 0 * * *", "UTC"),
         "orders_refresh_hourly": ("orders_refresh", "40 * * * *", "UTC"),
+        "reconcile_weekly": ("reconcile", "20 3 * * 0", "UTC"),
+        "standing_hourly": ("standing", "55 * * * *", "UTC"),
     }
     assert {schedule.default_status.value for schedule in repository.schedule_defs} == {"STOPPED"}
 
@@ -106,6 +110,8 @@ def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(project: Project) -> No
         "id_is_unique_and_present",
         "values_fit_their_types",
         "no_undeclared_fields",
+        "not_suddenly_empty",
+        "fresh",
     }
     catalog = definitions.resolve_job_def("catalog")
     assert AssetKey("discounts") in catalog.asset_layer.executable_asset_keys
@@ -214,22 +220,53 @@ def test_every_setting_is_in_the_readme_and_in_the_example_of_an_env_file() -> N
         assert not {setting for setting in settings if setting not in text}, document
 
 
+def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
+    """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range."""
+    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
+    with DagsterInstance.local_temp() as instance:
+        for day in materialized:
+            instance.report_runless_asset_event(AssetMaterialization("orders", partition=day))
+        context = build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=datetime.fromisoformat(tick),
+            repository_def=definitions.get_repository_def(),
+        )
+        evaluated = definitions.resolve_schedule_def("orders_daily").evaluate_tick(context)
+    start, end = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    return [
+        (request.partition_key, request.tags.get(start), request.tags.get(end))
+        for request in evaluated.run_requests or []
+    ]
+
+
 @pytest.mark.parametrize(
-    ("tick", "partitions"),
+    ("tick", "day"),
     [
-        ("2026-03-05T00:10:00+00:00", ["2026-03-04"]),
-        ("2024-03-01T00:10:00+00:00", ["2024-02-29"]),
+        ("2026-03-05T00:10:00+00:00", "2026-03-04"),
+        ("2024-03-01T00:10:00+00:00", "2024-02-29"),
         # Five hours behind UTC: the day that is over is that of UTC.
-        ("2026-03-04T19:10:00-05:00", ["2026-03-04"]),
-        ("2024-01-01T00:10:00+00:00", []),
+        ("2026-03-04T19:10:00-05:00", "2026-03-04"),
     ],
 )
-def test_the_daily_schedule_pulls_the_utc_day_that_is_over(tick: str, partitions: list[str]) -> None:
-    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
-    context = build_schedule_context(
-        scheduled_execution_time=datetime.fromisoformat(tick), repository_def=definitions.get_repository_def()
-    )
+def test_the_daily_schedule_pulls_the_utc_day_that_is_over(tick: str, day: str) -> None:
+    assert daily_requests(tick) == [(day, None, None)]
 
-    evaluated = definitions.resolve_schedule_def("orders_daily").evaluate_tick(context)
 
-    assert [request.partition_key for request in evaluated.run_requests or []] == partitions
+def test_on_the_first_day_there_is_nothing_for_the_daily_schedule_to_pull() -> None:
+    assert daily_requests("2024-01-01T00:10:00+00:00") == []
+
+
+@pytest.mark.parametrize(
+    ("materialized", "first"),
+    [
+        (["2026-03-01", "2026-03-02", "2026-03-03"], None),
+        (["2026-02-27", "2026-02-28"], "2026-03-01"),
+        # What is missing before the first day that is there was never asked for, or is older than a month.
+        (["2026-02-10", "2026-02-12", "2026-03-03"], "2026-02-11"),
+        (["2025-12-01"], None),
+    ],
+)
+def test_the_daily_schedule_takes_days_along_that_were_missed(materialized: list[str], first: str | None) -> None:
+    (asked,) = daily_requests("2026-03-05T00:10:00+00:00", *materialized)
+
+    assert asked == ((None, first, "2026-03-04") if first else ("2026-03-04", None, None))

@@ -1,8 +1,11 @@
 """The docs say what is so."""
 
 import ast
+import math
 import re
 from pathlib import Path
+
+from commerce_assets.api.paging import PageRequest, overlapping
 
 TESTS = Path(__file__).parent
 FAULTS = TESTS.parent / "docs" / "faults.md"
@@ -27,6 +30,29 @@ def faults_by_test() -> dict[str, set[int]]:
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef)
     }
+
+
+def requests_for(rows: int) -> int:
+    """How many pages that overlap hold so many rows."""
+    request, count = PageRequest(1, 50), 1
+    while request.end <= rows:
+        request, count = overlapping(request.end, per_page=50), count + 1
+    return count
+
+
+def test_what_the_schedules_cost_in_requests_a_day_is_as_the_readme_says() -> None:
+    readme = (TESTS.parent / "README.md").read_text()
+    a_day = (10, 1_000, 10_000)
+    # The padding is a day, and the first order of the day after ends the pull. Each order is made, and changed once.
+    yesterday = [math.ceil((2 * orders + 1) / 50) for orders in a_day]
+    changes = [
+        23 * requests_for(math.ceil(2 * 2 * orders / 24)) + requests_for(math.ceil(2 * 25 * orders / 24))
+        for orders in a_day
+    ]
+
+    for row, costs in (("yesterday's orders", yesterday), ("late changes", changes)):
+        cells = " | ".join(f"{cost:,}" for cost in costs)
+        assert re.search(rf"^\| {row}[^|]*\| {re.escape(cells)} \|$", readme, re.MULTILINE), (row, cells)
 
 
 def test_the_list_of_faults_is_complete_and_each_names_a_test_that_says_it_proves_it() -> None:

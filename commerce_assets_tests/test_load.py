@@ -500,12 +500,12 @@ def test_what_was_loaded_and_the_mark_are_stored_with_the_rows_or_not_at_all(sto
         load_and_mark(fail=True)
     with storage.database.read() as connection:
         assert not has_loaded(connection, staged.manifest.pull_id)
-        assert followed(connection, ORDERS) == (None, None, None)
+        assert followed(connection, ORDERS) == (None, None, None, None)
     load_and_mark(fail=False)
     with storage.database.read() as connection:
         assert has_loaded(connection, staged.manifest.pull_id)
         known = followed(connection, ORDERS)
-    assert known == (SINCE, staged.began_at_store, datetime(2024, 4, 2, tzinfo=UTC))
+    assert known == (SINCE, staged.began_at_store, datetime(2024, 4, 2, tzinfo=UTC), None)
 
 
 def test_a_mark_never_goes_back(storage: Storage) -> None:

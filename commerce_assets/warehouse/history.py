@@ -7,6 +7,7 @@ import duckdb
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.staging import StagedPull
+from commerce_assets.warehouse.notes import Kind, read_note
 from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table
 from commerce_assets.warehouse.tables import day_of, exists, table_of
 from commerce_assets.window import Window
@@ -22,11 +23,13 @@ class Followed(NamedTuple):
         mark: Up to where they have been; None before the first refresh.
         oldest_pull: When the oldest pull of what is stored began, by the store's clock; None if nothing is stored.
         newest_change: The newest `updated_at` that is stored.
+        wide_at: When changes were last followed with the wide overlap; None if they never were.
     """
 
     mark: datetime | None
     oldest_pull: datetime | None
     newest_change: datetime | None
+    wide_at: datetime | None
 
 
 def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows: int) -> None:
@@ -62,15 +65,17 @@ def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:
 def followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Followed:
     """From where the next refresh of a partitioned endpoint has to follow changes."""
     if not exists(connection, OWN_SCHEMA, "loads") or not exists(connection, SCHEMA, endpoint.name):
-        return Followed(None, None, None)
-    row = connection.execute(
+        return Followed(None, None, None, None)
+    mark, oldest_pull, newest_change = connection.execute(
         f"""
         SELECT (SELECT max(changed_up_to) FROM {_MARKS} WHERE endpoint = $endpoint),
             (SELECT min(began_at_store) FROM {_LOADS} WHERE endpoint = $endpoint AND window_start IS NOT NULL),
             (SELECT max({identifier(endpoint.updated_at)}) FROM {table_of(endpoint)})""",
         {"endpoint": endpoint.name},
-    ).fetchone()
-    return Followed(*(row or (None, None, None)))
+    ).fetchall()[0]
+    note = read_note(connection, endpoint, Kind.UPDATE_FILTER)
+    wide_at = note.value.get("wide_at") if note else None
+    return Followed(mark, oldest_pull, newest_change, datetime.fromisoformat(wide_at) if wide_at else None)
 
 
 def set_mark(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changed_up_to: datetime) -> None:
