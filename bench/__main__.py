@@ -17,7 +17,10 @@ opens the database. Orders are made by the sample store's generator and kept in 
 import argparse
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench import report, scenarios
@@ -43,18 +46,23 @@ def main() -> int:
         print(f"{contender.name}: {contender.versions}", flush=True)
     bench = Bench(HERE / ".work", arguments.repeat)
     largest = max(_SIZES[arguments.size])
-    imports = scenarios.import_times()
-    for size in _SIZES[arguments.size]:
-        scenarios.first_load_and_after(bench, history(size))
-    for days in (30, 365):
-        scenarios.backfill(bench, days)
-    scenarios.slow_server(bench)
-    scenarios.one_a_second(bench)
-    parts = scenarios.breakdown(bench, history(largest))
+    steps: list[Callable[[], None]] = [
+        partial(scenarios.import_times, bench),
+        *(partial(scenarios.first_load_and_after, bench, history(size)) for size in _SIZES[arguments.size]),
+        *(partial(scenarios.backfill, bench, days) for days in (30, 365)),
+        partial(scenarios.slow_server, bench),
+        partial(scenarios.one_a_second, bench),
+        partial(scenarios.breakdown, bench, history(largest)),
+    ]
     if growth := _GROWTH[arguments.size]:
-        scenarios.growth(bench, growth)
-        scenarios.large_table(bench, times=1_000)
-    text = report.render(bench, facts, parts, imports, largest)
+        steps += [partial(scenarios.growth, bench, growth), partial(scenarios.large_table, bench, times=1_000)]
+    for step in steps:
+        # What has been measured is not thrown away because of what cannot be.
+        try:
+            step()
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            print(f"this scenario failed: {error}", flush=True)
+    text = report.render(bench, facts, largest)
     arguments.output.write_text(text)
     print(text)
     shutil.rmtree(bench.runs, ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data import START
-from bench.environments import HERE, environment, version_of
+from bench.environments import HERE, NotInstalledError, environment, version_of
 from bench.store import ROOT, Store
 from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
@@ -60,7 +60,10 @@ class Contender:
 
     @property
     def versions(self) -> str:
-        return version_of(self.bin / "python", *self.packages)
+        try:
+            return version_of(self.bin / "python", *self.packages)
+        except NotInstalledError:
+            return "not installed"
 
     def command(self, task: Task) -> list[str]:
         if self.name == OURS:

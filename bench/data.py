@@ -18,7 +18,7 @@ from commerce_assets.sample_store.transport import encode
 from commerce_assets.sample_store.values import cents, epoch
 
 START = date(2024, 1, 1)
-_CHUNK_DAYS = 10
+_CHUNK_ORDERS = 25_000
 _COLUMNS = 5
 
 
@@ -85,10 +85,11 @@ def facts(order: dict[str, Any]) -> tuple[int, int, int]:
 def _orders(days: int, per_day: int) -> Iterator[dict[str, Any]]:
     """Some days at a time, so that a million orders need no gigabytes."""
     start = datetime.combine(START, datetime.min.time(), UTC)
-    for first in range(0, days, _CHUNK_DAYS):
+    chunk = max(1, _CHUNK_ORDERS // per_day)
+    for first in range(0, days, chunk):
         yield from build_orders(
             start=start + timedelta(days=first),
-            days=min(_CHUNK_DAYS, days - first),
+            days=min(chunk, days - first),
             per_day=per_day,
             seed=first,
             first_id=first * per_day + 1,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MOST_OF_ONES_OWN = 64 << 20
+_KEPT_OF_OUTPUT = 20_000
 
 
 class CommandFailedError(Exception):
@@ -19,7 +20,7 @@ class CommandFailedError(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of wall clock and of CPU, bytes of the largest process, and what was printed (both streams)."""
+    """Seconds of wall clock and of CPU, bytes of the largest process, and the end of what was printed."""
 
     wall: float
     cpu: float
@@ -52,7 +53,13 @@ def run(
         wall = time.monotonic() - began
         alarm.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    said = log.read_text(errors="replace")
+    said = _end_of(log)
     if process.returncode:
         raise CommandFailedError(f"{command[0]} ended with {process.returncode}:\n{said[-3_000:]}")
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, said)
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as output:
+        output.seek(max(0, log.stat().st_size - _KEPT_OF_OUTPUT))
+        return output.read().decode(errors="replace")

@@ -47,13 +47,8 @@ def machine() -> dict[str, str]:
     }
 
 
-def render(
-    bench: Bench,
-    facts: Mapping[str, str],
-    parts: Mapping[str, tuple[float, float]],
-    imports: tuple[float, float],
-    largest: int,
-) -> str:
+def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
+    """The whole text; `largest` is the size of the largest first load that everybody runs."""
     return "\n".join(
         [
             "# Results of the benchmark",
@@ -70,7 +65,7 @@ def render(
                 ("target", "measured", "met"),
                 (
                     (verdict.target, verdict.measured, "yes" if verdict.met else "**no**")
-                    for verdict in verdicts(bench.sections, parts, imports, largest)
+                    for verdict in verdicts(bench, largest)
                 ),
             ),
             "",
@@ -89,10 +84,12 @@ def render(
             "",
             *_table(
                 ("part", "wall, s", "CPU, s"),
-                ((name, f"{wall:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in parts.items()),
+                ((name, f"{wall:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in bench.parts.items()),
             ),
             "",
-            f"Start of Python and import: dagster {imports[0]:.2f} s, the code location {imports[1]:.2f} s (medians).",
+            "Start of Python and import, the least of nine: dagster {:.2f} s, the code location {:.2f} s.".format(
+                *bench.imports
+            ),
             "",
         ]
     )

@@ -1,11 +1,13 @@
 """One run of one contender, measured from outside and checked for completeness; and the best of several."""
 
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import measure
 from bench.contenders import Contender, Task
+from bench.environments import NotInstalledError
 
 _LONGEST_SECONDS = 3_600
 
@@ -75,8 +77,10 @@ def run(
             timeout=_LONGEST_SECONDS,
         )
         found = contender.found(own, up_to_id=task.store.largest_id) if contender.database else None
-    except (measure.CommandFailedError, OSError, ValueError) as error:
-        return Outcome(contender, failure=str(error))
+    except (measure.CommandFailedError, NotInstalledError, subprocess.SubprocessError, OSError, ValueError) as error:
+        failed = Outcome(contender, failure=str(error))
+        tell(failed)
+        return failed
     asked = task.store.stats()
     outcome = Outcome(
         contender,

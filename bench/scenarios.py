@@ -2,7 +2,6 @@
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -34,6 +33,8 @@ class Bench:
     work: Path
     repeat: int
     sections: dict[str, list[Outcome]] = field(default_factory=dict)
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    imports: tuple[float, float] = (0.0, 0.0)
 
     @property
     def data(self) -> Path:
@@ -142,7 +143,7 @@ def large_table(bench: Bench, times: int) -> None:
         database.unlink()
 
 
-def breakdown(bench: Bench, data: DataSet) -> dict[str, tuple[float, float]]:
+def breakdown(bench: Bench, data: DataSet) -> None:
     """Where the time of a first load goes, in one process: part to seconds of wall and of CPU."""
     folder = bench.runs / "inside"
     SELF.prepare(folder)
@@ -155,11 +156,11 @@ def breakdown(bench: Bench, data: DataSet) -> dict[str, tuple[float, float]]:
     named = sum(wall for name, (wall, _) in parts.items() if name not in {"import", "whole run"})
     named_cpu = sum(cpu for name, (_, cpu) in parts.items() if name not in {"import", "whole run"})
     parts["the rest of Dagster"] = (parts["whole run"][0] - named, parts["whole run"][1] - named_cpu)
-    return parts
+    bench.parts = parts
 
 
-def import_times(rounds: int = 9) -> tuple[float, float]:
-    """Seconds to start Python and import dagster, and to import the code location; medians."""
+def import_times(bench: Bench, rounds: int = 9) -> None:
+    """Seconds to start Python and import dagster, and to import the code location; the least of some rounds each."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     taken: dict[str, list[float]] = {"dagster": [], "commerce_assets.definitions": []}
     for _ in range(rounds):
@@ -167,4 +168,4 @@ def import_times(rounds: int = 9) -> tuple[float, float]:
             began = time.monotonic()
             subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, env=environment, check=True)
             seconds.append(time.monotonic() - began)
-    return statistics.median(taken["dagster"]), statistics.median(taken["commerce_assets.definitions"])
+    bench.imports = (min(taken["dagster"]), min(taken["commerce_assets.definitions"]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.contenders import FLOOR, PEERS, SELF
 from bench.runs import Outcome
-from bench.scenarios import LATENCY, YEAR
+from bench.scenarios import LATENCY, YEAR, Bench
 from bench.server import LARGEST_PAGE
 
 Sections = Mapping[str, Sequence[Outcome]]
@@ -25,15 +25,16 @@ class Verdict:
     met: bool
 
 
-def verdicts(sections: Sections, parts: Parts, imports: tuple[float, float], largest: int) -> Iterator[Verdict]:
+def verdicts(bench: Bench, largest: int) -> Iterator[Verdict]:
     """Every target that the session's scenarios can tell of; `largest` is the size of the largest first load."""
-    yield from _first_load(sections, parts, largest)
+    sections = bench.sections
+    yield from _first_load(sections, bench.parts, largest)
     yield from _memory(sections)
     yield from _nothing_changed(sections, largest)
     yield from _backfill(sections)
     yield from _slow(sections)
     yield from _paced(sections)
-    beyond = imports[1] - imports[0]
+    beyond = bench.imports[1] - bench.imports[0]
     yield Verdict("import of the code location at most 0.3 s beyond dagster's", f"{beyond:.2f} s", beyond <= 0.3)
     yield from _growth(sections)
 
@@ -46,9 +47,9 @@ def _first_load(sections: Sections, parts: Parts, largest: int) -> Iterator[Verd
         return
     what = f"first load of {largest:,} orders"
     yield _at_most(f"{what}: CPU a row at most 1.8 x the floor's", ours.cpu_per_row / floor.cpu_per_row, 1.8)
-    pulled_and_loaded = parts["pull"][1] + parts["load"][1]
-    without = pulled_and_loaded / ours.rows / floor.cpu_per_row
-    yield _at_most(f"{what}: the same of pull and load alone, without Dagster's start and event log", without, 1.8)
+    if parts:
+        without = (parts["pull"][1] + parts["load"][1]) / ours.rows / floor.cpu_per_row
+        yield _at_most(f"{what}: the same of pull and load alone, without Dagster's start and event log", without, 1.8)
     cheapest, fastest = min(peers, key=lambda peer: peer.cpu), min(peers, key=lambda peer: peer.wall)
     yield _at_least(f"{what}: CPU at least 4 x less than the best peer's ({cheapest.contender.name})",
                     cheapest.cpu / ours.cpu, 4)  # fmt: skip
