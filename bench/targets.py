@@ -83,7 +83,8 @@ def _backfill(sections: Sections) -> Iterator[Verdict]:
     ours = _ours(sections.get("Backfill of 365 days", []))
     if ours:
         pages = math.ceil(367 * YEAR.per_day / LARGEST_PAGE)
-        yield Verdict(f"365 days: {pages} requests, one run", f"{ours.requests}", ours.requests == pages)
+        # An answer that has passed the window's end is not read further: it may be a page less.
+        yield Verdict(f"365 days: at most {pages} requests, one run", f"{ours.requests}", ours.requests <= pages)
         yield Verdict(f"365 days, {ours.rows:,} orders: at most 12 s", f"{ours.wall:.1f} s", ours.wall <= 12)
 
 
