@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types slow browser lock audit clean
+.PHONY: help install dev demo test check lint format types slow browser bench lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ slow: $(VENV)/.dev  ## the tests that take minutes
 browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
 	$(BIN)/python -m pytest -m browser
 
+bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench/RESULTS.md; SIZE=small for minutes only
+	$(BIN)/python -m bench --size $(or $(SIZE),full)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,4 +61,4 @@ audit:  ## look the pinned versions up among known vulnerabilities (needs uv and
 	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches; the data stays
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench/.envs bench/.work .mypy_cache .pytest_cache .ruff_cache .hypothesis

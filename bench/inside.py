@@ -1,0 +1,64 @@
+"""`python -m bench.inside <first day> <last day>`: a run of this project from within, and where its time goes.
+
+Imports come first and are told apart; then the job `orders` runs in this process, with Dagster's instance of
+DAGSTER_HOME. What is timed is what the asset does: the pull (client and staging), the load (in the IO manager), and
+what Dagster writes into its event log; the rest is Dagster's own work and the checks. Prints one line of JSON:
+{part: [seconds of wall, seconds of CPU]}.
+"""
+
+import importlib
+import json
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+_parts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+
+def _now() -> tuple[float, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return time.monotonic(), usage.ru_utime + usage.ru_stime
+
+
+def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began = _now()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            for index, (before, after) in enumerate(zip(began, _now(), strict=True)):
+                _parts[part][index] += after - before
+
+    return timed
+
+
+def _import() -> None:
+    # The client too: a run imports it when it pulls.
+    for module in ("commerce_assets.definitions", "commerce_assets.api.client"):
+        importlib.import_module(module)
+
+
+def main() -> None:
+    _timed("import", _import)()
+    from dagster import DagsterInstance
+    from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+    from commerce_assets import assets, io_manager
+    from commerce_assets.definitions import defs
+
+    assets.pull_into_staging = _timed("pull", assets.pull_into_staging)
+    io_manager.load = _timed("load", io_manager.load)
+    assets.check_results = _timed("checks", lambda *args, check=assets.check_results: list(check(*args)))
+    SqliteEventLogStorage.store_event = _timed("Dagster's event log", SqliteEventLogStorage.store_event)
+    tags = {"dagster/asset_partition_range_start": sys.argv[1], "dagster/asset_partition_range_end": sys.argv[2]}
+    with DagsterInstance.get() as instance:
+        job = defs.resolve_job_def("orders")
+        _timed("whole run", job.execute_in_process)(instance=instance, tags=tags)
+    print(json.dumps(_parts))
+
+
+if __name__ == "__main__":
+    main()

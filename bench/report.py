@@ -1,0 +1,136 @@
+"""RESULTS.md: the machine, the table, the targets, where the time goes."""
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.contenders import EVERYBODY, WIRE
+from bench.runs import Outcome
+from bench.scenarios import Bench
+from bench.targets import verdicts
+
+_COMPLETE = {None: "", True: "yes", False: "**no**"}
+
+_ROUNDS = (
+    "First loads and backfills: the best of {} rounds, in which the contenders take turns, every other round "
+    "backwards, because what else a shared machine does can only add to a run. The other scenarios run once. CPU is "
+    "that of all processes of a run, memory that of the largest of them."
+)
+_SERVER = (
+    f"`{WIRE.name}` asks for the same pages and throws them away. The server runs in a process of its own and sends "
+    "slices of a mapped file; its share is its CPU seconds by the seconds between the first and the last request. Well "
+    "below 100 % it waits for the client, and not the client for it."
+)
+_PARTS = (
+    "Timers around the parts of one run (`python -m bench.inside`). The pull holds client, decoding and staging, the "
+    "load all of DuckDB's work; what Dagster writes is one planned and one materialization event for each day."
+)
+
+
+def machine() -> dict[str, str]:
+    """Cores, memory, CPU, system, Python and how busy it was."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cpuinfo = Path("/proc/cpuinfo")
+    models = [
+        line.partition(":")[2].strip()
+        for line in (cpuinfo.read_text().splitlines() if cpuinfo.exists() else ())
+        if line.startswith("model name")
+    ]
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "CPU": f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores",
+        "memory": f"{memory / (1 << 30):.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "load average before": ", ".join(f"{load:.1f}" for load in os.getloadavg()),
+    }
+
+
+def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
+    """The whole text; `largest` is the size of the largest first load that everybody runs."""
+    return "\n".join(
+        [
+            "# Results of the benchmark",
+            "",
+            "Made by `make bench`; see [`__main__.py`](__main__.py) for what is measured and how.",
+            "",
+            *_table(("", ""), facts.items()),
+            "",
+            *_table(("", "versions"), ((one.name, one.versions) for one in EVERYBODY)),
+            "",
+            "## Targets",
+            "",
+            *_table(
+                ("target", "measured", "met"),
+                (
+                    (verdict.target, verdict.measured, "yes" if verdict.met else "**no**")
+                    for verdict in verdicts(bench, largest)
+                ),
+            ),
+            "",
+            "## Runs",
+            "",
+            _ROUNDS.format(bench.repeat),
+            "",
+            *_runs(bench.sections),
+            "## Is the server the bottleneck?",
+            "",
+            *_server(bench.sections),
+            "",
+            f"## Where the time goes: a first load of {largest:,} orders in one process",
+            "",
+            _PARTS,
+            "",
+            *_table(
+                ("part", "wall, s", "CPU, s"),
+                ((name, f"{wall:.2f}", f"{cpu:.2f}") for name, (wall, cpu) in bench.parts.items()),
+            ),
+            "",
+            "Start of Python and import, the least of nine: dagster {:.2f} s, the code location {:.2f} s.".format(
+                *bench.imports
+            ),
+            "",
+        ]
+    )
+
+
+def _runs(sections: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
+    header = ("", "rows/s", "CPU s", "CPU us/row", "wall s", "peak MiB", "requests", "all there", "file grew")
+    for title, outcomes in sections.items():
+        yield from (f"### {title}", "", *_table(header, map(_row, outcomes)), "")
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    if outcome.failure:
+        return (outcome.contender.name, "failed: " + " ".join(outcome.failure.split())[-200:].replace("|", "/"))
+    return (
+        outcome.contender.name,
+        f"{outcome.rows / outcome.wall:,.0f}" if outcome.rows else "",
+        f"{outcome.cpu:.1f}",
+        f"{outcome.cpu_per_row * 1e6:,.0f}" if outcome.rows else "",
+        f"{outcome.wall:.1f}",
+        f"{outcome.peak >> 20}",
+        f"{outcome.requests:,}" + (f" ({outcome.refused} refused)" if outcome.refused else ""),
+        _COMPLETE[outcome.complete],
+        f"{outcome.growth:.1%}" if outcome.growth else "",
+    )
+
+
+def _server(sections: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
+    yield from (_SERVER, "")
+    rows = [
+        (title, outcome.contender.name, f"{outcome.requests / outcome.asking:,.0f}",
+         f"{outcome.server_cpu / outcome.asking:.0%}")
+        for title, outcomes in sections.items()
+        if title.startswith("First load")
+        for outcome in outcomes
+        if outcome.asking and not outcome.failure
+    ]  # fmt: skip
+    yield from _table(("", "", "requests/s while asking", "server's share of a core"), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    width = len(header)
+    lines = [header, ("---",) * width, *((*row, *("",) * (width - len(row))) for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]

@@ -1,0 +1,122 @@
+"""One run of one contender, measured from outside and checked for completeness; and the best of several."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench import measure
+from bench.contenders import Contender, Task
+from bench.environments import NotInstalledError
+
+_LONGEST_SECONDS = 3_600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run took, and whether all was there afterwards.
+
+    Attributes:
+        rows: That the task was about.
+        wall, cpu: Seconds.
+        peak: Bytes of the largest process.
+        requests, refused: As the server counted them.
+        asking: Seconds between the first and the last request.
+        server_cpu: CPU seconds of the server meanwhile.
+        complete: Rows and the sum of the amounts are those of the store; None where nothing is kept.
+        growth: How much larger the database has become, as a share of what it was.
+        output: What was printed.
+        failure: Why there is nothing else here.
+    """
+
+    contender: Contender
+    rows: int = 0
+    wall: float = 0.0
+    cpu: float = 0.0
+    peak: int = 0
+    requests: int = 0
+    refused: int = 0
+    asking: float = 0.0
+    server_cpu: float = 0.0
+    complete: bool | None = None
+    growth: float = 0.0
+    output: str = field(default="", repr=False)
+    failure: str = ""
+
+    @property
+    def cpu_per_row(self) -> float:
+        return self.cpu / max(self.rows, 1)
+
+
+def run(
+    contender: Contender, task: Task, folder: Path, *, whole: bool = True, fresh: bool = True, rows: int | None = None
+) -> Outcome:
+    """Runs a task in the contender's folder below `folder`.
+
+    Args:
+        contender: Who runs it.
+        task: What is asked.
+        folder: Where the contenders' folders are.
+        whole: All of the store is asked for, not a window.
+        fresh: The folder is emptied first.
+        rows: What the rate is reckoned by, if not the rows that are there in the end.
+    """
+    own = folder / contender.name
+    if fresh:
+        contender.prepare(own)
+    database = own / contender.database
+    before = database.stat().st_size if contender.database and database.exists() else 0
+    window = None if whole else (task.days[0].isoformat(), task.days[1].isoformat())
+    expected = task.store.stats(window)
+    try:
+        measured = measure.run(
+            contender.command(task),
+            cwd=own,
+            environment=contender.environment(task, own, whole=whole),
+            log=folder / f"{contender.name}.log",
+            timeout=_LONGEST_SECONDS,
+        )
+        found = contender.found(own, up_to_id=task.store.largest_id) if contender.database else None
+    except (measure.CommandFailedError, NotInstalledError, subprocess.SubprocessError, OSError, ValueError) as error:
+        failed = Outcome(contender, failure=str(error))
+        tell(failed)
+        return failed
+    asked = task.store.stats()
+    outcome = Outcome(
+        contender,
+        rows=expected.rows if rows is None else rows,
+        wall=measured.wall,
+        cpu=measured.cpu,
+        peak=measured.peak,
+        requests=asked.requests,
+        refused=asked.refused,
+        asking=asked.seconds,
+        server_cpu=asked.server_cpu - expected.server_cpu,
+        complete=None if found is None else found == (expected.rows, expected.cents),
+        growth=database.stat().st_size / before - 1 if before else 0.0,
+        output=measured.output,
+    )
+    tell(outcome)
+    return outcome
+
+
+def tell(outcome: Outcome) -> None:
+    print(
+        f"  {outcome.contender.name:16} {outcome.wall:8.1f} s wall {outcome.cpu:8.1f} s CPU "
+        f"{outcome.peak >> 20:6} MiB {outcome.requests:6} requests  "
+        f"{outcome.failure[-300:] or {None: '', True: 'complete', False: 'INCOMPLETE'}[outcome.complete]}",
+        flush=True,
+    )
+
+
+def best(outcomes: Sequence[Outcome]) -> Outcome:
+    """The least of each number over the runs: what else the machine does can only add to them."""
+    done = [outcome for outcome in outcomes if not outcome.failure]
+    if not done:
+        return outcomes[-1]
+    return replace(
+        min(done, key=lambda outcome: outcome.wall),
+        cpu=min(outcome.cpu for outcome in done),
+        peak=min(outcome.peak for outcome in done),
+        complete=None if done[0].complete is None else all(outcome.complete for outcome in done),
+    )

@@ -1,0 +1,171 @@
+"""What is measured. Each scenario is a list of outcomes; within one, contenders take turns on one server."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from bench.contenders import EVERYBODY, FLOOR, PEERS, SELF, Contender, Task
+from bench.data import START, DataSet
+from bench.runs import Outcome, best, run
+from bench.store import ROOT, running
+
+# 400 days, whatever the number of orders: a shop's history is days as well as rows.
+HISTORY = 400
+YEAR = DataSet(380, 55)
+"""365 days and some around them, 20,075 orders in 365 days."""
+SLOW_DAYS = 100
+PACED_DAYS = 28
+LATENCY = 0.2
+_SOME_PEERS = tuple(peer for peer in PEERS if peer.name in {"dlt", "dlt-arrow", "dagster-pandas"})
+_WITH_CHANGES = tuple(peer for peer in PEERS if peer.name in {"dlt", "dlt-arrow", "singer"})
+
+
+@dataclass
+class Bench:
+    """The session: where things lie, how often runs are repeated, what came out."""
+
+    work: Path
+    repeat: int
+    sections: dict[str, list[Outcome]] = field(default_factory=dict)
+    parts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    imports: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def data(self) -> Path:
+        return self.work / "data"
+
+    @property
+    def runs(self) -> Path:
+        return self.work / "runs"
+
+    def section(self, title: str) -> list[Outcome]:
+        print(title, flush=True)
+        return self.sections.setdefault(title, [])
+
+    def in_turn(self, contenders: Sequence[Contender], once: Callable[[Contender], Outcome]) -> list[Outcome]:
+        """The best of the repeated runs of each; every other round goes backwards."""
+        outcomes: dict[str, list[Outcome]] = {contender.name: [] for contender in contenders}
+        for number in range(self.repeat):
+            for contender in contenders if number % 2 == 0 else contenders[::-1]:
+                outcomes[contender.name].append(once(contender))
+        return [best(outcomes[contender.name]) for contender in contenders]
+
+
+def history(orders: int) -> DataSet:
+    return DataSet(HISTORY, orders // HISTORY)
+
+
+def first_load_and_after(bench: Bench, data: DataSet) -> None:
+    """First load, the same again, a refresh without and with changes: one after the other in the same folders."""
+    days = (START, data.last_day)
+    since = f"{data.last_day + timedelta(days=1)}T00:00:00Z"
+    with running(data, bench.data) as store:
+        full = Task(store, days)
+        changed = Task(store, days, "changed", since)
+        section = bench.section(f"First load of {data.orders:,} orders")
+        section += bench.in_turn(EVERYBODY, lambda contender: run(contender, full, bench.runs))
+        section = bench.section(f"The same again, nothing changed, {data.orders:,} orders")
+        section += [run(contender, full, bench.runs, fresh=False) for contender in (SELF, *PEERS)]
+        section = bench.section(f"Refresh, nothing changed, {data.orders:,} orders")
+        # The first refresh looks for where to begin; from the second on it is as every hour.
+        run(SELF, changed, bench.runs, fresh=False, rows=0)
+        section += [run(contender, changed, bench.runs, fresh=False, rows=0) for contender in (SELF, *_WITH_CHANGES)]
+    with running(data, bench.data, changed=0.01) as store:
+        changed = Task(store, days, "changed", since)
+        section = bench.section(f"Refresh, 1 % of {data.orders:,} orders changed")
+        section += [
+            run(contender, changed, bench.runs, fresh=False, rows=data.orders // 100)
+            for contender in (SELF, *_WITH_CHANGES)
+        ]
+
+
+def backfill(bench: Bench, count: int) -> None:
+    first = START + timedelta(days=1)
+    with running(YEAR, bench.data) as store:
+        task = Task(store, (first, first + timedelta(days=count - 1)))
+        section = bench.section(f"Backfill of {count} days")
+        section += bench.in_turn(
+            (FLOOR, SELF, *_SOME_PEERS), lambda contender: run(contender, task, bench.runs, whole=False)
+        )
+
+
+def slow_server(bench: Bench) -> None:
+    days = (START + timedelta(days=1), START + timedelta(days=SLOW_DAYS))
+    with running(history(20_000), bench.data, latency=LATENCY) as store:
+        section = bench.section(f"Backfill of {SLOW_DAYS} days, {LATENCY * 1000:.0f} ms latency")
+        plain = [peer for peer in _SOME_PEERS if peer.name == "dlt"]
+        section += [run(contender, Task(store, days), bench.runs, whole=False) for contender in (FLOOR, SELF, *plain)]
+        for concurrency in ("1", "8"):
+            section = bench.section(
+                f"Backfill of {SLOW_DAYS} days, {LATENCY * 1000:.0f} ms latency, COMMERCE_API_CONCURRENCY={concurrency}"
+            )
+            settings = (("COMMERCE_API_CONCURRENCY", concurrency),)
+            section.append(run(SELF, Task(store, days, settings=settings), bench.runs, whole=False))
+
+
+def one_a_second(bench: Bench) -> None:
+    days = (START + timedelta(days=1), START + timedelta(days=PACED_DAYS))
+    settings = (("COMMERCE_API_REQUESTS_PER_SECOND", "1"),)
+    with running(history(20_000), bench.data, rate=1) as store:
+        section = bench.section(f"Backfill of {PACED_DAYS} days, a server that allows one request a second")
+        section.append(run(SELF, Task(store, days, settings=settings), bench.runs, whole=False))
+
+
+def growth(bench: Bench, sizes: Sequence[int]) -> None:
+    for size in sizes:
+        data = history(size)
+        with running(data, bench.data) as store:
+            section = bench.section(f"Growth: first load of {size:,} orders")
+            task = Task(store, (START, data.last_day))
+            section += [run(contender, task, bench.runs) for contender in (FLOOR, SELF)]
+
+
+def large_table(bench: Bench, times: int) -> None:
+    """A refresh with 1 % of 10,000 orders changed, on a table of just these, and on one so many times as large."""
+    data = history(10_000)
+    days = (START, data.last_day)
+    for factor in (1, times):
+        with running(data, bench.data) as store:
+            print(f"  preparing a table of {data.orders * factor:,} rows", flush=True)
+            run(SELF, Task(store, days), bench.runs)
+            database = bench.runs / SELF.name / SELF.database
+            if factor > 1:
+                subprocess.run([sys.executable, "-m", "bench.grow", str(database), str(factor)], cwd=ROOT, check=True)
+        with running(data, bench.data, changed=0.01) as store:
+            section = bench.section(f"Refresh of 100 changed orders on {data.orders * factor:,} rows")
+            section.append(run(SELF, Task(store, days, "changed"), bench.runs, fresh=False, rows=100))
+        database.unlink()
+
+
+def breakdown(bench: Bench, data: DataSet) -> None:
+    """Where the time of a first load goes, in one process: part to seconds of wall and of CPU."""
+    folder = bench.runs / "inside"
+    SELF.prepare(folder)
+    with running(data, bench.data) as store:
+        task = Task(store, (START, data.last_day))
+        environment = SELF.environment(task, folder, whole=True)
+        command = [sys.executable, "-m", "bench.inside", task.days[0].isoformat(), task.days[1].isoformat()]
+        done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    parts = {name: (wall, cpu) for name, (wall, cpu) in json.loads(done.stdout.splitlines()[-1]).items()}
+    named = sum(wall for name, (wall, _) in parts.items() if name not in {"import", "whole run"})
+    named_cpu = sum(cpu for name, (_, cpu) in parts.items() if name not in {"import", "whole run"})
+    parts["the rest of Dagster"] = (parts["whole run"][0] - named, parts["whole run"][1] - named_cpu)
+    bench.parts = parts
+
+
+def import_times(bench: Bench, rounds: int = 9) -> None:
+    """Seconds to start Python and import dagster, and to import the code location; the least of some rounds each."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    taken: dict[str, list[float]] = {"dagster": [], "commerce_assets.definitions": []}
+    for _ in range(rounds):
+        for module, seconds in taken.items():
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", f"import {module}"], cwd=ROOT, env=environment, check=True)
+            seconds.append(time.monotonic() - began)
+    bench.imports = (min(taken["dagster"]), min(taken["commerce_assets.definitions"]))
