@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dagster import AssetKey, evaluate_automation_conditions
+from dagster import AssetKey, DagsterRunStatus, evaluate_automation_conditions
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from commerce_assets.analytics.tables import MODELS
@@ -97,3 +97,18 @@ def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
     loaded.run("analytics", days=(day, day))
 
     assert sensor.tick() == {}
+
+
+def test_what_changes_while_a_dependency_is_being_pulled_is_asked_for_when_the_pull_has_ended(loaded: Project) -> None:
+    sensor = Sensor(loaded)
+    day = (FIRST + timedelta(days=5)).date()
+    loaded.run("orders", days=(day, day))
+    orders = loaded.definitions.resolve_job_def("orders")
+    pull = loaded.instance.create_run_for_job(
+        orders, status=DagsterRunStatus.STARTED, tags={"dagster/partition": day.isoformat()}
+    )
+    assert sensor.tick() == {}
+
+    loaded.instance.report_run_failed(pull)
+
+    assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}

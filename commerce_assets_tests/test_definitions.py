@@ -63,7 +63,13 @@ def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_on
 def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_off() -> None:
     repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
 
-    assert {job.name for job in repository.get_all_jobs()} == {"__ASSET_JOB", "analytics", "catalog", "orders", "orders_refresh"}
+    assert {job.name for job in repository.get_all_jobs()} == {
+        "__ASSET_JOB",
+        "analytics",
+        "catalog",
+        "orders",
+        "orders_refresh",
+    }
     assert {
         schedule.name: (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone)
         for schedule in repository.schedule_defs
