@@ -236,7 +236,7 @@ MODELS: tuple[Model, ...] = (
             "One row a product, month and currency, of paid orders. The row without a product holds what was paid for "
             "orders whose cart names none: plans without products, imports."
         ),
-        deps=("orders", "products", "packages", "subscriptions"),
+        deps=("orders", "products"),
         key=("month", "product_id", "currency"),
         columns=(
             _date("month", "First day of the UTC month in which the orders were created."),

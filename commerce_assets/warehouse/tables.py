@@ -51,7 +51,7 @@ class StoredColumn:
 
 
 def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = SCHEMA) -> list[StoredColumn]:
-    """The columns that a table has, of the endpoints' schema unless another is named; empty if there is no such table."""
+    """The columns that a table has, by default one of the endpoints; empty if there is no such table."""
     rows = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns() "
         "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
