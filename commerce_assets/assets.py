@@ -87,7 +87,7 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
     def endpoint_asset(
         context: AssetExecutionContext, config: LoadConfig, commerce_api: CommerceApiResource, warehouse: Warehouse
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-        window = _window_of(context, partitions) if partitions else None
+        window = window_of(context, partitions) if partitions else None
         pull = Pull(endpoint=endpoint, window=window)
         with (
             commerce_api.client(context.log) as client,
@@ -108,7 +108,7 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
     return endpoint_asset
 
 
-def _window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:
+def window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:
     """The days of the run, every one of which is a partition: a range given by tags is not looked at by Dagster."""
     start, end = context.partition_time_window
     window = Window(start.astimezone(UTC), end.astimezone(UTC))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from dagster import Definitions, EnvVar, in_process_executor
 
+from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job
 from commerce_assets.assets import build_endpoint_asset, build_partitions
 from commerce_assets.checks import build_standing_checks
 from commerce_assets.endpoint import Endpoint
@@ -48,9 +49,10 @@ def build_definitions(
         assets=[
             build_endpoint_asset(endpoint=endpoint, partitions=partitions if endpoint.is_partitioned else None)
             for endpoint in endpoints
-        ],
+        ]
+        + build_analytics_assets(endpoints=endpoints, partitions=partitions),
         asset_checks=standing_checks,
-        jobs=jobs,
+        jobs=[*jobs, build_analytics_job()],
         schedules=schedules,
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
         executor=in_process_executor,

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from dagster import (
 from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets import endpoints
+from commerce_assets.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.extraction import Extraction
 from commerce_assets.warehouse.load import DayCounts, LoadResult
@@ -109,10 +110,19 @@ def partitions_metadata(
     return {
         key: {
             **day_metadata(result.days.get(day, DayCounts()), stored=stored.get(day, 0)),
-            **({"preview": preview(connection, endpoint, day)} if day == shown else {}),
+            **(
+                {"preview": preview(connection, endpoint, day), "rows_a_day": _rows_chart(connection, endpoint, day)}
+                if day == shown
+                else {}
+            ),
         }
         for key, day in days.items()
     }
+
+
+def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
+    days = [last - timedelta(days=back) for back in range(DAYS)]
+    return daily_chart({"Rows a day": _rows_by_day(connection, endpoint, days)})
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:

@@ -50,14 +50,14 @@ class StoredColumn:
     type: str
 
 
-def describe(connection: duckdb.DuckDBPyConnection, name: str) -> list[StoredColumn]:
-    """The columns that a table of the endpoints' schema has; empty if there is no such table."""
+def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = SCHEMA) -> list[StoredColumn]:
+    """The columns that a table has, by default one of the endpoints; empty if there is no such table."""
     rows = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns() "
         "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
-        [SCHEMA, name],
+        [schema, name],
     ).fetchall()
-    return [StoredColumn(name, kind) for name, kind in rows]
+    return [StoredColumn(column, kind) for column, kind in rows]
 
 
 def create_own(connection: duckdb.DuckDBPyConnection) -> None:

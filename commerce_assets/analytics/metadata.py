@@ -1,0 +1,94 @@
+"""What a model says of itself in the UI: its columns and its SQL beforehand, its numbers with each build."""
+
+import warnings
+from datetime import date
+from decimal import Decimal
+
+import duckdb
+from dagster import (
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    LocalFileCodeReference,
+    MetadataValue,
+    TableColumn,
+    TableColumnConstraints,
+    TableRecord,
+    TableSchema,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
+
+from commerce_assets.analytics.build import SQL
+from commerce_assets.analytics.tables import SCHEMA, Model
+from commerce_assets.charts import daily_chart
+
+_CURRENCIES_CHARTED = 3
+_DAYS_LISTED = 14
+
+
+def definition_metadata(model: Model) -> dict[str, RawMetadataValue]:
+    columns = [
+        TableColumn(
+            name=column.name,
+            type=column.type,
+            description=column.description,
+            constraints=TableColumnConstraints(unique=model.key == (column.name,)),
+            tags={"sensitivity": column.sensitivity.value} if column.sensitivity else {},
+        )
+        for column in model.columns
+    ]
+    partitioned: dict[str, RawMetadataValue] = {"partition_expr": model.cursor} if model.cursor else {}
+    return {
+        "schema": SCHEMA,
+        **partitioned,
+        "dagster/column_schema": TableSchema(columns),
+        "dagster/table_name": f"{SCHEMA}.{model.name}",
+        "dagster/code_references": _code_references(model),
+    }
+
+
+def _code_references(model: Model) -> CodeReferencesMetadataValue:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)
+        reference = LocalFileCodeReference(file_path=str(SQL / f"{model.name}.sql"), label="SQL")
+        return CodeReferencesMetadataValue(code_references=[reference])
+
+
+def rows_by_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
+    """How many rows each day of a partitioned model has that was just built, by partition key."""
+    rows = connection.execute(
+        f"SELECT CAST(CAST({model.cursor} AS DATE) AS VARCHAR), count(*) FROM temp.main.{model.name} GROUP BY 1"
+    ).fetchall()
+    return dict(rows)
+
+
+def recent_revenue(connection: duckdb.DuckDBPyConnection) -> dict[str, RawMetadataValue]:
+    """Of `daily_revenue`, a chart of ninety days for each of the busiest currencies, and fourteen days as a table."""
+    charted = connection.execute(f"""
+        SELECT currency, day, CAST(net AS DOUBLE) FROM daily_revenue
+        WHERE currency IN (
+            SELECT currency FROM daily_revenue GROUP BY currency ORDER BY sum(orders) DESC, currency
+            LIMIT {_CURRENCIES_CHARTED}
+        )
+        ORDER BY currency""").fetchall()
+    series: dict[str, dict[date, float]] = {}
+    for currency, day, net in charted:
+        series.setdefault(f"Net revenue a day, {currency}", {})[day] = net
+    listed = connection.execute(f"""
+        SELECT day, currency, orders, gross, refunds, net, fees, tax, new_customers, returning_customers
+        FROM daily_revenue
+        WHERE day > (SELECT max(day) FROM daily_revenue) - {_DAYS_LISTED}
+        ORDER BY day DESC, currency""")
+    names = [name for name, *_ in listed.description or ()]
+    return {
+        "last_90_days": daily_chart(series),
+        "last_14_days": MetadataValue.table(
+            records=[TableRecord(dict(zip(names, map(_shown, row), strict=True))) for row in listed.fetchall()],
+            schema=TableSchema([TableColumn(name, "string") for name in names]),
+        ),
+    }
+
+
+def _shown(value: object) -> str | int:
+    if isinstance(value, Decimal):
+        return f"{value:,.2f}"
+    return value if isinstance(value, int) else str(value)

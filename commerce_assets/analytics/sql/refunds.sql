@@ -1,0 +1,16 @@
+SELECT
+    order_id,
+    day,
+    CASE WHEN is_charged_back THEN 'chargeback' ELSE 'refund' END AS kind,
+    state,
+    currency,
+    gross,
+    refunds AS refunded,
+    net AS settled,
+    is_refund_known AS is_known,
+    coalesce(net = 0, FALSE) AS is_whole,
+    transactions,
+    first_refunded_at,
+    last_refunded_at
+FROM order_amounts
+WHERE is_refunded OR is_charged_back

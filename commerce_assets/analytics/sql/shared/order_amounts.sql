@@ -1,0 +1,58 @@
+-- One row an order: what the models add up, each measure defined here and nowhere else.
+CREATE OR REPLACE TEMP VIEW order_amounts AS
+WITH refunds AS (
+    SELECT
+        id AS order_id,
+        settled_currency,
+        -- With its wrapper or without.
+        unnest(list_transform(json_extract(refund_transactions, '$[*]'), lambda t: coalesce(t -> '$.refund_transaction', t)))
+            AS refund
+    FROM orders
+),
+known AS (
+    SELECT
+        order_id,
+        -- What was refunded in another currency than the order's cannot be added to it.
+        CASE WHEN coalesce(refund ->> '$.currency', settled_currency) IS NOT DISTINCT FROM settled_currency
+            THEN TRY_CAST(refund ->> '$.amount' AS DECIMAL(18, 4)) END AS amount,
+        TRY_CAST(refund ->> '$.occurred_at' AS TIMESTAMPTZ) AS occurred_at
+    FROM refunds
+),
+refunds_of AS (
+    SELECT
+        order_id,
+        count(*) AS transactions,
+        coalesce(sum(amount), 0) AS total,
+        count(amount) = count(*) AS is_known,
+        min(occurred_at) AS first_refunded_at,
+        max(occurred_at) AS last_refunded_at
+    FROM known
+    GROUP BY order_id
+)
+SELECT
+    id AS order_id,
+    created_at,
+    updated_at,
+    CAST(created_at AS DATE) AS day,
+    state,
+    order_name,
+    subscription_id,
+    gateway_transaction_ids,
+    cart,
+    nullif(lower(trim(buyer_email)), '') AS customer,
+    -- XXX is what ISO 4217 has for no currency.
+    coalesce(nullif(upper(trim(settled_currency)), ''), 'XXX') AS currency,
+    settled_gross + coalesce(total, 0) AS gross,
+    coalesce(total, 0) AS refunds,
+    settled_gross AS net,
+    coalesce(settled_gateway_fee, 0) AS fees,
+    coalesce(settled_tax, 0) AS tax,
+    -- In version 1 of the API a refund is a state; later it is a flag.
+    coalesce(refunded, FALSE) OR state IS NOT DISTINCT FROM 'refunded' OR transactions IS NOT NULL AS is_refunded,
+    state IS NOT DISTINCT FROM 'chargeback' AS is_charged_back,
+    coalesce(is_known, FALSE) AND NOT is_charged_back AS is_refund_known,
+    coalesce(transactions, 0) AS transactions,
+    first_refunded_at,
+    last_refunded_at
+FROM orders
+LEFT JOIN refunds_of ON order_id = id;
