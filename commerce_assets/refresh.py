@@ -157,7 +157,7 @@ def _load(
     endpoint = pulled.staged.pull.endpoint
     try:
         with warehouse.database(log).write() as connection:
-            result = load(connection, pulled.staged, not_before=not_before)
+            result = load(connection, pulled.staged, not_before=not_before, policy=pulled.policy)
             if mark:
                 set_mark(connection, endpoint, mark)
             numbers = load_metadata(connection, pulled, result)

@@ -61,7 +61,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str) -> list[StoredCol
 
 
 def create_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: which pulls have been loaded, and up to where changes have been followed."""
+    """The project's own tables: what has been loaded, up to where changes have been followed, how rows were treated."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
@@ -71,6 +71,10 @@ def create_own(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "high_water_marks")} (
             endpoint VARCHAR, changed_up_to TIMESTAMPTZ
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "treatments")} (
+            endpoint VARCHAR, column_name VARCHAR, treatment VARCHAR, key_id VARCHAR
         )""")
 
 
