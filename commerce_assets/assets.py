@@ -26,6 +26,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import pull_into_staging
 from commerce_assets.extraction import Extraction
 from commerce_assets.metadata import definition_metadata
+from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse.comparison import Comparison, compare
@@ -58,7 +59,12 @@ def build_partitions(*, start: date) -> DailyPartitionsDefinition:
     return DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC")
 
 
-def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefinition | None) -> AssetsDefinition:
+def build_endpoint_asset(
+    *,
+    endpoint: Endpoint,
+    partitions: DailyPartitionsDefinition | None,
+    policy: PersonalDataPolicy = DEFAULT_POLICY,
+) -> AssetsDefinition:
     """The asset that pulls an endpoint, has it stored by the IO manager, and checks what is stored.
 
     A range of partitions is one run, one pull and one load.
@@ -70,7 +76,7 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
         kinds={"duckdb", "python"},
         owners=["team:data"],
         tags={"source": "commerce_api"},
-        metadata=definition_metadata(endpoint),
+        metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
     )
 
@@ -126,6 +132,7 @@ def extraction(
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
     warehouse.prepare(log)
+    policy = warehouse.policy()
     store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
     with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):
@@ -139,7 +146,7 @@ def extraction(
             staged.clear()
             cost = pull_into_staging(client, staged, log=log)
             comparison = _compare(staged, warehouse, log)
-        yield Extraction(staged=staged, cost=cost, comparison=comparison)
+        yield Extraction(staged=staged, cost=cost, comparison=comparison, policy=policy)
 
 
 def _compare(staged: StagedPull, warehouse: Warehouse, log: DagsterLogManager) -> Comparison:

@@ -44,10 +44,17 @@ def build_definitions(
         lock_timeout=settings.lock_timeout,
         memory_limit=settings.memory_limit,
         publish_path=str(settings.publish) if settings.publish else None,
+        personal_data=str(settings.personal_data),
+        capability_urls=settings.personal_data.capability_urls.value,
+        personal_data_key=EnvVar("COMMERCE_PERSONAL_DATA_KEY") if settings.personal_data.hashes else "",
     )
     return Definitions(
         assets=[
-            build_endpoint_asset(endpoint=endpoint, partitions=partitions if endpoint.is_partitioned else None)
+            build_endpoint_asset(
+                endpoint=endpoint,
+                partitions=partitions if endpoint.is_partitioned else None,
+                policy=settings.personal_data,
+            )
             for endpoint in endpoints
         ]
         + build_analytics_assets(endpoints=endpoints, partitions=partitions),

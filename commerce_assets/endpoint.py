@@ -26,6 +26,10 @@ class Sensitivity(StrEnum):
     """Names, addresses, e-mail, IP: the buyer's personal data."""
     CAPABILITY = "capability"
     """A URL that opens what it points to: as sensitive as a password."""
+    PRIVATE = "private"
+    """The merchant's own; stored as it is."""
+    UNDECLARED = "undeclared"
+    """Nobody knows what it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,22 @@ class Column:
     description: str
     sensitivity: Sensitivity | None = None
 
+    def __post_init__(self) -> None:
+        # Only these can hold a hash.
+        if self.is_governed and self.type not in {ColumnType.TEXT, ColumnType.JSON}:
+            raise ValueError(f"{self.name!r} is {self.sensitivity}, which only a column of texts or JSON can be")
+
+    @property
+    def is_governed(self) -> bool:
+        """Whether the policy for personal data decides what is stored of it."""
+        return self.sensitivity not in {None, Sensitivity.PRIVATE}
+
 
 EXTRA = Column(
     name="_extra",
     type=ColumnType.JSON,
     description="Fields that the API sent and the endpoint does not declare; NULL where there are none.",
+    sensitivity=Sensitivity.UNDECLARED,
 )
 INVALID = Column(
     name="_invalid",

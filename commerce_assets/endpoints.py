@@ -10,6 +10,7 @@ from commerce_assets.endpoint import Column, ColumnType, Endpoint, Sensitivity
 
 _PERSONAL = Sensitivity.PERSONAL
 _CAPABILITY = Sensitivity.CAPABILITY
+_PRIVATE = Sensitivity.PRIVATE
 
 
 def _integer(name: str, description: str) -> Column:
@@ -92,9 +93,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             _text("currency_code", "Currency of the price, ISO 4217."),
             _boolean("pdf_stamping", "PDFs are stamped with the buyer's details."),
             _integer("sales_limit", "Most copies that may be sold; NULL: no limit."),
-            _text("self_hosted_url", "Where a self-hosted file lies; may be private.", _CAPABILITY),
+            _text("self_hosted_url", "Where a self-hosted file lies; may be private.", _PRIVATE),
             _text("license_type", "Where licence keys come from: generated, list or url."),
-            _text("license_fetch_url", "Where licence keys are fetched; may be private.", _CAPABILITY),
+            _text("license_fetch_url", "Where licence keys are fetched; may be private.", _PRIVATE),
             _integer("shopify_variant_id", "The variant in a linked Shopify shop."),
             _text("custom_field", "The merchant's free text."),
             *_SELLING_URLS,

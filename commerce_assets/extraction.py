@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from commerce_assets.extract import PullCost
+from commerce_assets.privacy import PersonalDataPolicy
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse.comparison import Comparison
 from commerce_assets.warehouse.load import LoadResult
@@ -15,6 +16,7 @@ class Extraction:
     staged: StagedPull
     cost: PullCost
     comparison: Comparison
+    policy: PersonalDataPolicy
     believe_shrinkage: bool = False
     result: LoadResult | None = None
 

@@ -126,7 +126,7 @@ class ExtractionHandler(DbTypeHandler[Extraction]):
         connection: Any,
     ) -> Mapping[str, RawMetadataValue]:
         try:
-            result = load(connection, obj.staged, believe_shrinkage=obj.believe_shrinkage)
+            result = load(connection, obj.staged, believe_shrinkage=obj.believe_shrinkage, policy=obj.policy)
         except StagedItemsUnreadableError:
             obj.staged.discard()
             raise

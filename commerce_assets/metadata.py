@@ -23,6 +23,7 @@ from commerce_assets import endpoints
 from commerce_assets.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.extraction import Extraction
+from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.warehouse.load import DayCounts, LoadResult
 from commerce_assets.warehouse.sql import SCHEMA, identifier
 from commerce_assets.warehouse.tables import table_of
@@ -33,7 +34,7 @@ _LONGEST_PREVIEW = 60
 _MASK = "***"
 
 
-def definition_metadata(endpoint: Endpoint) -> dict[str, RawMetadataValue]:
+def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT_POLICY) -> dict[str, RawMetadataValue]:
     """What is known before anything has run: table, columns, where the code is."""
     columns = [
         TableColumn(
@@ -44,7 +45,7 @@ def definition_metadata(endpoint: Endpoint) -> dict[str, RawMetadataValue]:
                 nullable=column.name not in {endpoint.primary_key, endpoint.cursor, "_extracted_at"},
                 unique=column.name == endpoint.primary_key,
             ),
-            tags={"sensitivity": column.sensitivity.value} if column.sensitivity else {},
+            tags=_tags(endpoint, column, policy),
         )
         for column in endpoint.stored_columns
     ]
@@ -59,6 +60,13 @@ def definition_metadata(endpoint: Endpoint) -> dict[str, RawMetadataValue]:
         "dagster/table_name": f"{SCHEMA}.{endpoint.name}",
         "dagster/code_references": _code_references(),
     }
+
+
+def _tags(endpoint: Endpoint, column: Column, policy: PersonalDataPolicy) -> dict[str, str]:
+    """Why a column is sensitive, and what is stored of it."""
+    sensitivity = {"sensitivity": column.sensitivity.value} if column.sensitivity else {}
+    treatment = {"treatment": policy.treatment_of(endpoint, column).value} if column.is_governed else {}
+    return sensitivity | treatment
 
 
 def _code_references() -> CodeReferencesMetadataValue:

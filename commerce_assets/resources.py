@@ -10,7 +10,8 @@ from pydantic import Field
 
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pages import LARGEST_PAGE
-from commerce_assets.settings import SettingError
+from commerce_assets.privacy import PersonalDataPolicy, Treatment
+from commerce_assets.settings import SettingError, checked_hash_key
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.publish import PublishedCopy
@@ -92,6 +93,16 @@ class Warehouse(ConfigurableResource[Any]):
         default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."
     )
 
+    personal_data: str = Field(
+        default=Treatment.KEEP.value, description="What becomes of personal columns (COMMERCE_PERSONAL_DATA)."
+    )
+    capability_urls: str = Field(
+        default=Treatment.DROP.value, description="What becomes of URLs that open downloads (COMMERCE_CAPABILITY_URLS)."
+    )
+    personal_data_key: str = Field(
+        default="", description="The key of the hash (COMMERCE_PERSONAL_DATA_KEY).", repr=False
+    )
+
     def prepare(self, log: logging.Logger) -> None:
         """Sees that what is pulled can be stored and published; says what to do if not."""
         self.database(log).prepare()
@@ -122,6 +133,15 @@ class Warehouse(ConfigurableResource[Any]):
         if not self.publish_path:
             return None
         return PublishedCopy(path=Path(self.publish_path), source=self.database(log), log=log)
+
+    def policy(self) -> PersonalDataPolicy:
+        """The policy for personal data, with the key of the hash if it needs one.
+
+        Raises:
+            SettingError: The key is missing or cannot be used.
+        """
+        policy = PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
+        return policy.with_key(checked_hash_key(self.personal_data_key)) if policy.hashes else policy
 
 
 def checked_base_url(value: str) -> str:

@@ -12,11 +12,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.privacy import PersonalDataPolicy, Treatment
 from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")
 DEFAULT_STAGING = Path("data/commerce.staging")
 DEFAULT_START = date(2020, 1, 1)
+_SHORTEST_KEY = 16
 
 
 class SettingError(ValueError):
@@ -41,6 +43,7 @@ class Settings:
         order_history: Keep every version of an order too.
         request_budget: Requests that a comparison with the store may make.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
+        personal_data: What becomes of personal data and of capability URLs; without the key of the hash.
     """
 
     orders_start: date = DEFAULT_START
@@ -56,6 +59,7 @@ class Settings:
     order_history: bool = False
     request_budget: int = 200
     lookback_days: int = 30
+    personal_data: PersonalDataPolicy = field(default_factory=PersonalDataPolicy)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], endpoints: Sequence[Endpoint]) -> "Settings":
@@ -81,12 +85,47 @@ class Settings:
             order_history=_flag("COMMERCE_ORDER_HISTORY", values),
             request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
+            personal_data=_personal_data(values, endpoints),
         )
 
 
 def path_setting(endpoint: Endpoint) -> str:
     """The variable that moves an endpoint's path: `COMMERCE_API_ORDERS_PATH`."""
     return f"COMMERCE_API_{endpoint.name.upper()}_PATH"
+
+
+def checked_hash_key(value: str) -> str:
+    """The key of the hash.
+
+    Raises:
+        SettingError: It is missing, or too short to be a secret.
+    """
+    key = value.strip()
+    if not key:
+        raise SettingError(
+            "COMMERCE_PERSONAL_DATA_KEY is not set, and COMMERCE_PERSONAL_DATA asks for a hash: set it to what nobody "
+            "can guess, such as the output of openssl rand -hex 32"
+        )
+    if len(key) < _SHORTEST_KEY or not key.isprintable():
+        raise SettingError(
+            f"COMMERCE_PERSONAL_DATA_KEY must be at least {_SHORTEST_KEY} characters, all of which print"
+        )
+    return key
+
+
+def _personal_data(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> PersonalDataPolicy:
+    urls = values.get("COMMERCE_CAPABILITY_URLS", Treatment.DROP).lower()
+    if urls not in {Treatment.DROP, Treatment.KEEP}:
+        raise SettingError(f"COMMERCE_CAPABILITY_URLS is {urls!r}: it must be drop or keep")
+    try:
+        policy = PersonalDataPolicy.parse(values.get("COMMERCE_PERSONAL_DATA", Treatment.KEEP), capability_urls=urls)
+        policy.check(endpoints)
+    except ValueError as error:
+        raise SettingError(f"COMMERCE_PERSONAL_DATA cannot be used: {error}") from None
+    if policy.hashes:
+        # Better known now than when a run needs it. The value itself is the resource's, as an EnvVar.
+        checked_hash_key(values.get("COMMERCE_PERSONAL_DATA_KEY", ""))
+    return policy
 
 
 def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str, str]:

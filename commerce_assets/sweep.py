@@ -52,7 +52,7 @@ def store(
     endpoint, window = pulled.staged.pull.endpoint, pulled.staged.pull.window
     try:
         with warehouse.database(log).write() as connection:
-            result = load(connection, pulled.staged, not_before=not_before)
+            result = load(connection, pulled.staged, not_before=not_before, policy=pulled.policy)
             if followed_to:
                 set_mark(connection, endpoint, followed_to.mark)
                 wide_at = followed_to.wide_at.isoformat() if followed_to.wide_at else None

@@ -106,12 +106,17 @@ def endpoint_named(name: str) -> Endpoint:
 
 
 def as_stored(endpoint: Endpoint, item: Mapping[str, Any]) -> Row:
-    """What a row of the table must hold for an item of the store: reckoned here, with nothing of the project's code."""
+    """What a row of the table must hold for an item of the store, unless it was said what is to be kept and what not.
+
+    Reckoned here, with nothing of the project's code.
+    """
     row: Row = {}
     for column in endpoint.columns:
         value = item.get(column.name)
-        if value is None:
+        if value is None or column.name in {"download_url", "subscription_management_url"}:
             row[column.name] = None
+        elif column.name in {"download_items", "downloads"}:
+            row[column.name] = without_urls(value)
         elif column.type == ColumnType.DECIMAL:
             row[column.name] = Decimal(str(value))
         elif column.type == ColumnType.TIMESTAMP:
@@ -119,3 +124,11 @@ def as_stored(endpoint: Endpoint, item: Mapping[str, Any]) -> Row:
         else:
             row[column.name] = value
     return row
+
+
+def without_urls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_urls(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [without_urls(element) for element in value]
+    return None if isinstance(value, str) and "://" in value else value

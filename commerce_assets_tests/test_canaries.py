@@ -34,6 +34,7 @@ from commerce_assets.definitions import build_definitions
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.extract import pull_into_staging
 from commerce_assets.extraction import Extraction
+from commerce_assets.privacy import DEFAULT_POLICY
 from commerce_assets.resources import CommerceApiResource
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.sample_store.values import timestamp
@@ -160,7 +161,8 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
         with puller.client(key=KEY, secret=SECRET, paths={}) as client:
             page = client.page(PULL, PageDecoder(PULL.endpoint), 1)
             cost = pull_into_staging(client, staged, log=LOG)
-            extraction = Extraction(staged=staged, cost=cost, comparison=Comparison(stored=0, pulled=staged.count))
+            comparison = Comparison(stored=0, pulled=staged.count)
+            extraction = Extraction(staged=staged, cost=cost, comparison=comparison, policy=DEFAULT_POLICY)
         things = [
             api,
             client,

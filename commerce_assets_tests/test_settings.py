@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.resources import CommerceApiResource, checked_base_url
+from commerce_assets.privacy import PersonalDataPolicy, Treatment
+from commerce_assets.resources import CommerceApiResource, Warehouse, checked_base_url
 from commerce_assets.settings import SettingError, Settings, path_setting
 from commerce_assets_tests.staged import ORDERS
 
@@ -46,6 +47,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         order_history=False,
         request_budget=200,
         lookback_days=30,
+        personal_data=PersonalDataPolicy(personal=Treatment.KEEP, capability_urls=Treatment.DROP),
     )
 
 
@@ -73,6 +75,14 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_ORDER_HISTORY", "true", "order_history", True),
         ("COMMERCE_RECONCILE_REQUESTS", "1000", "request_budget", 1000),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "lookback_days", 90),
+        ("COMMERCE_PERSONAL_DATA", "Drop", "personal_data", PersonalDataPolicy(personal=Treatment.DROP)),
+        (
+            "COMMERCE_PERSONAL_DATA",
+            "drop, orders.buyer_email=keep",
+            "personal_data",
+            PersonalDataPolicy(personal=Treatment.DROP, exceptions={"orders.buyer_email": Treatment.KEEP}),
+        ),
+        ("COMMERCE_CAPABILITY_URLS", "keep", "personal_data", PersonalDataPolicy(capability_urls=Treatment.KEEP)),
     ],
 )
 def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: str, read_as: object) -> None:
@@ -93,6 +103,9 @@ def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: s
         "COMMERCE_DUCKDB_LOCK_TIMEOUT",
         "COMMERCE_DUCKDB_MEMORY_LIMIT",
         "COMMERCE_ORDERS_LOOKBACK_DAYS",
+        "COMMERCE_PERSONAL_DATA",
+        "COMMERCE_PERSONAL_DATA_KEY",
+        "COMMERCE_CAPABILITY_URLS",
     ],
 )
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
@@ -168,6 +181,54 @@ def test_a_path_that_holds_credentials_is_not_shown() -> None:
     with pytest.raises(SettingError) as raised:
         read(COMMERCE_API_ORDERS_PATH=f"https://key:{CANARY}@elsewhere.example/orders")
     assert CANARY not in message_of(raised.value)
+
+
+# The policy for personal data.
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("COMMERCE_PERSONAL_DATA", "hsh", "'hsh' is none of keep, hash, drop"),
+        ("COMMERCE_PERSONAL_DATA", "orders.buyer_email=drop", "'orders.buyer_email=drop' is none of keep, hash, drop"),
+        ("COMMERCE_PERSONAL_DATA", "drop, orders.buyer_email=mask", "'mask' is none of keep, hash, drop"),
+        ("COMMERCE_PERSONAL_DATA", "drop, orders.buyer_email", "is no exception; one is written orders.buyer_email="),
+        ("COMMERCE_PERSONAL_DATA", "drop,", "'' is no exception"),
+        ("COMMERCE_PERSONAL_DATA", "drop, orders.buyer_email=keep, orders.buyer_email=hash", "is named twice"),
+        ("COMMERCE_PERSONAL_DATA", "drop, orders.email=keep", "orders.email is no personal column.*orders.buyer_email"),
+        ("COMMERCE_PERSONAL_DATA", "drop, buyer_email=keep", "buyer_email is no personal column"),
+        ("COMMERCE_PERSONAL_DATA", "drop, orders.state=drop", "orders.state is no personal column"),
+        ("COMMERCE_PERSONAL_DATA", "keep, orders.download_url=drop", "orders.download_url is no personal column"),
+        ("COMMERCE_CAPABILITY_URLS", "hash", "'hash': it must be drop or keep"),
+        ("COMMERCE_CAPABILITY_URLS", "yes", "'yes': it must be drop or keep"),
+    ],
+)
+def test_a_policy_that_cannot_be_used_is_refused_with_what_is_possible(variable: str, value: str, says: str) -> None:
+    with pytest.raises(SettingError, match=f"^{variable} .*{says}"):
+        read(**{variable: value})
+
+
+@pytest.mark.parametrize("policy", ["hash", "keep, orders.buyer_email=hash"])
+@pytest.mark.parametrize("key", ["", "  \n", CANARY, f"{CANARY}\n{CANARY}", f"{CANARY}\0{CANARY}"])
+def test_a_hash_needs_a_key_that_is_a_secret_and_is_not_shown(policy: str, key: str) -> None:
+    """Fault 67."""
+    with pytest.raises(SettingError, match=r"^COMMERCE_PERSONAL_DATA_KEY ") as raised:
+        read(COMMERCE_PERSONAL_DATA=policy, COMMERCE_PERSONAL_DATA_KEY=key)
+    assert CANARY not in message_of(raised.value)
+
+
+def test_the_key_of_the_hash_is_the_warehouses_own_and_not_shown() -> None:
+    """Fault 65."""
+    key = f"{CANARY}-of-the-hash"
+    settings = read(COMMERCE_PERSONAL_DATA="hash", COMMERCE_PERSONAL_DATA_KEY=key)
+    warehouse = Warehouse(database_path="x", staging_dir="x", personal_data="hash", personal_data_key=f" {key}\n")
+    assert settings.personal_data.key is None
+    assert warehouse.policy().key == key
+    assert CANARY not in f"{settings!r} {warehouse!r} {warehouse} {warehouse.policy()!r}"
+
+
+def test_where_nothing_is_hashed_a_key_does_not_matter() -> None:
+    assert read(COMMERCE_PERSONAL_DATA="drop", COMMERCE_PERSONAL_DATA_KEY="short").personal_data.key is None
 
 
 def test_the_variable_of_a_path_is_named_after_its_endpoint() -> None:

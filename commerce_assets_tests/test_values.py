@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from commerce_assets.api.instants import parse_instant
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
+from commerce_assets.privacy import PersonalDataPolicy, Treatment
 from commerce_assets_tests.staged import ORDERS, PRODUCTS, Storage, days, order, product
 
 BIGINT, DECIMAL, BOOLEAN = ColumnType.BIGINT, ColumnType.DECIMAL, ColumnType.BOOLEAN
@@ -381,7 +382,7 @@ def test_typed_columns_extra_and_invalid_together_hold_all_that_was_sent(
     with TemporaryDirectory(dir=folder) as made:
         storage = Storage(Path(made))
         window = days("2024-03-15") if endpoint.is_partitioned else None
-        storage.load(endpoint, sent, window=window)
+        storage.load(endpoint, sent, window=window, policy=PersonalDataPolicy(capability_urls=Treatment.KEEP))
         with storage.database.read() as connection:
             rows = connection.execute(f"FROM commerce.{endpoint.name} ORDER BY id")
             names = [column[0] for column in rows.description or []]

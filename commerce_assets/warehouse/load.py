@@ -12,12 +12,15 @@ from pathlib import Path
 import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
+from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse import values, versions
 from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.history import record_load
 from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, text, within
 from commerce_assets.warehouse.tables import create_or_migrate, create_own, day_of, table_of
+from commerce_assets.warehouse.treated import bind_key, treated
+from commerce_assets.warehouse.treatments import bring_in_line
 from commerce_assets.window import Window
 
 # A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
@@ -77,6 +80,7 @@ class LoadResult:
         days: Per UTC day of the cursor; empty for an endpoint without one.
         fields_changed: How many rows differed in which fields, `_deleted_at` among them.
         added_columns: Columns that the table did not have before.
+        notes: What the policy for personal data has done, or could not do, to rows that were stored already.
         seconds: What it took.
     """
 
@@ -93,6 +97,7 @@ class LoadResult:
     days: dict[date, DayCounts] = field(default_factory=dict)
     fields_changed: FieldCounts = field(default_factory=dict)
     added_columns: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -105,9 +110,8 @@ class LoadResult:
             "repeated": self.repeated,
         }
         parts = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        return (
-            f"{self.loaded:,} rows loaded in {self.seconds:.1f} s ({parts or 'none'}); the table holds {self.total:,}"
-        )
+        loaded = f"{self.loaded:,} rows loaded in {self.seconds:.1f} s ({parts or 'none'})"
+        return "; ".join([loaded, f"the table holds {self.total:,}", *self.notes])
 
 
 def load(
@@ -116,6 +120,7 @@ def load(
     *,
     not_before: datetime | None = None,
     believe_shrinkage: bool = False,
+    policy: PersonalDataPolicy = DEFAULT_POLICY,
 ) -> LoadResult:
     """Replaces, in the endpoint's table, what the pull covers.
 
@@ -128,6 +133,7 @@ def load(
         staged: A complete pull.
         not_before: Rows of before this instant are not loaded by a pull of changes: their days are not kept.
         believe_shrinkage: Load even if the list has suddenly become far shorter.
+        policy: What is hashed or dropped of the pull, and of what is stored already; with its key if it hashes.
 
     Raises:
         LoadError: Nothing has been changed that a rollback does not undo.
@@ -144,9 +150,12 @@ def load(
     connection.execute("SET preserve_insertion_order = true")
     if endpoint.keeps_versions:
         versions.prepare(connection, endpoint)
+    if policy.key:
+        bind_key(connection, policy.key)
+    result.notes = bring_in_line(connection, endpoint, policy)
     in_window = 0
     for number, segment in enumerate(staged.segments):
-        in_window += _stage(connection, staged, segment, kept)
+        in_window += _stage(connection, staged, segment, kept, policy)
         _drop_repeated(connection, endpoint)
         _judge(connection, endpoint, number)
         _note_changes(result, count_changed_fields(connection, endpoint, number))
@@ -184,14 +193,23 @@ def _stage(
     staged: StagedPull,
     segment: Path,
     kept: tuple[datetime | None, datetime | None],
+    policy: PersonalDataPolicy,
 ) -> int:
-    """The rows of a file of items, typed and cut to what is kept, as a temporary table; returns how many they are."""
+    """The rows of a file of items, typed, treated and cut to what is kept; returns how many they are.
+
+    Nothing between the file and the temporary table is held back, so that what is spilled to disk is treated too.
+    """
     endpoint = staged.pull.endpoint
     raw_columns = ", ".join(f"{text(column.name)}: 'JSON'" for column in (*endpoint.columns, EXTRA))
     source = f"read_json({text(str(segment))}, format = 'newline_delimited', columns = {{{raw_columns}}})"
     raw = ", ".join(f"{identifier(column.name)} AS {values.raw_name(column)}" for column in endpoint.columns)
     typed = ", ".join(f"{values.typed(column)} AS {identifier(column.name)}" for column in endpoint.columns)
-    names = ", ".join(identifier(column.name) for column in endpoint.columns)
+    treatments = policy.treatments(endpoint)
+    stored = ", ".join(
+        f"{treated(identifier(column.name), column, treatment)} AS {identifier(column.name)}"
+        for column, treatment in treatments.items()
+    )
+    invalid = values.invalid({column: treatments[column] for column in endpoint.columns})
     deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
     start, end = kept
     # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.
@@ -200,7 +218,7 @@ def _stage(
     try:
         connection.execute(f"""
             CREATE OR REPLACE TEMP TABLE staged AS
-            SELECT {names}, {identifier(EXTRA.name)}, {values.invalid(endpoint.columns)} AS {identifier(INVALID.name)},
+            SELECT {stored}, {invalid} AS {identifier(INVALID.name)},
                 {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
             FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
             WHERE {belongs}""")

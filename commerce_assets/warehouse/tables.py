@@ -61,7 +61,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = 
 
 
 def create_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: the pulls that were loaded, up to where changes were followed, what was found out."""
+    """The project's own tables: what was loaded, up to where changes were followed, how rows were treated; notes."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
@@ -75,6 +75,10 @@ def create_own(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "notes")} (
             endpoint VARCHAR, kind VARCHAR, noted_at TIMESTAMPTZ, value JSON
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "treatments")} (
+            endpoint VARCHAR, column_name VARCHAR, treatment VARCHAR, key_id VARCHAR
         )""")
 
 

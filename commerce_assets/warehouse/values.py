@@ -6,9 +6,13 @@ DECIMAL, and read "yes" as true. Whatever is neither absent, nor null, nor certa
 `_invalid`.
 """
 
+from collections.abc import Mapping
+
 from commerce_assets.api.instants import INSTANT_PATTERN
 from commerce_assets.endpoint import Column, ColumnType
+from commerce_assets.privacy import Treatment
 from commerce_assets.warehouse.sql import identifier, text
+from commerce_assets.warehouse.treated import treated
 
 # A JSON number (no quotes) with a fraction has gone through a double in DuckDB's reader, so beyond 15 digits it is no
 # longer certain.
@@ -62,11 +66,15 @@ def raw_name(column: Column) -> str:
     return identifier(f"raw {column.name}")
 
 
-def invalid(columns: tuple[Column, ...]) -> str:
-    """The SQL expression of `_invalid`, where each column stands typed and, under its `raw_name`, raw."""
+def invalid(columns: Mapping[Column, Treatment]) -> str:
+    """The SQL expression of `_invalid`, where each column stands typed and, under its `raw_name`, raw.
+
+    A value that is hashed or dropped in its column is so here too.
+    """
     misfits = {column: f"({raw_name(column)} IS NOT NULL AND {identifier(column.name)} IS NULL)" for column in columns}
+    kept = {column: treated(raw_name(column), column, columns[column], kind=ColumnType.JSON) for column in columns}
     entries = ", ".join(
-        f"CASE WHEN {misfit} THEN {{'k': {text(column.name)}, 'v': {raw_name(column)}}} END"
+        f"CASE WHEN {misfit} THEN {{'k': {text(column.name)}, 'v': {kept[column]}}} END"
         for column, misfit in misfits.items()
     )
     # The map is built for the few rows that need one.

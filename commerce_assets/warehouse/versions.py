@@ -21,14 +21,19 @@ VALID_TO = Column(
 )
 
 
+def history_of(endpoint: Endpoint) -> str:
+    """The name of the table of versions."""
+    return f"{endpoint.name}_history"
+
+
 def versions_of(endpoint: Endpoint) -> str:
     """The table of versions, qualified and quoted."""
-    return table(SCHEMA, f"{endpoint.name}_history")
+    return table(SCHEMA, history_of(endpoint))
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
     """Makes the table, with a version of each row that is stored already; or adds the columns that it lacks."""
-    name = f"{endpoint.name}_history"
+    name = history_of(endpoint)
     if exists(connection, SCHEMA, name):
         add_missing_columns(connection, name, endpoint.stored_columns)
         return
