@@ -25,6 +25,7 @@ from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.history import has_loaded
 from commerce_assets.warehouse.load import load
 from commerce_assets.window import Window
+from commerce_assets_tests.disturbances import undisturbed
 from commerce_assets_tests.pulling import DAY, LOG
 from commerce_assets_tests.staged import ORDERS
 
@@ -40,10 +41,10 @@ PULL = Pull(endpoint=FEW, window=WINDOW)
 
 # A process that has imported everything and is forked from: a run then takes a fifth of a second, not three.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "commerce_assets_tests.file_operations"])
+_PROCESSES.set_forkserver_preload([__name__, "commerce_assets_tests.disturbances"])
 
 Disturbance = Callable[[Path], None]
-"""Called in the process of a run, with the run's folder, before it begins; can be pickled."""
+"""As in disturbances.py; can be pickled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +64,6 @@ class Outcome:
     exit_code: int
     table: str
     seconds: float
-
-
-def undisturbed(folder: Path) -> None:
-    """Nothing happens."""
 
 
 class Ending(NamedTuple):

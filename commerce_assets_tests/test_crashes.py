@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets_tests.crashing import PAGES, Disturbance, Ending, Outcome, Scene, scene_in, undisturbed
-from commerce_assets_tests.file_operations import AtOperation
+from commerce_assets_tests.crashing import PAGES, Disturbance, Ending, Outcome, Scene, scene_in
+from commerce_assets_tests.disturbances import AtOperation, heed_sigterm, undisturbed
 
 
 @pytest.fixture
@@ -35,11 +35,6 @@ def end_at_random_moments(
         ending = Ending(number, after=share * scene.seconds)
         outcomes.append(scene.survive(case, disturb, ending=ending, empty=moments.random() < 0.2))
     return outcomes
-
-
-def heed_sigterm(folder: Path) -> None:  # noqa: ARG001
-    """What Dagster does with it in the processes of its runs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def killed(outcomes: list[Outcome]) -> list[Outcome]:
@@ -110,4 +105,5 @@ def test_dozens_of_runs_that_are_told_to_end_do_so_within_two_seconds_and_the_ne
 def assert_prompt(outcomes: list[Outcome]) -> None:
     ended = [outcome for outcome in outcomes if outcome.exit_code]
     assert ended
+    assert {outcome.error for outcome in ended} <= {None, "KeyboardInterrupt: "}
     assert max(outcome.seconds for outcome in ended) < 2

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -294,6 +295,21 @@ def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_o
     with pytest.raises(error):
         transaction()
     assert opens_elsewhere(storage.path)
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+
+
+def test_a_signal_amid_a_statement_ends_it_as_an_interrupt_and_rolls_back(storage: Storage) -> None:
+    """Fault 28: Dagster ends a run for an interrupt, and would try again for another error."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            storage.execute(
+                "DELETE FROM commerce.orders", "SELECT count(*) FROM range(10_000_000_000) WHERE random() > 2"
+            )
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 

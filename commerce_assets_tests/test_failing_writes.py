@@ -9,17 +9,13 @@ does not fit. The operations of the staging directory are made to fail one by on
 
 import errno
 import re
-import resource
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from commerce_assets.warehouse.database import Database
 from commerce_assets_tests.crashing import Disturbance, Outcome, Scene, scene_in
-from commerce_assets_tests.file_operations import AtOperation
+from commerce_assets_tests.disturbances import AtOperation, Quota, end_before_the_load
 
 CLEAR = re.compile(r"(StagingError|WarehouseError): the (staging directory|database) .*What to do: .*")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)
@@ -42,21 +38,6 @@ def survive_clearly(scene: Scene, case: str, *disturbances: Disturbance, empty: 
 
 
 # A full disk
-
-
-@dataclass(frozen=True)
-class Quota:
-    """No file of the run can grow beyond so many bytes: the write fails, as on a full disk."""
-
-    size: int
-
-    def __call__(self, folder: Path) -> None:  # noqa: ARG002
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
-
-
-def end_before_the_load(folder: Path) -> None:  # noqa: ARG001
-    """All pages are staged then, and what the next run writes is the database."""
-    mock.patch.object(Database, "write", side_effect=SystemExit).start()
 
 
 def pull_with_quotas(scene: Scene, sizes: Sequence[int], *, empty: bool) -> list[Outcome]:

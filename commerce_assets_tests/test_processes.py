@@ -129,7 +129,8 @@ def test_a_run_that_is_ended_at_some_moment_leaves_old_rows_or_new_ones_and_the_
         process.send_signal(number)
         output, _ = process.communicate(timeout=PATIENCE)
         case = f"{number.name} of run {run}, {after:.2f} s after its first request: {output}"
-        assert time.monotonic() - began < 5, case
+        # A terminate signal takes Dagster a second or two of tidying up, and more where the machine is busy.
+        assert time.monotonic() - began < 15, case
 
         found = rows_of(database)
         again = materialize(shop, *ORDERS)

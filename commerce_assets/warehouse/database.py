@@ -87,6 +87,8 @@ class Database:
                 connection.commit()
             except BaseException as error:
                 _roll_back(connection)
+                if _is_interrupt(error):
+                    raise KeyboardInterrupt from error
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
@@ -229,6 +231,11 @@ def _holder_of(error: duckdb.IOException) -> str | None:
     if match := _HOLDER.search(message):
         return f"{Path(match['program']).name} (pid {match['pid']})"
     return "another process"
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a signal's handler wanted to end this: DuckDB raises an error of its own in place of the handler's."""
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
 
 
 def _is_of_the_file(error: BaseException) -> bool:

@@ -1,7 +1,8 @@
-"""One file operation in the staging directory that fails, or in whose midst the process is killed."""
+"""What is done to a run in a process of its own, before it begins; each is called with the folder of the run."""
 
 import io
 import os
+import resource
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -9,7 +10,33 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from commerce_assets.warehouse.database import Database
+
 _BY_PATH = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.utime"}
+
+
+def undisturbed(folder: Path) -> None:
+    """Nothing happens."""
+
+
+def heed_sigterm(folder: Path) -> None:  # noqa: ARG001
+    """What Dagster does with the signal in the processes of its runs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def end_before_the_load(folder: Path) -> None:  # noqa: ARG001
+    """All pages are staged then, and what the next run writes is the database."""
+    mock.patch.object(Database, "write", side_effect=SystemExit).start()
+
+
+@dataclass(frozen=True)
+class Quota:
+    """No file of the run can grow beyond so many bytes: the write fails, as on a full disk."""
+
+    size: int
+
+    def __call__(self, folder: Path) -> None:  # noqa: ARG002
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
 
 
 @dataclass
@@ -17,7 +44,7 @@ class AtOperation:
     """Counts the operations of a run and disturbs one of them; installs itself for the rest of the process's life.
 
     Python's audit events tell what is opened, renamed and removed, whoever asks for it; what is written is counted
-    below the buffers. The first half of a write still happens, as on a disk that becomes full.
+    below the buffers. Of a write in which the process is killed, the first half has happened.
 
     Attributes:
         number: Which one, from 1; 0 for none.
@@ -44,8 +71,8 @@ class AtOperation:
         self.begin(f"fsync {self._opened}")
 
     @property
-    def is_next(self) -> bool:
-        return len(self.seen) + 1 == self.number
+    def kills_next(self) -> bool:
+        return self.error is None and len(self.seen) + 1 == self.number
 
     def begin(self, operation: str, path: str | None = None) -> None:
         self.seen.append(operation)
@@ -75,7 +102,7 @@ class _CountedFile(io.FileIO):
         self._opened = operations._opened
 
     def write(self, data: Any) -> int:
-        if self._operations.is_next:
+        if self._operations.kills_next:
             super().write(memoryview(data)[: len(data) // 2])
         self._operations.begin(f"write {self._opened}")
         return super().write(data)
