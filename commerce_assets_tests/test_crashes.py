@@ -60,8 +60,14 @@ def test_hundreds_of_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_
 def test_a_kill_amid_an_operation_on_the_staged_files_leaves_what_the_next_run_goes_on_with(scene: Scene) -> None:
     """Fault 52."""
     operations = scene.survive("a run that is not killed", AtOperation()).operations
-    for number in range(1, len(operations) + 1, 12):
-        kill_at(scene, operations, number, empty=number % 2 == 0)
+    for operation in (
+        "os.rename manifest.part",
+        "write items-00001.jsonl",
+        "write pages.jsonl",
+        "os.remove manifest.json",
+    ):
+        last = len(operations) - operations[::-1].index(operation)
+        kill_at(scene, operations, last, empty=last % 2 == 0)
 
 
 @pytest.mark.slow
