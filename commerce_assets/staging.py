@@ -8,13 +8,12 @@ One folder a pull, below the staging directory:
                             the load takes file after file, and its memory shall not grow with the pull
         pages.jsonl         the facts of each page, and where its items end
 
-A page counts once its line in pages.jsonl is whole; what follows the last whole page among the items is cut off when
-the pull goes on. Fields that the endpoint does not declare are repeated in the member `_extra` as an item is written,
-so that the load, which reads declared names only, finds them too.
+A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written; what
+follows the last whole page among the items is cut off when the pull goes on. Fields that the endpoint does not declare
+are repeated in the member `_extra` as an item is written, so that the load, which reads declared names only, finds
+them too.
 """
 
-import contextlib
-import errno
 import json
 import logging
 import os
@@ -38,8 +37,6 @@ from commerce_assets.endpoint import EXTRA, Endpoint
 _LONGEST_PAUSE = timedelta(hours=12)
 _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
-# Writing fails with these, and names no file.
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StagingError(Exception):
@@ -127,49 +124,59 @@ class StagedPull:
     @contextmanager
     def writer(self) -> Iterator["StagingWriter"]:
         """Appends pages after the last whole one."""
-        with _open_private(self.folder / "pages.jsonl") as index:
-            index.seek(0, os.SEEK_END)
-            writer = StagingWriter(self.folder, self.pull.endpoint, index, self._pages)
-            try:
-                yield writer
-            finally:
-                writer.close()
+        with _usable(self.folder):
+            writer = StagingWriter(self.folder, self.pull.endpoint, self._pages)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
     def clear(self) -> None:
         """Forgets every page, so that the pull starts anew, as another pull."""
         self._pages.clear()
         self.manifest = Manifest(pull_id=uuid.uuid4().hex, identity=self.manifest.identity, began_at=datetime.now(UTC))
-        _write_whole(self.folder / "pages.jsonl", b"")
-        _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
+        with _usable(self.folder):
+            # Without a manifest, whatever a crash leaves here counts for nothing.
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            _write_whole(self.folder / "pages.jsonl", b"")
+            _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
 
     def discard(self) -> None:
-        """Removes the folder's contents: they are loaded, or of no use."""
-        # The manifest first: without it, whatever else a crash leaves here counts for nothing.
-        (self.folder / "manifest.json").unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes the folder: its contents are loaded, or of no use."""
+        with _usable(self.folder):
+            _remove(self.folder)
 
 
 class StagingWriter:
-    """Writes pages; each is handed to the operating system before it counts."""
+    """Writes pages; the items of each are on the disk before it counts.
 
-    def __init__(self, folder: Path, endpoint: Endpoint, index: IO[bytes], pages: list[StagedPage]) -> None:
+    The index itself is only handed to the operating system: of a line that a power cut takes away, the page is pulled
+    again.
+    """
+
+    def __init__(self, folder: Path, endpoint: Endpoint, pages: list[StagedPage]) -> None:
         self._folder = folder
         self._declared = frozenset(column.name for column in endpoint.columns)
-        self._index = index
         self._pages = pages
+        self._index = _open_private(folder / "pages.jsonl")
+        self._index.seek(0, os.SEEK_END)
         self._segment = pages[-1].segment if pages else 1
         self._items = _open_private(_segment(folder, self._segment))
         self._items.truncate(pages[-1].items_end if pages else 0)
         self._items.seek(0, os.SEEK_END)
 
     def write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+        with _usable(self._folder):
+            self._write(page, facts, is_last=is_last, store_clock=store_clock)
+
+    def _write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
         if self._items.tell() >= _SEGMENT_BYTES:
             self._items.close()
             self._segment += 1
             self._items = _open_private(_segment(self._folder, self._segment))
             self._items.truncate()
         self._items.write(b"".join(self._line(item) for item in page.items))
-        self._items.flush()
+        _to_disk(self._items)
         staged = StagedPage(
             facts=facts,
             segment=self._segment,
@@ -182,7 +189,8 @@ class StagingWriter:
         self._pages.append(staged)
 
     def close(self) -> None:
-        self._items.close()
+        with _usable(self._folder), self._index, self._items:
+            pass
 
     def _line(self, item: Item) -> bytes:
         raw = bytes(item.raw)
@@ -220,43 +228,33 @@ class Staging:
             StagingError: The directory cannot be written to, or is held for longer than that.
         """
         parent = self._directory / pull.endpoint.name
-        try:
+        with _usable(self._directory):
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._directory.chmod(0o700)
             self._sweep(parent)
-            with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
-                yield self._open(parent / pull.key, pull, store)
-        except OSError as error:
-            if not self._is_at_fault(error):
-                raise
-            raise StagingError(
-                f"the staging directory {self._directory} cannot be used ({error.strerror}). "
-                "What to do: make room there, or point COMMERCE_STAGING_DIR to a folder that can be written to."
-            ) from error
-
-    def _is_at_fault(self, error: OSError) -> bool:
-        """Whether the directory is meant, and not a file of whoever uses the staged pages."""
-        if error.filename is None:
-            return error.errno in _NO_ROOM
-        path = Path(os.fsdecode(error.filename))
-        return path.is_relative_to(self._directory) or self._directory.is_relative_to(path)
+        with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
+            with _usable(self._directory):
+                staged = self._open(parent / pull.key, pull, store)
+            yield staged
 
     @contextmanager
     def _locked(self, path: Path, pull: Pull, wait_seconds: float) -> Iterator[None]:
         lock = FileLock(path, mode=0o600)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self._log.info("%s: another process is pulling the same; waiting for it", pull)
+        with _usable(self._directory):
             try:
-                lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
+                lock.acquire(timeout=0)
             except Timeout:
-                raise StagingError(
-                    f"{pull}: another process has been pulling the same for over {wait_seconds:.0f} s. "
-                    "What to do: wait for it, or end it."
-                ) from None
+                self._log.info("%s: another process is pulling the same; waiting for it", pull)
+                try:
+                    lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
+                except Timeout:
+                    raise StagingError(
+                        f"{pull}: another process has been pulling the same for over {wait_seconds:.0f} s. "
+                        "What to do: wait for it, or end it."
+                    ) from None
         try:
-            path.touch()
+            with _usable(self._directory):
+                path.touch()
             yield
         finally:
             lock.release()
@@ -265,14 +263,18 @@ class Staging:
         """Removes what nobody will go on with: buyers' data does not lie about for ever."""
         oldest = time.time() - _LONGEST_PAUSE.total_seconds()
         for path in parent.glob("*.lock"):
-            # Another process may be sweeping too.
-            with contextlib.suppress(Timeout, FileNotFoundError):
+            try:
                 if path.stat().st_mtime > oldest:
                     continue
                 # Whoever waits for a lock gives up long before it is so old, so it can be removed with the folder.
                 with FileLock(path, timeout=0, mode=0o600):
-                    shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+                    _remove(path.with_suffix(""))
                     path.unlink(missing_ok=True)
+            except (Timeout, FileNotFoundError):
+                continue  # Another process may be pulling the same, or sweeping too.
+            except OSError as error:
+                # The lock stays, so that the next pull of the endpoint tries again.
+                self._log.warning("old staged pages in %s cannot be removed (%s)", path.with_suffix(""), error.strerror)
 
     def _open(self, folder: Path, pull: Pull, store: str) -> StagedPull:
         identity = _identity(pull, store)
@@ -282,7 +284,7 @@ class Staging:
             if found.manifest.identity == identity and timedelta(0) <= paused < _LONGEST_PAUSE:
                 return found
             self._log.info("%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull)
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         folder.mkdir(mode=0o700)
         manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))
         staged = StagedPull(folder, pull, manifest, [])
@@ -330,10 +332,36 @@ def _open_private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
 
 
+def _remove(folder: Path) -> None:
+    # The manifest first: without it, whatever else a crash leaves there counts for nothing.
+    (folder / "manifest.json").unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def _write_whole(path: Path, content: bytes) -> None:
     """All of the content or none of it, whatever happens meanwhile."""
     part = path.with_suffix(".part")
     with _open_private(part) as file:
         file.truncate()
         file.write(content)
+        _to_disk(file)
     part.replace(path)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    """Past the operating system's memory as well: a power cut must not leave a line without the items it counts."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Says of a file operation that fails whose folder it was in: writing to a full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise StagingError(
+            f"the staging directory {folder} cannot be used ({error.strerror}). "
+            "What to do: make room there, or point COMMERCE_STAGING_DIR to a folder that can be written to."
+        ) from error

@@ -1,138 +1,115 @@
-"""SIGKILL at any moment of pull, staging, load and commit: old rows or new rows, and the next ordinary run is right."""
+"""A run that is killed or ended at any moment: old rows or new rows, and the next ordinary run goes on and is right.
 
-import logging
-import multiprocessing
+`make test` disturbs a dozen runs, `make slow` hundreds of them: pytest -m slow commerce_assets_tests/test_crashes.py
+"""
+
 import random
-import time
-from datetime import UTC, datetime
+import signal
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pull import Pull
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.server import serve
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.staging import Staging
-from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.history import has_loaded
-from commerce_assets.warehouse.load import load
-from commerce_assets.window import Window
-from commerce_assets_tests.project import endpoint_named
-
-ORDERS = endpoint_named("orders")
-WINDOW = Window.of_days(datetime(2026, 1, 1, tzinfo=UTC).date(), datetime(2026, 1, 5, tzinfo=UTC).date())
-ROWS = 300
-LOG = logging.getLogger(__name__)
-
-# A process that has imported everything and is forked from: a run then takes a tenth of a second, not three.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+from commerce_assets_tests.crashing import PAGES, Disturbance, Ending, Outcome, Scene, scene_in
+from commerce_assets_tests.disturbances import AtOperation, heed_sigterm, undisturbed
 
 
-def pull_and_load(base_url: str, folder: Path) -> None:
-    """What a run of the asset does, from the first request to the end of the staged pages."""
-    pull = Pull(endpoint=ORDERS, window=WINDOW)
-    database = Database(path=folder / "commerce.duckdb")
-    pacer = Pacer(base_url=base_url, requests_per_second=0)
-    with (
-        CommerceClient(
-            base_url=base_url, key=SAMPLE_API_KEY, secret=SAMPLE_API_SECRET, pacer=pacer, paths={"orders": ORDERS_PATH}
-        ) as client,
-        Staging(folder / "staging", log=LOG).hold(pull, store=base_url, wait_seconds=5) as staged,
-    ):
-        if staged.is_complete and database.path.exists():
-            with database.read() as connection:
-                stored = has_loaded(connection, staged.manifest.pull_id)
-            if stored:
-                staged.clear()
-        pull_into_staging(client, staged, log=LOG)
-        with database.write() as connection:
-            load(connection, staged)
-        staged.discard()
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with scene_in(tmp_path) as scene:
+        yield scene
 
 
-def versions(folder: Path) -> list[tuple[str | None, int]]:
-    """How many rows of each version the table holds."""
-    database = Database(path=folder / "commerce.duckdb")
-    if not database.path.exists():
-        return []
-    with database.read() as connection:
-        tables = connection.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'orders'").fetchone()
-        if not tables or not tables[0]:
-            return []
-        return connection.execute("SELECT tag, count(*) FROM commerce.orders GROUP BY tag").fetchall()
-
-
-def survive_kills(folder: Path, *, kills: int, seed: int) -> dict[str, int]:
-    """Kills so many runs, each with a new version of every row to bring; returns what was found afterwards, counted."""
+def end_at_random_moments(
+    scene: Scene, number: signal.Signals, *, runs: int, seed: int, disturb: Disturbance = undisturbed
+) -> list[Outcome]:
+    """Sends each run a signal, anywhere from its first line to well after its end; every fifth has no table before."""
     moments = random.Random(seed)
-    found = {"nothing": 0, "old": 0, "new": 0}
-    orders = build_orders(start=WINDOW.start, days=5, per_day=ROWS // 5)
-    for order in orders:
-        order["tag"] = "first"
-    store = SampleStore(Shop(orders=orders))
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-    with serve(store) as server:
-        seconds = ordinary_run(server.base_url, folder)
-        old: str | None = "first"
-        for number in range(kills):
-            if moments.random() < 0.2:
-                (folder / "commerce.duckdb").unlink()
-                old = None
-            new = f"version {number}"
-            for order in orders:
-                order["tag"] = new
-            store.touch()
-            process = PROCESSES.Process(target=pull_and_load, args=(server.base_url, folder))
-            process.start()
-            # From the first import to well after the end of a run that takes as long as the one before it.
-            time.sleep(moments.uniform(0, 1.5 * seconds))
-            process.kill()
-            process.join()
-
-            rows = versions(folder)
-            if not rows:
-                found["nothing"] += 1
-                assert old is None, f"kill {number}: the old rows are gone"
-            else:
-                ((version, count),) = rows
-                assert count == ROWS, f"kill {number}"
-                assert version in {old, new}, f"kill {number}"
-                found["new" if version == new else "old"] += 1
-            seconds = ordinary_run(server.base_url, folder)
-            assert versions(folder) == [(new, ROWS)], f"the run after kill {number}"
-            old = new
-    return found
+    scene.survive("the run before all others")
+    outcomes = []
+    for run in range(runs):
+        # One that is ended takes as long as the one before it, or a little longer.
+        share = moments.uniform(0, 1.2)
+        case = f"seed {seed}, run {run}: {number.name} after {share:.0%} of {scene.seconds:.3f} s"
+        ending = Ending(number, after=share * scene.seconds)
+        outcomes.append(scene.survive(case, disturb, ending=ending, empty=moments.random() < 0.2))
+    return outcomes
 
 
-def ordinary_run(base_url: str, folder: Path) -> float:
-    """A run that nobody disturbs; returns the seconds that it took."""
-    began = time.monotonic()
-    process = PROCESSES.Process(target=pull_and_load, args=(base_url, folder))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    return time.monotonic() - began
+def killed(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGKILL]
 
 
-def test_a_dozen_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_is_right(tmp_path: Path) -> None:
+def test_some_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_goes_on(scene: Scene) -> None:
     """Fault 52."""
-    found = survive_kills(tmp_path, kills=12, seed=1)
-
-    assert sum(found.values()) == 12
+    assert killed(end_at_random_moments(scene, signal.SIGKILL, runs=6, seed=1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_hundreds_of_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_is_right(
-    tmp_path: Path, seed: int
+def test_hundreds_of_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_goes_on(
+    scene: Scene, seed: int
 ) -> None:
     """Fault 52."""
-    found = survive_kills(tmp_path, kills=100, seed=seed)
+    found = killed(end_at_random_moments(scene, signal.SIGKILL, runs=60, seed=seed))
 
-    assert all(found.values()), found
+    assert {outcome.table for outcome in found} == {"no", "old", "new"}
+
+
+def test_a_kill_amid_an_operation_on_the_staged_files_leaves_what_the_next_run_goes_on_with(scene: Scene) -> None:
+    """Fault 52."""
+    operations = scene.survive("a run that is not killed", AtOperation()).operations
+    for operation in (
+        "os.rename manifest.part",
+        "write items-00001.jsonl",
+        "write pages.jsonl",
+        "os.remove manifest.json",
+    ):
+        last = len(operations) - operations[::-1].index(operation)
+        kill_at(scene, operations, last, empty=last % 2 == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_kill_amid_each_operation_on_the_staged_files_leaves_what_the_next_run_goes_on_with(
+    scene: Scene, *, empty: bool
+) -> None:
+    """Fault 52."""
+    operations = scene.survive("a run that is not killed", AtOperation()).operations
+    for number in range(1, len(operations) + 1):
+        kill_at(scene, operations, number, empty=empty)
+
+
+def kill_at(scene: Scene, operations: list[str], number: int, *, empty: bool) -> None:
+    case = f"killed at operation {number}, {operations[number - 1]}"
+    outcome = scene.survive(case, AtOperation(number=number), empty=empty)
+    assert outcome.exit_code == -signal.SIGKILL, case
+
+
+def test_what_counts_is_on_the_disk_before_it_counts(scene: Scene) -> None:
+    """Fault 52: a power cut leaves no line of a page without its items, and no empty file in place of a whole one."""
+    operations = scene.survive("a run that is not killed", AtOperation()).operations
+    counting = {"write pages.jsonl": "fsync items-00001.jsonl", "os.rename manifest.part": "fsync manifest.part"}
+    before = [(counting[now], done) for done, now in pairwise(operations) if now in counting]
+
+    assert len(before) == PAGES + 1
+    assert all(wanted == done for wanted, done in before)
+
+
+def test_a_run_that_is_told_to_end_does_so_within_two_seconds_and_the_next_goes_on(scene: Scene) -> None:
+    """Faults 28 and 52."""
+    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=3, seed=5, disturb=heed_sigterm))
+
+
+@pytest.mark.slow
+def test_dozens_of_runs_that_are_told_to_end_do_so_within_two_seconds_and_the_next_goes_on(scene: Scene) -> None:
+    """Faults 28 and 52."""
+    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=40, seed=6, disturb=heed_sigterm))
+
+
+def assert_prompt(outcomes: list[Outcome]) -> None:
+    ended = [outcome for outcome in outcomes if outcome.exit_code]
+    assert ended
+    assert {outcome.error for outcome in ended} <= {None, "KeyboardInterrupt: "}
+    assert max(outcome.seconds for outcome in ended) < 2

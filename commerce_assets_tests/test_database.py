@@ -1,10 +1,12 @@
 """Opening the file: whoever holds it is named and waited for; what cannot be opened is said, and left as it is."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
+from unittest import mock
 
 import duckdb
 import pytest
@@ -135,10 +137,54 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
     if len(name) < 255:
         storage.path.symlink_to(tmp_path / "nowhere" / "shop.duckdb")
     with pytest.raises(
-        WarehouseError, match=r"cannot be opened.*What to do: see that the folder can be written"
+        WarehouseError, match=r"cannot be (opened|created).*What to do: see that the folder can be written"
     ) as raised:
         storage.execute()
     assert str(storage.path) in str(raised.value)
+
+
+def test_a_file_that_becomes_full_while_it_is_made_is_not_left_half_made(tmp_path: Path) -> None:
+    """Fault 54."""
+    code = """
+import resource, sys
+from pathlib import Path
+from commerce_assets_tests.staged import Storage
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+try:
+    Storage(Path(sys.argv[1])).execute()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    message = python(code, tmp_path)
+    assert message.startswith(f"WarehouseError the database {Storage(tmp_path).path} cannot be created")
+    assert "there is none yet. What to do: see that the folder can be written to, that its disk has room" in message
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    Storage(tmp_path).load(ORDERS, [order(1)], window=WINDOW)
+
+
+def test_of_two_that_make_the_file_at_once_both_use_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(tmp_path)
+    link = Path.hardlink_to
+
+    def link_too_late(path: Path, target: Path) -> None:
+        python(
+            "import sys, pathlib\nfrom commerce_assets_tests.staged import Storage\n"
+            "Storage(pathlib.Path(sys.argv[1])).execute('CREATE TABLE theirs (a INT)')",
+            path.parent,
+        )
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", link_too_late)
+    storage.execute("CREATE TABLE ours (a INT)")
+    assert storage.query("SELECT count(*) FROM duckdb_tables()") == [(2,)]
+
+
+def test_where_files_cannot_be_linked_the_file_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "hardlink_to", mock.Mock(side_effect=PermissionError))
+    Storage(tmp_path).execute("CREATE TABLE ours (a INT)")
+    assert Storage(tmp_path).query("SELECT count(*) FROM ours") == [(0,)]
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["written", "read"])
@@ -251,6 +297,19 @@ def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_o
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
+def test_what_duckdb_says_when_a_signal_comes_amid_a_statement_ends_a_run_as_an_interrupt(storage: Storage) -> None:
+    """Fault 28: that DuckDB does say this is seen by the tests that end runs at random moments."""
+
+    def transaction() -> None:
+        with storage.database.write() as connection:
+            connection.execute("DELETE FROM commerce.orders")
+            raise RuntimeError("Query interrupted")
+
+    with pytest.raises(KeyboardInterrupt):
+        transaction()
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+
+
 def test_a_statement_that_fails_rolls_back_and_frees_the_file(storage: Storage) -> None:
     """Fault 51."""
     with pytest.raises(duckdb.CatalogException):
@@ -307,3 +366,23 @@ def test_what_a_killed_process_has_spilled_is_removed_by_the_next_that_writes(tm
         connection.execute("CREATE TABLE t AS SELECT 1")
 
     assert not spilled.parent.exists()
+
+
+def test_the_mask_of_the_process_is_put_back_by_the_last_that_uses_a_file(storage: Storage) -> None:
+    """Fault 68."""
+    before = os.umask(0o022)
+    try:
+        first, second = storage.database.read(), storage.database.read()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert mask() == 0o077
+        second.__exit__(None, None, None)
+        assert mask() == 0o022
+    finally:
+        os.umask(before)
+
+
+def mask() -> int:
+    os.umask(now := os.umask(0))
+    return now

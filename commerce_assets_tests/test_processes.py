@@ -1,6 +1,7 @@
 """Real processes, as people and schedules start them: killed, three at once, ended while they wait."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 from commerce_assets.sample_store.shop import Shop, build_orders
 from commerce_assets.sample_store.store import SampleStore
+from commerce_assets.warehouse.database import Database
+from commerce_assets_tests.crashing import rows_of
 from commerce_assets_tests.project import Project, running_project
 
 SOURCE = Path(__file__).parents[1]
@@ -104,6 +107,45 @@ def test_a_terminate_signal_during_a_wait_ends_the_run_at_once_and_cleanly(shop:
     again = materialize(shop, *ORDERS)
     assert again.wait(PATIENCE) == 0, output
     assert shop.query("SELECT count(*) FROM orders") == [(600,)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_ended_at_some_moment_leaves_old_rows_or_new_ones_and_the_next_is_right(
+    shop: Project, number: signal.Signals
+) -> None:
+    """Faults 28 and 52. Alone: pytest -m slow commerce_assets_tests/test_processes.py -k ended_at_some_moment"""
+    database = Database(path=shop.database)
+    moments = random.Random(7)
+    for run in range(4):
+        old = rows_of(database)
+        for order in shop.store.shop.orders:
+            order["tag"] = f"version {run}"
+        shop.store.touch()
+        process = materialize_until_first_request(shop)
+        after = moments.uniform(0, 1.5)
+        time.sleep(after)
+        began = time.monotonic()
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=PATIENCE)
+        case = f"{number.name} of run {run}, {after:.2f} s after its first request: {output}"
+        # A terminate signal takes Dagster a second or two of tidying up, and more where the machine is busy.
+        assert time.monotonic() - began < 15, case
+
+        found = rows_of(database)
+        again = materialize(shop, *ORDERS)
+        output, _ = again.communicate(timeout=PATIENCE)
+        assert again.returncode == 0, output
+        new = rows_of(database)
+        assert [row[1] for row in new] == [f"version {run}"] * 600, case
+        assert found in (old, new), case
+
+
+def materialize_until_first_request(shop: Project) -> "subprocess.Popen[str]":
+    before = shop.requests()
+    process = materialize(shop, *ORDERS)
+    wait_until(lambda: shop.requests() > before)
+    return process
 
 
 def test_three_processes_that_pull_at_once_stay_below_the_rate_together(shop: Project) -> None:

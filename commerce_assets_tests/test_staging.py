@@ -1,10 +1,12 @@
 """Pages on disk: what a pull that was cut short leaves there, and who goes on with it."""
 
 import dataclasses
+import errno
 import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -416,6 +419,26 @@ def test_what_nobody_will_go_on_with_is_removed_by_the_next_pull_of_the_endpoint
     fresh = Pull(endpoint=BY_NAME["orders"], window=Window.of_days(date(2024, 3, 1), date(2024, 3, 1)))
     with puller.hold(fresh):
         assert sorted(path.name for path in abandoned.parent.iterdir()) == [fresh.key, f"{fresh.key}.lock"]
+
+
+def test_what_cannot_be_removed_is_told_does_not_stop_a_pull_and_is_removed_later(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 66."""
+    puller.server.store.shop.orders[:] = orders(60)
+    puller.server.store.touch()
+    abandoned = cut_short(puller, after=1, pull=ORDERS_OF_DAY)
+    fresh = Pull(endpoint=BY_NAME["orders"], window=Window.of_days(date(2024, 3, 1), date(2024, 3, 1)))
+    age(abandoned.with_name(f"{abandoned.name}.lock"), HALF_A_DAY_AND_MORE)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+        with puller.hold(fresh):
+            pass
+    assert f"old staged pages in {abandoned} cannot be removed (Permission denied)" in caplog.text
+    assert abandoned.exists()
+    age(abandoned.with_name(f"{abandoned.name}.lock"), HALF_A_DAY_AND_MORE)
+    with puller.hold(fresh):
+        assert not abandoned.exists()
 
 
 def test_what_is_fresh_or_held_is_not_removed(puller: Puller) -> None:

@@ -1,10 +1,13 @@
 """Opening the DuckDB file: whoever holds it is waited for, named, and not waited for without end."""
 
+import contextlib
 import logging
 import os
 import re
 import shutil
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +18,7 @@ import duckdb
 from commerce_assets.warehouse.sql import text
 
 # BI tools carry DuckDB 1.5 for a while yet; a file written with 2.0's own format cannot be opened by them.
-_STORAGE_VERSION = "v1.5.0"
+_AS_WRITTEN = "STORAGE_VERSION 'v1.5.0'"
 # A file opened by its path is a catalog named like the file, and in commerce.duckdb the name commerce.orders could mean
 # a schema or a catalog: DuckDB refuses it. Attached under a name of our own it means the schema in every file.
 _ALIAS = "warehouse"
@@ -74,7 +77,7 @@ class Database:
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
         self.prepare()
-        with _owner_only():
+        with _OWNER_ONLY:
             connection = self._connect(read_only=False)
             # Nobody else has the file open now, so what lies here was spilled by a process that was killed.
             shutil.rmtree(_spill_directory(self.path), ignore_errors=True)
@@ -84,6 +87,8 @@ class Database:
                 connection.commit()
             except BaseException as error:
                 _roll_back(connection)
+                if _is_interrupt(error):
+                    raise KeyboardInterrupt from error
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
@@ -98,7 +103,7 @@ class Database:
                 f"there is no database at {self.path}. "
                 "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
             )
-        with _owner_only():
+        with _OWNER_ONLY:
             connection = self._connect(read_only=True)
             try:
                 yield connection
@@ -118,16 +123,39 @@ class Database:
             "preserve_insertion_order": "false",
             **self.config,
         }
-        options = "READ_ONLY" if read_only else f"STORAGE_VERSION '{_STORAGE_VERSION}'"
+        options = "READ_ONLY" if read_only else _AS_WRITTEN
         connection = duckdb.connect(":memory:", config=config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            if not read_only:
+                self._create_if_missing(connection)
             self._attach(connection, options)
             connection.execute(f"USE {_ALIAS}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _create_if_missing(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Makes the file as a whole: one that a full disk or a kill has left half made could never be opened again."""
+        if os.access(self.path, os.F_OK):
+            return
+        folder = _spill_directory(self.path)
+        fresh = folder / f"{uuid.uuid4().hex}.duckdb"
+        try:
+            folder.mkdir(exist_ok=True)
+            connection.execute(f"ATTACH {text(str(fresh))} AS fresh ({_AS_WRITTEN})")
+            connection.execute("DETACH fresh")
+            # The file of another process that has been faster stays; where there are no links, it is made in place.
+            with contextlib.suppress(OSError):
+                self.path.hardlink_to(fresh)
+        except (duckdb.Error, OSError) as error:
+            # Who has been faster clears the folder as well, under our feet.
+            if not os.access(self.path, os.F_OK):
+                raise WarehouseError(_why_not(self.path, "created", error)) from error
+        finally:
+            with contextlib.suppress(OSError):
+                fresh.unlink()
 
     def _attach(self, connection: duckdb.DuckDBPyConnection, options: str) -> None:
         """Opens the file, as soon as nobody else holds it."""
@@ -164,14 +192,31 @@ class Database:
             poll = min(poll * 1.5, _LONGEST_POLL_SECONDS)
 
 
-@contextmanager
-def _owner_only() -> Iterator[None]:
-    """The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it."""
-    mask = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(mask)
+class _OwnerOnly:
+    """The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it.
+
+    The mask is the whole process's: of several threads the first one sets it, and the last one puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._mask = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._mask = os.umask(0o077)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                os.umask(self._mask)
+
+
+_OWNER_ONLY = _OwnerOnly()
 
 
 def _spill_directory(path: Path) -> Path:
@@ -188,6 +233,11 @@ def _holder_of(error: duckdb.IOException) -> str | None:
     return "another process"
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a signal's handler wanted to end this: DuckDB raises an error of its own in place of the handler's."""
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
+
+
 def _is_of_the_file(error: BaseException) -> bool:
     """Whether the file or its disk is at fault, and no statement: a full disk shows at the commit, too."""
     return isinstance(error, duckdb.IOException | duckdb.TransactionException) or (
@@ -197,8 +247,9 @@ def _is_of_the_file(error: BaseException) -> bool:
 
 def _why_not(path: Path, done: str, error: BaseException) -> str:
     reason = str(error).splitlines()[0]
+    state = "there is none yet" if done == "created" else "it is as it was"
     return (
-        f"the database {path} cannot be {done} ({reason}); it is as it was. What to do: see that the folder can be "
+        f"the database {path} cannot be {done} ({reason}); {state}. What to do: see that the folder can be "
         "written to, that its disk has room and that the file is a DuckDB database; restore it from a copy if it is "
         "damaged."
     )
