@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from commerce_assets.access import checked_base_url
 from commerce_assets.api.client import Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.extract import pull_into_staging
-from commerce_assets.resources import checked_base_url
 from commerce_assets.sample_store import SAMPLE_API_SECRET
 from commerce_assets.settings import SettingError
 from commerce_assets_tests.certificates import self_signed
