@@ -1,9 +1,8 @@
 """An asset for each endpoint, built from its entry in the endpoint table."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dagster import (
     AssetCheckResult,
@@ -12,7 +11,6 @@ from dagster import (
     AssetSpec,
     BackfillPolicy,
     Config,
-    DagsterLogManager,
     DailyPartitionsDefinition,
     Failure,
     MaterializeResult,
@@ -23,21 +21,13 @@ from pydantic import Field
 from commerce_assets.api.pull import Pull
 from commerce_assets.checks import build_check_specs, check_results
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.extraction import Extraction
+from commerce_assets.extraction import extraction
 from commerce_assets.metadata import definition_metadata
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse.findings import Scope
-from commerce_assets.warehouse.history import has_loaded
-from commerce_assets.warehouse.vanished import count_vanished
 from commerce_assets.window import Window
 
-if TYPE_CHECKING:
-    from commerce_assets.api.client import CommerceClient
-
 GROUP = "commerce"
-_PAGES_THAT_CAN_SHIFT = 2
 API_POOL = "commerce_api"
 """The pool of every step that calls the API: one step at a time, as one address is counted by the API as one caller.
 
@@ -115,39 +105,3 @@ def _window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefini
                 f"{day} is no partition: the first is COMMERCE_ORDERS_START_DATE, the last is yesterday in UTC."
             )
     return window
-
-
-@contextmanager
-def extraction(
-    pull: Pull, client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager
-) -> Iterator[Extraction]:
-    """A pull, staged whole; its folder is this process's own as long as the context lasts."""
-    warehouse.database(log).prepare()
-    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
-    with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
-        if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):
-            staged.clear()
-        cost = pull_into_staging(client, staged, log=log)
-        if vanished := _count_vanished(staged, warehouse, log):
-            log.warning("%s: %d stored rows are not in the list; reading it once more to be sure", pull, vanished)
-            staged.clear()
-            cost = pull_into_staging(client, staged, log=log)
-        yield Extraction(staged=staged, cost=cost)
-
-
-def _count_vanished(staged: StagedPull, warehouse: Warehouse, log: DagsterLogManager) -> int:
-    """How many rows a whole list of several pages seems to have lost; a list of one page is read at one moment."""
-    pull, database = staged.pull, warehouse.database(log)
-    if pull.endpoint.is_partitioned or len(staged.pages) < _PAGES_THAT_CAN_SHIFT or not database.path.exists():
-        return 0
-    with database.read() as connection:
-        return count_vanished(connection, staged)
-
-
-def _is_stored(pull_id: str, warehouse: Warehouse, log: DagsterLogManager) -> bool:
-    """Whether a crash came between the commit of this very pull and the end of its staged pages."""
-    database = warehouse.database(log)
-    if not database.path.exists():
-        return False
-    with database.read() as connection:
-        return has_loaded(connection, pull_id)

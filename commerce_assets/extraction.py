@@ -1,10 +1,36 @@
-"""What an asset hands to the IO manager: a staged pull, what it cost, and how it is to be taken."""
+"""A pull on its way into the warehouse: what an asset hands to the IO manager, and the command line to the load."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from commerce_assets.extract import PullCost
-from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse.load import LoadResult
+import duckdb
+
+from commerce_assets.api.pull import Pull
+from commerce_assets.extract import PullCost, Watcher, pull_into_staging
+from commerce_assets.staging import StagedPull, Staging
+from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.history import has_loaded
+from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+from commerce_assets.warehouse.vanished import count_vanished
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
+
+_PAGES_THAT_CAN_SHIFT = 2
+
+
+class Storage(Protocol):
+    """Where pulls are staged and loaded; `lock_timeout` is how many seconds whoever else is at it is waited for."""
+
+    @property
+    def lock_timeout(self) -> float: ...
+
+    def database(self, log: logging.Logger) -> Database: ...
+
+    def staging(self, log: logging.Logger) -> Staging: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -15,3 +41,58 @@ class Extraction:
     cost: PullCost
     believe_shrinkage: bool = False
     result: LoadResult | None = None
+
+
+@contextmanager
+def extraction(
+    pull: Pull,
+    client: "CommerceClient",
+    storage: Storage,
+    log: logging.Logger,
+    *,
+    watcher: Watcher | None = None,
+) -> Iterator[Extraction]:
+    """A pull, staged whole; its folder is this process's own as long as the context lasts."""
+    storage.database(log).prepare()
+    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
+    with storage.staging(log).hold(pull, store=store, wait_seconds=storage.lock_timeout) as staged:
+        if staged.is_complete and _is_stored(staged.manifest.pull_id, storage, log):
+            staged.clear()
+        cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+        if vanished := _count_vanished(staged, storage, log):
+            log.warning("%s: %d stored rows are not in the list; reading it once more to be sure", pull, vanished)
+            staged.clear()
+            cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+        yield Extraction(staged=staged, cost=cost)
+
+
+def load_extraction(connection: duckdb.DuckDBPyConnection, pulled: Extraction) -> LoadResult:
+    """Loads what is staged, in the transaction of the connection.
+
+    Raises:
+        LoadError: It is not to be stored. What DuckDB cannot parse is not kept for the next run either.
+    """
+    try:
+        pulled.result = load(connection, pulled.staged, believe_shrinkage=pulled.believe_shrinkage)
+    except StagedItemsUnreadableError:
+        pulled.staged.discard()
+        raise
+    return pulled.result
+
+
+def _count_vanished(staged: StagedPull, storage: Storage, log: logging.Logger) -> int:
+    """How many rows a whole list of several pages seems to have lost; a list of one page is read at one moment."""
+    pull, database = staged.pull, storage.database(log)
+    if pull.endpoint.is_partitioned or len(staged.pages) < _PAGES_THAT_CAN_SHIFT or not database.path.exists():
+        return 0
+    with database.read() as connection:
+        return count_vanished(connection, staged)
+
+
+def _is_stored(pull_id: str, storage: Storage, log: logging.Logger) -> bool:
+    """Whether a crash came between the commit of this very pull and the end of its staged pages."""
+    database = storage.database(log)
+    if not database.path.exists():
+        return False
+    with database.read() as connection:
+        return has_loaded(connection, pull_id)

@@ -23,10 +23,10 @@ from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.pull import Pull
-from commerce_assets.assets import API_POOL, extraction
+from commerce_assets.assets import API_POOL
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import FilterIgnoredError
-from commerce_assets.extraction import Extraction
+from commerce_assets.extraction import Extraction, extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.history import Followed, followed, loaded_windows, set_mark
