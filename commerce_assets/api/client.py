@@ -13,11 +13,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 from requests.auth import HTTPBasicAuth
-from tenacity import RetryCallState, Retrying, retry_if_exception
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
-from commerce_assets.api.errors import ApiError, PullError, TransientApiError
+from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.failures import as_api_error
 from commerce_assets.api.instants import parse_http_date
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pages import Page, PageDecoder
@@ -65,6 +66,7 @@ class CommerceClient:
         secret: The API secret, its password.
         paths: Endpoint name to path, where it differs from the endpoint table's.
         per_page: Items to ask for in a page; the API gives at most 50.
+        is_patient: What may pass is tried again.
         tally: What it has cost so far.
         store_clock: Seconds that the store's clock is ahead of this machine's, by the last answer's Date header.
     """
@@ -75,6 +77,7 @@ class CommerceClient:
     pacer: Pacer
     paths: Mapping[str, str] = field(default_factory=dict)
     per_page: int = 50
+    is_patient: bool = True
     limits: Limits = field(default_factory=Limits)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
     sleep: Callable[[float], None] = time.sleep
@@ -135,7 +138,7 @@ class CommerceClient:
 
         retrying = Retrying(
             retry=retry_if_exception(is_retryable),
-            stop=should_stop,
+            stop=should_stop if self.is_patient else stop_after_attempt(1),
             wait=wait_for,
             before_sleep=tell,
             sleep=self.sleep,
@@ -164,7 +167,7 @@ class CommerceClient:
                 ) as response:
                     body = self._read(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _as_api_error(error) from None
+                raise as_api_error(error) from None
             self.tally.bytes += len(body)
             if response.status_code in _REDIRECTS:
                 url, params = _redirected(url, response.headers.get("Location", "")), None
@@ -218,25 +221,3 @@ def _redirected(url: str, location: str) -> str:
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
         )
     return there.geturl()
-
-
-def _as_api_error(error: Exception) -> ApiError:
-    """In words, without the URL: it holds the query, and requests' messages hold the URL."""
-    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return ApiError(
-            "the store's certificate is not valid for its name, or not trusted",
-            hint="Do not send credentials there; look at COMMERCE_API_BASE_URL and at this machine's clock.",
-        )
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
-        return TransientApiError("the store did not answer in time", hint="Is the store up? Run it again later.")
-    if isinstance(error, urllib3.exceptions.DecodeError):
-        return TransientApiError(
-            "the answer's compression is broken", hint="If it stays so, look at the store's status."
-        )
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return TransientApiError(
-            "the store could not be reached, or hung up", hint="Look at COMMERCE_API_BASE_URL and at the network."
-        )
-    if isinstance(error, urllib3.exceptions.ProtocolError):
-        return TransientApiError("the connection broke in the middle of the answer", hint="Run it again later.")
-    return ApiError(f"the request could not be sent ({type(error).__name__})", hint="Look at COMMERCE_API_BASE_URL.")
