@@ -219,5 +219,6 @@ def _redirected(url: str, location: str) -> str:
         raise ApiError(
             f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
+            is_general=True,
         )
     return there.geturl()

@@ -15,6 +15,12 @@ _Cause = TypeVar("_Cause", bound=BaseException)
 
 def as_api_error(error: Exception) -> ApiError:
     """The error of this project for one of requests or urllib3, whose own messages hold the URL."""
+    told = _told(error)
+    told.is_general = True
+    return told
+
+
+def _told(error: Exception) -> ApiError:
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return _of_tls(error)
     if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
