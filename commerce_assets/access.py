@@ -24,6 +24,7 @@ def build_client(
     requests_per_second: float,
     log: logging.Logger,
     per_page: int = LARGEST_PAGE,
+    is_patient: bool = True,
     limits: "Limits | None" = None,
 ) -> "CommerceClient":
     """A client that tells `log` how it gets on.
@@ -42,6 +43,7 @@ def build_client(
         paths=paths,
         per_page=per_page,
         pacer=Pacer(base_url=checked, requests_per_second=requests_per_second),
+        is_patient=is_patient,
         limits=limits or Limits(),
         log=log,
     )
@@ -68,7 +70,7 @@ def checked_base_url(value: str) -> str:
         )
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
         raise SettingError(
-            f"COMMERCE_API_BASE_URL is not encrypted, and credentials are not sent so: use https://{parts.netloc}"
+            f"COMMERCE_API_BASE_URL is not encrypted, and credentials are not sent so; use https://{parts.netloc}"
         )
     return url if url.endswith("/") else url + "/"
 
