@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -21,6 +22,7 @@ import click
 import duckdb
 import pytest
 from click.testing import Result
+from dagster import DagsterInstance
 
 from commerce_assets.api import retrying
 from commerce_assets.api.pages import PageFacts
@@ -30,6 +32,7 @@ from commerce_assets.cli.status import ranges
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import Body, Delay, FaultyStore, OnPage, Reset, Status, faulty
+from commerce_assets_tests.project import Project
 from commerce_assets_tests.pulling import DAY, NOON, order, product, store_of
 from commerce_assets_tests.shell import Shell, settings_for
 from commerce_assets_tests.staged import ROOT, held
@@ -270,6 +273,29 @@ def test_a_store_that_does_not_answer_well_is_told_in_a_line(
     assert says in failed(shell.run(command, "products"), 1)
 
 
+def test_dagster_goes_on_with_what_the_command_line_has_left_and_finds_its_rows(
+    shell: Shell, server: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.settings["COMMERCE_DUCKDB_PATH"] = str(shell.folder / "commerce.duckdb")
+    for name, value in shell.settings.items():
+        monkeypatch.setenv(name, value)
+    server.script(otherwise=OnPage(3, Status(503)))
+    shell.run(*TEN_DAYS)
+    server.script()
+    server.forget()
+    with DagsterInstance.ephemeral() as instance:
+        project = Project(store=server.store, base_url=server.base_url, folder=shell.folder, instance=instance)
+        project.settings["COMMERCE_ORDERS_START_DATE"] = "2024-03-01"
+        project.run("orders", days=(WINDOW.first_day, WINDOW.last_day))
+    assert server.pages == [2, 3]
+    assert "120 rows loaded" in (again := shell.run(*TEN_DAYS).stdout)
+    assert "(120 as they were)" in again
+    assert project.query("SELECT window_start, window_end, rows_loaded FROM shop.commerce_loads.loads") == [
+        (WINDOW.start, WINDOW.end, 120),
+        (WINDOW.start, WINDOW.end, 120),
+    ]
+
+
 def test_a_pull_that_loses_most_rows_names_the_option_that_believes_it(shell: Shell, server: FaultyStore) -> None:
     for number in range(10, 40):
         server.store.add("products", product(number))
@@ -488,6 +514,27 @@ def test_a_query_goes_to_a_file_of_the_kind_that_its_ending_says_and_is_its_owne
     assert rows_of(f"SELECT count(*) FROM '{output}'") == [(120,)]
 
 
+def test_a_file_that_cannot_be_written_whole_is_not_there(pulled: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("commerce_assets.cli.output.plain", full)
+    said = "o.csv cannot be written (No space left on device). What to do: choose another place with --output."
+    assert said in failed(pulled.run("query", "FROM orders", "--output", "o.csv"), 1)
+    assert not list(pulled.folder.glob("*o.csv*"))
+
+
+def test_what_is_no_regular_file_is_written_to_and_not_replaced(pulled: Shell) -> None:
+    """A named pipe here; /dev/stdout and /dev/null are as little to be replaced."""
+    pipe = pulled.folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    result = pulled.run("query", "SELECT 1 AS one", "--format", "csv", "--output", "pipe")
+    assert (result.exit_code, os.read(reader, 100)) == (0, b"one\n1\n")
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_a_query_that_fails_leaves_no_file_and_says_why_in_a_line(pulled: Shell) -> None:
     line = failed(pulled.run("query", "SELECT foo FROM orders", "--output", "o.csv"), 1)
     assert 'Referenced column "foo" not found in FROM clause!' in line
@@ -501,6 +548,22 @@ def test_a_query_that_fails_leaves_no_file_and_says_why_in_a_line(pulled: Shell)
 def test_a_query_changes_nothing(pulled: Shell, statement: str) -> None:
     failed(pulled.run("query", statement), 2)
     assert not list(pulled.folder.glob("x.*"))
+
+
+def test_a_query_that_takes_too_long_can_be_interrupted(pulled: Shell) -> None:
+    query = pulled.start("query", "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 3")
+    # DuckDB, once it has read the file, is at work on all its threads.
+    while query.poll() is None and not seconds_of_work(query.pid) > 1:
+        time.sleep(0.02)
+    query.send_signal(signal.SIGINT)
+    assert query.communicate(timeout=20) == ("", "\ncommerce-assets: interrupted\n")
+    assert query.returncode == 130
+
+
+def seconds_of_work(pid: int) -> float:
+    """What a process has used of the processor so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_table_shows_at_most_a_thousand_rows_and_says_so(pulled: Shell) -> None:

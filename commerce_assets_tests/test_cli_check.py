@@ -306,6 +306,19 @@ def test_a_store_that_is_down_is_asked_once_and_not_waited_for(shell: Shell) -> 
     assert [rows[name][0] for name in ("packages", "orders", "subscriptions")] == ["not asked"] * 3
 
 
+def test_a_store_in_trouble_is_asked_once_an_endpoint(shell: Shell, server: FaultyStore) -> None:
+    server.script(otherwise=Status(503))
+    assert "503 Service Unavailable" in rows_of(shell.run("check").stdout)["orders"][1]
+    assert len(server.requests) == 4
+
+
+def test_one_order_is_enough_to_tell_that_days_are_ignored(shell: Shell) -> None:
+    with faulty(store_of(orders=[order(1, refunded=False)])) as small:
+        small.script(otherwise=Ignoring(("from", "to")))
+        shell.settings |= url(small.base_url)
+        assert "not heeded" in rows_of(shell.run("check").stdout)["orders by day"][1]
+
+
 def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
     context, _ = self_signed(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as encrypted:

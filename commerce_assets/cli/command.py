@@ -21,7 +21,7 @@ debug_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_set_debug,
-    help="Show where an error comes from, and more of what is done.",
+    help="Show where an error comes from; that may quote what it stumbled over.",
 )
 
 

@@ -49,7 +49,10 @@ def chosen_format(form: str | None, output: Path | None) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to beside `path`, which takes its place once all is written."""
+    """A path to write to beside `path`, which takes its place once all is written; a device is written to as it is."""
+    if path.exists() and not path.is_file():
+        yield path
+        return
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -121,8 +124,8 @@ def _write_table(
 
 def plain(value: object) -> str:
     """A value as text, exact to the last digit, times in UTC; NULL is empty."""
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime | date | time):

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -47,12 +48,23 @@ def command(session: Session, sql: str, *, form: str | None, output: Path | None
             with session.aside.status("asking the database"):
                 if form == "parquet" and output is not None:
                     with whole_file(output) as part:
-                        connection.execute(f"COPY ({statement}\n) TO {text(str(part))} (FORMAT parquet)")
+                        _run(connection, f"COPY ({statement}\n) TO {text(str(part))} (FORMAT parquet)")
                     return
-                connection.execute(statement)
+                _run(connection, statement)
             write_result(session, connection, form, output)
         except duckdb.Error as error:
             raise click.ClickException(_in_one_line(error)) from error
+
+
+def _run(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Runs a statement so that Ctrl-C ends it: in the main thread DuckDB may not notice it for minutes."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        running = worker.submit(connection.execute, statement)
+        try:
+            running.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def _read_only(sql: str) -> str:

@@ -13,7 +13,13 @@ from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import Session, database_option, pass_session
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.findings import Question, Scope, blocking_questions, questions
+from commerce_assets.warehouse.findings import (
+    Question,
+    Scope,
+    blocking_questions,
+    columns_match_schema,
+    questions,
+)
 from commerce_assets.warehouse.history import followed, last_loaded, loaded_windows
 from commerce_assets.warehouse.sql import SCHEMA, identifier
 from commerce_assets.warehouse.tables import exists, table_of
@@ -78,12 +84,8 @@ def _status_of(
     loaded_at = last_loaded(connection, endpoint)
     scope = Scope(endpoint, None, loaded_at or datetime.now(UTC))
     # First of all the columns: the other questions name some of them.
-    failing: list[Question] = []
-    for question in questions(endpoint):
-        if not question(connection, scope).passed:
-            failing.append(question)
-            if question is questions(endpoint)[0]:
-                break
+    asked = questions(endpoint) if columns_match_schema(connection, scope).passed else (columns_match_schema,)
+    failing = [question for question in asked if not question(connection, scope).passed]
     stamp = identifier(endpoint.cursor or endpoint.updated_at)
     row = connection.execute(f"SELECT count(*), max({stamp}) FROM {table_of(endpoint)}").fetchone()
     rows, newest = row or (0, None)
