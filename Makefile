@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types slow browser lock clean
+.PHONY: help install dev demo test check lint format types slow browser lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ format: $(VENV)/.dev  ## rewrite the code as ruff wants it
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+
+# Strict: a package that the service does not answer for is a failure, and not one without vulnerabilities.
+audit:  ## look the pinned versions up among known vulnerabilities (needs uv and the internet)
+	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches; the data stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

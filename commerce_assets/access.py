@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from commerce_assets.api.pacing import Pacer
+from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.settings import SettingError
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient, Limits
 
-LARGEST_PAGE = 50
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -22,9 +22,10 @@ def build_client(
     secret: str,
     paths: Mapping[str, str],
     requests_per_second: float,
+    concurrency: int,
+    overlap_windows: bool,
     log: logging.Logger,
     per_page: int = LARGEST_PAGE,
-    is_patient: bool = True,
     limits: "Limits | None" = None,
 ) -> "CommerceClient":
     """A client that tells `log` how it gets on.
@@ -43,7 +44,8 @@ def build_client(
         paths=paths,
         per_page=per_page,
         pacer=Pacer(base_url=checked, requests_per_second=requests_per_second),
-        is_patient=is_patient,
+        concurrency=concurrency,
+        overlap_windows=overlap_windows,
         limits=limits or Limits(),
         log=log,
     )

@@ -19,7 +19,7 @@ from dagster import (
 from pydantic import Field
 
 from commerce_assets.api.pull import Pull
-from commerce_assets.checks import build_check_specs, check_results
+from commerce_assets.checks import build_check_specs, check_results, shrinkage_result
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
 from commerce_assets.metadata import definition_metadata
@@ -65,10 +65,11 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
         partitions_def=partitions,
     )
 
-    # An asset of a multi-asset, because its op then has a name of its own: the job has that of the asset.
+    # An asset of a multi-asset, because its op then has a name of its own: the job has that of the asset. It can be
+    # skipped, because what is not believed is not stored, and nothing is materialized then.
     @multi_asset(
         name=f"pull_{endpoint.name}",
-        specs=[spec.with_io_manager_key("warehouse_io_manager")],
+        specs=[spec.with_io_manager_key("warehouse_io_manager").replace_attributes(skippable=True)],
         check_specs=build_check_specs(endpoint=endpoint),
         # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
         backfill_policy=BackfillPolicy.single_run(),
@@ -84,13 +85,16 @@ def build_endpoint_asset(*, endpoint: Endpoint, partitions: DailyPartitionsDefin
             extraction(pull, client, warehouse, context.log) as pulled,
         ):
             pulled.believe_shrinkage = config.believe_shrinkage
-            # The IO manager stores it while this function waits here: what follows looks at what is stored.
-            yield MaterializeResult(value=pulled)
+            if pulled.is_believed:
+                # The IO manager stores it while this function waits here: what follows looks at what is stored.
+                yield MaterializeResult(value=pulled)
+                context.log.info("%s: %s", pull, pulled.result)
             pulled.staged.discard()
-            context.log.info("%s: %s", pull, pulled.result)
             scope = Scope(endpoint, window, pulled.staged.manifest.began_at)
+            yield shrinkage_result(endpoint, pulled)
             with warehouse.database(context.log).read() as connection:
                 yield from check_results(connection, scope)
+        warehouse.publish(context.log)
 
     return endpoint_asset
 

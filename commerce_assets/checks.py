@@ -1,18 +1,40 @@
 """The asset checks: their specs, and their results from what is stored."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import duckdb
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    MetadataValue,
+    multi_asset_check,
+)
+from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.findings import Scope, blocking_questions, questions
+from commerce_assets.extraction import Extraction
+from commerce_assets.resources import Warehouse
+from commerce_assets.warehouse import standing
+from commerce_assets.warehouse.findings import Finding, Scope, blocking_questions, questions
+from commerce_assets.warehouse.standing import StandingQuestion
+
+_SHRINKAGE = "not_suddenly_empty"
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
     """A spec for each check of the endpoint's asset."""
     blocking = blocking_questions(endpoint)
-    return [
+    shrinkage = AssetCheckSpec(
+        name=_SHRINKAGE,
+        asset=endpoint.name,
+        description="The store has not given none, or less than half, of the rows that are stored; else they are kept.",
+        blocking=True,
+    )
+    return [shrinkage] + [
         AssetCheckSpec(
             name=question.__name__,
             asset=endpoint.name,
@@ -21,6 +43,24 @@ def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
         )
         for question in questions(endpoint)
     ]
+
+
+def shrinkage_result(endpoint: Endpoint, pulled: Extraction) -> AssetCheckResult:
+    """Whether what was pulled could be believed; if not, nothing of it was stored."""
+    stored, given = pulled.comparison.stored, pulled.comparison.pulled
+    summary = f"the store gives {given:,} rows where {stored:,} were stored"
+    if not pulled.is_believed:
+        summary += (
+            "; they were kept, and nothing was loaded. What to do: look at the store; if it is true, run it again with "
+            "the run config believe_shrinkage: true"
+        )
+    return AssetCheckResult(
+        check_name=_SHRINKAGE,
+        asset_key=endpoint.name,
+        passed=pulled.is_believed,
+        description=summary,
+        metadata={"rows_pulled": given, "rows_stored": stored, "rows_not_in_the_answer": pulled.comparison.vanished},
+    )
 
 
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[AssetCheckResult]:
@@ -34,9 +74,45 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
             passed=finding.passed,
             severity=AssetCheckSeverity.ERROR if question in blocking else AssetCheckSeverity.WARN,
             description=finding.summary,
-            metadata={
-                name: value if isinstance(value, int | str) else MetadataValue.json(value)
-                for name, value in finding.evidence.items()
-                if isinstance(value, int) or value
-            },
+            metadata=_metadata_of(finding),
         )
+
+
+def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
+    """The checks that ask how things stand, whatever run was the last; they ask the warehouse and cost no request."""
+    questions: list[StandingQuestion] = [standing.fresh]
+    if endpoint.is_partitioned:
+        questions.append(standing.complete)
+    if endpoint.update_filter:
+        questions.append(standing.update_filter_heeded)
+
+    @multi_asset_check(
+        name=f"{endpoint.name}_standing",
+        specs=[
+            AssetCheckSpec(name=question.__name__, asset=endpoint.name, description=question.__doc__)
+            for question in questions
+        ],
+    )
+    def standing_checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
+        database, now = warehouse.database(context.log), datetime.now(UTC)
+        with database.read() as connection:
+            for question in questions:
+                finding = question(connection, endpoint, now)
+                yield AssetCheckResult(
+                    check_name=question.__name__,
+                    asset_key=endpoint.name,
+                    passed=finding.passed,
+                    severity=AssetCheckSeverity.WARN,
+                    description=finding.summary,
+                    metadata=_metadata_of(finding),
+                )
+
+    return standing_checks
+
+
+def _metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
+    return {
+        name: value if isinstance(value, int | str) else MetadataValue.json(value)
+        for name, value in finding.evidence.items()
+        if isinstance(value, int) or value
+    }

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dagster import Definitions, EnvVar, in_process_executor
 
 from commerce_assets.assets import build_endpoint_asset, build_partitions
+from commerce_assets.checks import build_standing_checks
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.io_manager import CommerceDuckDBIOManager
 from commerce_assets.jobs import build_jobs_and_schedules
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.settings import Settings
+from commerce_assets.settings import Settings, configured
 from commerce_assets.warehouse.sql import SCHEMA
 
 
@@ -24,21 +25,29 @@ def build_definitions(
         SettingError: A setting cannot be used. Credentials are looked at when a run needs them, not here.
     """
     settings = Settings.from_environment(os.environ if environment is None else environment, endpoints)
+    endpoints = configured(settings, endpoints)
     partitions = build_partitions(start=settings.orders_start)
+    standing_checks = [build_standing_checks(endpoint=endpoint) for endpoint in endpoints]
     jobs, schedules = build_jobs_and_schedules(
-        endpoints=endpoints, partitions=partitions, lookback_days=settings.lookback_days
+        endpoints=endpoints,
+        partitions=partitions,
+        standing_checks=standing_checks,
+        lookback_days=settings.lookback_days,
+        request_budget=settings.request_budget,
     )
     warehouse = Warehouse(
         database_path=str(settings.database),
         staging_dir=str(settings.staging),
         lock_timeout=settings.lock_timeout,
         memory_limit=settings.memory_limit,
+        publish_path=str(settings.publish) if settings.publish else None,
     )
     return Definitions(
         assets=[
             build_endpoint_asset(endpoint=endpoint, partitions=partitions if endpoint.is_partitioned else None)
             for endpoint in endpoints
         ],
+        asset_checks=standing_checks,
         jobs=jobs,
         schedules=schedules,
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
@@ -50,6 +59,8 @@ def build_definitions(
                 api_secret=EnvVar("COMMERCE_API_SECRET"),
                 paths=dict(settings.paths),
                 requests_per_second=settings.requests_per_second,
+                concurrency=settings.concurrency,
+                overlap_windows=settings.overlap_windows,
             ),
             "warehouse": warehouse,
             "warehouse_io_manager": CommerceDuckDBIOManager(

@@ -76,6 +76,7 @@ class Endpoint:
             filters `from` and `to`. None: the list is always read whole.
         update_filter: The query parameter that asks for rows changed since an instant. None: there is none.
         updated_at: The field that tells which of two versions of a row is the newer.
+        keeps_versions: Every version of a row is kept as well, in the table `<name>_history`.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Endpoint:
     cursor: str | None = None
     update_filter: str | None = None
     updated_at: str = "updated_at"
+    keeps_versions: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from commerce_assets.api.ahead import ReadAhead
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pages import Page, PageDecoder, PageFacts
-from commerce_assets.api.paging import Enough, PageNumberPaginator, PassedWindow, never_enough
+from commerce_assets.api.paging import Enough, PageNumberPaginator, PageRequest, PassedWindow, never_enough
 from commerce_assets.api.progress import Progress
 from commerce_assets.staging import StagedPull
 
@@ -55,18 +57,34 @@ def pull_into_staging(
     """
     pull = staged.pull
     decoder = PageDecoder(pull.endpoint)
-    rows_resumed = _go_on(client, staged, decoder, log)
+    last = _go_on(client, staged, decoder, log)
+    rows_resumed = staged.count
     progress = Progress(pull, client.tally, log, rows_before=rows_resumed)
     if watcher:
         watcher.begin(staged.pages)
-    number = len(staged.pages)
+    number = staged.pages[-1].number if staged.pages else 0
+    paginator = PageNumberPaginator(
+        per_page=client.per_page,
+        enough=_enough(staged),
+        log=log,
+        overlap=pull.window is None or client.overlap_windows,
+    )
     if not staged.is_complete:
-        paginator = PageNumberPaginator(per_page=client.per_page, enough=_enough(staged), log=log)
+
+        def fetch(request: PageRequest, *, once: bool = False) -> Page:
+            return client.page(pull, decoder, request.number, per_page=request.per_page, once=once)
+
+        ahead = ReadAhead(
+            fetch,
+            try_once=partial(fetch, once=True),
+            following=paginator.following,
+            interval=client.pacer.interval,
+            concurrency=client.concurrency,
+            latency=lambda: client.latency,
+        )
         try:
-            with staged.writer() as writer:
-                for page, facts, is_last in paginator.pages(
-                    lambda number: client.page(pull, decoder, number), after=staged.pages
-                ):
+            with staged.writer() as writer, ahead:
+                for page, facts, is_last in paginator.pages(ahead, after=staged.pages, last=last):
                     number = page.number
                     _check_filter(staged, facts)
                     writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
@@ -74,7 +92,7 @@ def pull_into_staging(
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:
-            raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error
+            raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)
     tally = client.tally
     return PullCost(
@@ -87,21 +105,21 @@ def pull_into_staging(
     )
 
 
-def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> int:
-    """Makes sure that the staged pages are still those of the store; returns how many rows they hold."""
+def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> Page | None:
+    """Makes sure that the staged pages are still those of the store, or forgets them; the last one, if it was asked."""
     if not staged.pages:
-        return 0
+        return None
     if staged.is_complete:
         log.info("%s: all %s rows were staged by an earlier run; loading them", staged.pull, f"{staged.count:,}")
-        return staged.count
+        return None
     last = staged.pages[-1]
-    again: Page = client.page(staged.pull, decoder, last.number)
+    again = client.page(staged.pull, decoder, last.number, per_page=last.per_page)
     if again.facts().digest == last.digest:
         log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
-        return staged.count
+        return again
     log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)
     staged.clear()
-    return 0
+    return None
 
 
 def _enough(staged: StagedPull) -> Enough:

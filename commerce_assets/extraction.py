@@ -11,15 +11,13 @@ import duckdb
 from commerce_assets.api.pull import Pull
 from commerce_assets.extract import PullCost, Watcher, pull_into_staging
 from commerce_assets.staging import StagedPull, Staging
+from commerce_assets.warehouse.comparison import Comparison, compare
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.history import has_loaded
 from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
-from commerce_assets.warehouse.vanished import count_vanished
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
-
-_PAGES_THAT_CAN_SHIFT = 2
 
 
 class Storage(Protocol):
@@ -27,6 +25,8 @@ class Storage(Protocol):
 
     @property
     def lock_timeout(self) -> float: ...
+
+    def prepare(self, log: logging.Logger) -> None: ...
 
     def database(self, log: logging.Logger) -> Database: ...
 
@@ -39,8 +39,14 @@ class Extraction:
 
     staged: StagedPull
     cost: PullCost
+    comparison: Comparison
     believe_shrinkage: bool = False
     result: LoadResult | None = None
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it may be loaded: it holds about what is stored, or a person has said that it is true."""
+        return self.believe_shrinkage or not self.comparison.is_doubtful
 
 
 @contextmanager
@@ -53,17 +59,21 @@ def extraction(
     watcher: Watcher | None = None,
 ) -> Iterator[Extraction]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
-    storage.database(log).prepare()
+    storage.prepare(log)
     store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
     with storage.staging(log).hold(pull, store=store, wait_seconds=storage.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, storage, log):
             staged.clear()
         cost = pull_into_staging(client, staged, log=log, watcher=watcher)
-        if vanished := _count_vanished(staged, storage, log):
-            log.warning("%s: %d stored rows are not in the list; reading it once more to be sure", pull, vanished)
+        comparison = _compare(staged, storage, log)
+        if comparison.vanished and not staged.is_gapless:
+            log.warning(
+                "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
+            )
             staged.clear()
             cost = pull_into_staging(client, staged, log=log, watcher=watcher)
-        yield Extraction(staged=staged, cost=cost)
+            comparison = _compare(staged, storage, log)
+        yield Extraction(staged=staged, cost=cost, comparison=comparison)
 
 
 def load_extraction(connection: duckdb.DuckDBPyConnection, pulled: Extraction) -> LoadResult:
@@ -80,13 +90,12 @@ def load_extraction(connection: duckdb.DuckDBPyConnection, pulled: Extraction) -
     return pulled.result
 
 
-def _count_vanished(staged: StagedPull, storage: Storage, log: logging.Logger) -> int:
-    """How many rows a whole list of several pages seems to have lost; a list of one page is read at one moment."""
-    pull, database = staged.pull, storage.database(log)
-    if pull.endpoint.is_partitioned or len(staged.pages) < _PAGES_THAT_CAN_SHIFT or not database.path.exists():
-        return 0
+def _compare(staged: StagedPull, storage: Storage, log: logging.Logger) -> Comparison:
+    database = storage.database(log)
+    if staged.pull.updated_after or not database.path.exists():
+        return Comparison(stored=0, pulled=staged.count)
     with database.read() as connection:
-        return count_vanished(connection, staged)
+        return compare(connection, staged)
 
 
 def _is_stored(pull_id: str, storage: Storage, log: logging.Logger) -> bool:

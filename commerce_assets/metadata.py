@@ -91,6 +91,8 @@ def load_metadata(
         "seconds_to_pull": round(cost.seconds, 3),
         "seconds_to_load": round(result.seconds, 3),
     }
+    if result.fields_changed:
+        numbers["fields_changed"] = MetadataValue.json(result.fields_changed)
     if result.added_columns:
         numbers["columns_added"] = ", ".join(result.added_columns)
     if not endpoint.is_partitioned:
@@ -114,7 +116,10 @@ def partitions_metadata(
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
-    """The numbers of one day."""
+    """The numbers of one day, and how many of its rows changed in which fields."""
+    changed: dict[str, RawMetadataValue] = (
+        {"fields_changed": MetadataValue.json(counts.fields_changed)} if counts.fields_changed else {}
+    )
     return {
         "dagster/partition_row_count": stored,
         "rows_loaded": counts.loaded,
@@ -122,6 +127,7 @@ def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValu
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
         "rows_removed": counts.removed,
+        **changed,
     }
 
 

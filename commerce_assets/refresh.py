@@ -4,11 +4,10 @@
 whichever days the rows belong to. It reports materializations of just the partitions that it has touched.
 """
 
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dagster import (
-    AssetMaterialization,
     DagsterLogManager,
     DailyPartitionsDefinition,
     JobDefinition,
@@ -19,7 +18,6 @@ from dagster import (
     job,
     op,
 )
-from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.pull import Pull
@@ -27,10 +25,10 @@ from commerce_assets.assets import API_POOL
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import FilterIgnoredError
 from commerce_assets.extraction import Extraction, extraction
-from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.warehouse.history import Followed, followed, loaded_windows, set_mark
-from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+from commerce_assets.sweep import Stored, report, store
+from commerce_assets.warehouse.history import Followed, followed
+from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets.window import Window
 
 if TYPE_CHECKING:
@@ -38,14 +36,6 @@ if TYPE_CHECKING:
 
 # Against clocks that disagree, rows that are stamped earlier than they can be seen, and equal stamps.
 OVERLAP = timedelta(days=1)
-
-
-class Refreshed(NamedTuple):
-    """What a refresh did: its load, the numbers of the run, and those of each partition that it touched, by key."""
-
-    result: LoadResult
-    numbers: dict[str, RawMetadataValue]
-    partitions: dict[str, dict[str, RawMetadataValue]]
 
 
 def build_refresh_job(
@@ -62,20 +52,11 @@ def build_refresh_job(
     )
     def refresh(context: OpExecutionContext, commerce_api: CommerceApiResource, warehouse: Warehouse) -> None:
         with commerce_api.client(context.log) as client:
-            refreshed = _refresh(
+            stored = _refresh(
                 client, warehouse, context.log, endpoint=endpoint, partitions=partitions, lookback_days=lookback_days
             )
-        for key, numbers in refreshed.partitions.items():
-            context.log_event(
-                AssetMaterialization(
-                    asset_key=endpoint.name,
-                    partition=key,
-                    description="Late changes",
-                    metadata={**refreshed.numbers, **numbers},
-                )
-            )
-        touched = ", ".join(refreshed.partitions) or "none"
-        context.log.info("%s: %s; partitions touched: %s", name, refreshed.result, touched)
+        report(context, endpoint, stored, description="Late changes")
+        warehouse.publish(context.log)
 
     @job(
         name=name,
@@ -96,7 +77,7 @@ def _refresh(
     endpoint: Endpoint,
     partitions: DailyPartitionsDefinition,
     lookback_days: int,
-) -> Refreshed:
+) -> Stored:
     known = _followed(endpoint, warehouse, log)
     base = known.mark or _first_mark(client, endpoint, known)
     changes = Pull(endpoint=endpoint, updated_after=(base - OVERLAP).replace(microsecond=0))
@@ -104,14 +85,16 @@ def _refresh(
     try:
         with extraction(changes, client, warehouse, log) as pulled:
             mark = _next_mark(pulled, base)
-            return _load(pulled, warehouse, log, partitions=partitions, not_before=first_day, mark=mark)
+            return store(pulled, warehouse, log, partitions=partitions, not_before=first_day, mark=mark)
     except FilterIgnoredError:
         today = (datetime.now(UTC) + timedelta(seconds=client.store_clock)).date()
         first = max(today - timedelta(days=lookback_days - 1), first_day.date())
         window = Window.of_days(first, today)
         log.warning("the store does not heed %s; pulling %s instead", endpoint.update_filter, window)
+        with warehouse.database(log).write() as connection:
+            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": False})
         with extraction(Pull(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
-            return _load(pulled, warehouse, log, partitions=partitions, not_before=None, mark=None)
+            return store(pulled, warehouse, log, partitions=partitions)
 
 
 def _followed(endpoint: Endpoint, warehouse: Warehouse, log: DagsterLogManager) -> Followed:
@@ -141,41 +124,3 @@ def _next_mark(pulled: Extraction, base: datetime) -> datetime:
     newest = [page.newest_update for page in pulled.staged.pages if page.newest_update]
     # A row stamped in the future must not carry the mark there.
     return min(max([base, *newest]), max(base, pulled.staged.began_at_store))
-
-
-def _load(
-    pulled: Extraction,
-    warehouse: Warehouse,
-    log: DagsterLogManager,
-    *,
-    partitions: DailyPartitionsDefinition,
-    not_before: datetime | None,
-    mark: datetime | None,
-) -> Refreshed:
-    """Stores rows and mark in one transaction."""
-    endpoint = pulled.staged.pull.endpoint
-    try:
-        with warehouse.database(log).write() as connection:
-            result = load(connection, pulled.staged, not_before=not_before)
-            if mark:
-                set_mark(connection, endpoint, mark)
-            numbers = load_metadata(connection, pulled, result)
-            touched = [day for day, counts in result.days.items() if counts.touched]
-            windows = loaded_windows(connection, endpoint)
-            whole = [day for day in touched if _is_kept(day, windows, partitions)]
-            by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in sorted(whole)})
-    except StagedItemsUnreadableError:
-        pulled.staged.discard()
-        raise
-    pulled.staged.discard()
-    return Refreshed(result, numbers, by_key)
-
-
-def _is_kept(day: date, windows: list[Window], partitions: DailyPartitionsDefinition) -> bool:
-    """Whether a day is a partition that has been loaded whole.
-
-    Rows of today are stored like all others, but today is no partition yet; and a day of which nothing but late
-    changes has been seen must not look materialized.
-    """
-    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return partitions.has_partition_key(day.isoformat()) and any(window.contains(midnight) for window in windows)

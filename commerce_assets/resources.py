@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from commerce_assets.access import LARGEST_PAGE, build_client
+from commerce_assets.access import build_client
+from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -29,7 +31,18 @@ class CommerceApiResource(ConfigurableResource[Any]):
         ge=0,
         description="Requests a second, of all processes together; 0: no pacing (COMMERCE_API_REQUESTS_PER_SECOND).",
     )
+    concurrency: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="Pages in flight at most, where answers take longer than the pace (COMMERCE_API_CONCURRENCY).",
+    )
     page_size: int = Field(default=LARGEST_PAGE, ge=1, le=LARGEST_PAGE, description="Items to ask for in a page.")
+    overlap_windows: bool = Field(
+        default=False,
+        description="Let the pages of days of orders overlap, as those of other lists do: then no order is passed by "
+        "when another is deleted during a pull, for a fifth more requests (COMMERCE_ORDERS_OVERLAP).",
+    )
     connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
     read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
     total_timeout: float = Field(default=180.0, gt=0, description="Seconds that a request may take as a whole.")
@@ -49,6 +62,8 @@ class CommerceApiResource(ConfigurableResource[Any]):
             secret=self.api_secret,
             paths=self.paths,
             requests_per_second=self.requests_per_second,
+            concurrency=self.concurrency,
+            overlap_windows=self.overlap_windows,
             per_page=self.page_size,
             limits=Limits(
                 connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout
@@ -58,7 +73,7 @@ class CommerceApiResource(ConfigurableResource[Any]):
 
 
 class Warehouse(ConfigurableResource[Any]):
-    """The DuckDB file, and the staging directory that belongs to it."""
+    """The DuckDB file, the staging directory that belongs to it, and the copy for readers."""
 
     database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
     staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
@@ -68,6 +83,24 @@ class Warehouse(ConfigurableResource[Any]):
     memory_limit: str = Field(
         default="256MB", description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
     )
+    publish_path: str | None = Field(
+        default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."
+    )
+
+    def prepare(self, log: logging.Logger) -> None:
+        """Sees that what is pulled can be stored and published; says what to do if not."""
+        self.database(log).prepare()
+        if copy := self._copy(log):
+            copy.prepare()
+
+    def publish(self, log: logging.Logger) -> None:
+        """Renews the copy for readers, if there is to be one and anything has changed.
+
+        To be called last: it raises if it cannot, so that readers are not left with old data in silence, and by then
+        all that is true of the load has been recorded.
+        """
+        if copy := self._copy(log):
+            copy.renew()
 
     def database(self, log: logging.Logger) -> Database:
         return Database(
@@ -79,3 +112,8 @@ class Warehouse(ConfigurableResource[Any]):
 
     def staging(self, log: logging.Logger) -> Staging:
         return Staging(Path(self.staging_dir), log=log)
+
+    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
+        if not self.publish_path:
+            return None
+        return PublishedCopy(path=Path(self.publish_path), source=self.database(log), log=log)

@@ -7,11 +7,12 @@ and masks.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")
 DEFAULT_STAGING = Path("data/commerce.staging")
@@ -29,21 +30,31 @@ class Settings:
     Attributes:
         orders_start: The first partition, a UTC day.
         requests_per_second: How often the API may be called; 0: as often as it answers.
+        concurrency: How many pages may be in flight.
+        overlap_windows: Let the pages of a window overlap too.
         paths: Endpoint name to path, where it is not the endpoint table's.
         database: The DuckDB file.
         staging: Where pulled pages lie until they are loaded.
         lock_timeout: Seconds to wait for another process that holds the DuckDB file.
+        publish: Where a copy of the DuckDB file is kept for readers; None: there is none.
         memory_limit: What DuckDB may use while it loads, before it spills to disk.
+        order_history: Keep every version of an order too.
+        request_budget: Requests that a comparison with the store may make.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
     """
 
     orders_start: date = DEFAULT_START
     requests_per_second: float = 1.0
+    concurrency: int = 4
+    overlap_windows: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
     database: Path = DEFAULT_DATABASE
     staging: Path = DEFAULT_STAGING
+    publish: Path | None = None
     lock_timeout: float = 300.0
     memory_limit: str = "256MB"
+    order_history: bool = False
+    request_budget: int = 200
     lookback_days: int = 30
 
     @classmethod
@@ -59,13 +70,25 @@ class Settings:
         return cls(
             orders_start=_start_date("COMMERCE_ORDERS_START_DATE", values),
             requests_per_second=_number("COMMERCE_API_REQUESTS_PER_SECOND", values, default=1.0),
+            concurrency=_whole("COMMERCE_API_CONCURRENCY", values, default=4, most=32),
+            overlap_windows=_flag("COMMERCE_ORDERS_OVERLAP", values),
             paths=_paths(values, endpoints),
             database=database,
             staging=Path(staging) if staging else database.with_suffix(".staging"),
+            publish=_published("COMMERCE_DUCKDB_PUBLISH_PATH", values),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
-            lookback_days=int(_number("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, least=1)),
+            order_history=_flag("COMMERCE_ORDER_HISTORY", values),
+            request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
+            lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
         )
+
+
+def configured(settings: Settings, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints, with what the settings say of them."""
+    if not settings.order_history:
+        return [*endpoints]
+    return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
 
 
 def path_setting(endpoint: Endpoint) -> str:
@@ -86,6 +109,20 @@ def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str
     return paths
 
 
+def _published(variable: str, values: Mapping[str, str]) -> Path | None:
+    value = values.get(variable)
+    if value is None:
+        return None
+    path = Path(value)
+    # DuckDB names a file that is opened by its path after what comes before the first dot.
+    if path.name.lstrip(".").split(".")[0].lower() == SCHEMA:
+        raise SettingError(
+            f"{variable} is {value}: in a file of that name {SCHEMA}.orders means two things to DuckDB. "
+            f"Give it another one, such as {path.with_name('shop.duckdb')}"
+        )
+    return path
+
+
 def _start_date(variable: str, values: Mapping[str, str]) -> date:
     value = values.get(variable)
     if value is None:
@@ -102,7 +139,14 @@ def _start_date(variable: str, values: Mapping[str, str]) -> date:
     return start
 
 
-def _number(variable: str, values: Mapping[str, str], *, default: float, least: float = 0) -> float:
+def _whole(variable: str, values: Mapping[str, str], *, default: int, most: int, least: int = 1) -> int:
+    value = values.get(variable, str(default))
+    if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
+        raise SettingError(f"{variable} is {value!r}: it must be a whole number from {least} to {most:,}")
+    return int(value)
+
+
+def _number(variable: str, values: Mapping[str, str], *, default: float) -> float:
     value = values.get(variable)
     if value is None:
         return default
@@ -110,9 +154,16 @@ def _number(variable: str, values: Mapping[str, str], *, default: float, least: 
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or number < least:
-        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least {least:g}")
+    if not math.isfinite(number) or number < 0:
+        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least 0")
     return number
+
+
+def _flag(variable: str, values: Mapping[str, str]) -> bool:
+    value = values.get(variable, "false").lower()
+    if value not in {"true", "false"}:
+        raise SettingError(f"{variable} is {value!r}: it must be true or false")
+    return value == "true"
 
 
 def _size(variable: str, values: Mapping[str, str], *, default: str) -> str:

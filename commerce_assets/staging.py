@@ -105,6 +105,12 @@ class StagedPull:
         return bool(self._pages) and self._pages[-1].is_last
 
     @property
+    def is_gapless(self) -> bool:
+        """Whether no row can have been passed by: the list was read at one moment, or its pages overlap."""
+        sizes = {page.facts.per_page for page in self._pages}
+        return len(self._pages) <= 1 or len(sizes) > 1
+
+    @property
     def began_at_store(self) -> datetime:
         """When the pull began, by the store's clock as its first answer told it."""
         ahead = self._pages[0].store_clock if self._pages else 0.0
@@ -299,12 +305,12 @@ def _read(folder: Path, pull: Pull) -> StagedPull | None:
     index_path = folder / "pages.jsonl"
     index = index_path.read_bytes() if index_path.exists() else b""
     pages: list[StagedPage] = []
-    for number, line in enumerate(index.splitlines(), start=1):
+    for line in index.splitlines():
         try:
             page = msgspec.json.decode(line, type=StagedPage)
         except msgspec.DecodeError:
             break
-        if page.facts.number != number or page.items_end > sizes.get(_segment(folder, page.segment), -1):
+        if page.items_end > sizes.get(_segment(folder, page.segment), -1):
             break
         pages.append(page)
     if (whole := _index_of(pages)) != index:

@@ -37,6 +37,11 @@ class Window:
         return (self.end - timedelta(days=1)).date()
 
     @property
+    def days(self) -> list[date]:
+        """Its days, in order."""
+        return [self.first_day + timedelta(days=n) for n in range((self.end - self.start).days)]
+
+    @property
     def padded_days(self) -> tuple[date, date]:
         """The days to ask the API for, as `from` and `to`.
 

@@ -93,7 +93,8 @@ class Pulled:
 
     @property
     def ids(self) -> list[int]:
-        return [row["id"] for row in self.rows]
+        """In the order in which they came first: pages overlap."""
+        return list(dict.fromkeys(row["id"] for row in self.rows))
 
 
 @dataclass

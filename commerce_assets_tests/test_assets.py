@@ -11,6 +11,7 @@ from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.sample_store import SAMPLE_API_SECRET
 from commerce_assets.sample_store.shop import Shop, build_orders, build_shop
+from commerce_assets.sample_store.store import Kind
 from commerce_assets_tests.project import Project, as_stored, endpoint_named
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,8 +50,12 @@ def numbers(event: AssetMaterialization) -> dict[str, Any]:
     return {name: value.value for name, value in event.metadata.items()}
 
 
-def evaluation(result: ExecuteInProcessResult, name: str) -> AssetCheckEvaluation:
-    return next(check for check in result.get_asset_check_evaluations() if check.check_name == name)
+def evaluation(result: ExecuteInProcessResult, name: str, asset: str | None = None) -> AssetCheckEvaluation:
+    return next(
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == name and asset in {None, check.asset_key.to_user_string()}
+    )
 
 
 def test_every_table_equals_the_store_row_for_row_and_field_for_field(project: Project) -> None:
@@ -167,7 +172,8 @@ def test_the_materialization_carries_the_numbers_that_the_ui_plots(project: Proj
     assert (second["rows_loaded"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
     assert first["dagster/row_count"] == 59
     assert first["dagster/table_name"] == "commerce.orders"
-    assert first["requests"] == 2
+    # Two pages, and both again, for a stored order is not in them.
+    assert first["requests"] == 4
     assert first["bytes"] > 10_000
 
 
@@ -232,31 +238,52 @@ def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
 
 
-def test_a_row_that_is_passed_by_because_another_is_deleted_meanwhile_is_not_taken_for_deleted(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, kind: Kind, item_id: int) -> None:
+    """Has the store lose a row right after it has answered the next request for a first page of its list."""
+    respond = project.store.respond
+
+    def respond_and_delete(path: str, query: Any, headers: Any) -> Any:
+        answer = respond(path, query, headers)
+        if path.endswith(kind) and query["page"] == "1":
+            project.store.delete(kind, item_id)
+        return answer
+
+    monkeypatch.setattr(project.store, "respond", respond_and_delete)
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_product_that_is_passed_by_because_another_is_deleted_meanwhile_is_neither_lost_nor_taken_for_deleted(
+    project: Project, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
 ) -> None:
     """Fault 33."""
     product = build_shop(now=NEW_YEAR, days=1).products[0]
     give(project, Shop(products=[{**product, "id": number} for number in range(1, 121)]))
+    if is_stored:
+        project.run("catalog")
+    delete_after_first_page(project, monkeypatch, "products", 3)
+
     project.run("catalog")
-    respond = project.store.respond
 
-    def delete_after_the_first_page(path: str, query: Any, headers: Any) -> Any:
-        answer = respond(path, query, headers)
-        if path.endswith("products") and query["page"] == "1" and len(project.store.shop.products) == 120:
-            project.store.delete("products", 3)
-        return answer
+    assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(120,)]
+    project.run("catalog")
+    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(3,)]
 
-    monkeypatch.setattr(project.store, "respond", delete_after_the_first_page)
+
+def test_an_order_that_is_passed_by_because_another_is_deleted_meanwhile_is_asked_for_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 33: the pages of a window do not overlap, but an order that is stored does not go unasked."""
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=1, per_day=120)))
+    ids = [order["id"] for order in project.store.shop.orders]
+    day = (date(2026, 1, 1), date(2026, 1, 1))
+    project.run("orders", days=day)
+    delete_after_first_page(project, monkeypatch, "orders", ids[2])
     project.store.forget_requests()
 
-    project.run("catalog")
+    project.run("orders", days=day)
 
-    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(3,)]
-    assert project.query("SELECT count(*) FROM products") == [(120,)]
-    assert len(project.store.requests_to("/products")) == 6
-    project.run("catalog")
-    assert len(project.store.requests_to("/products")) == 9
+    assert project.rows(ORDERS).keys() == {*ids} - {ids[2]}
+    assert project.requests() == 6
 
 
 def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
@@ -294,11 +321,16 @@ def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(pr
     give(project, build_shop(now=NEW_YEAR, days=1))
     project.run("catalog")
     stored = project.query("SELECT count(*) FROM products")
-    give(project, Shop())
+    project.store.shop.products.clear()
+    project.store.touch()
 
     result = project.run("catalog", expect_success=False)
 
     assert not result.success
+    assert not materializations(result, "products")
+    check = evaluation(result, "not_suddenly_empty", "products")
+    assert (check.passed, check.blocking) == (False, True)
+    assert f"gives 0 rows where {stored[0][0]} were stored; they were kept" in str(check.description)
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == stored
     project.run("catalog", config={"ops": {"pull_products": {"config": {"believe_shrinkage": True}}}})
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]

@@ -296,13 +296,21 @@ def test_dagster_goes_on_with_what_the_command_line_has_left_and_finds_its_rows(
     ]
 
 
+def test_a_pull_renews_the_copy_for_readers_and_keeps_versions_if_the_settings_say_so(shell: Shell) -> None:
+    shell.settings |= {"COMMERCE_DUCKDB_PUBLISH_PATH": "copy.duckdb", "COMMERCE_ORDER_HISTORY": "true"}
+    assert shell.run(*TEN_DAYS).exit_code == 0
+    sql = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM orders_history)"
+    result = shell.run("query", sql, "--database", "copy.duckdb", "--format", "csv")
+    assert result.stdout.splitlines()[1] == "120,120"
+
+
 def test_a_pull_that_loses_most_rows_names_the_option_that_believes_it(shell: Shell, server: FaultyStore) -> None:
     for number in range(10, 40):
         server.store.add("products", product(number))
     shell.run("pull", "products")
     server.store.shop.products.clear()
     server.store.touch()
-    assert "run it again with --believe-shrinkage" in failed(shell.run("pull", "products"), 1)
+    assert "if it is true, say --believe-shrinkage" in failed(shell.run("pull", "products"), 1)
     result = shell.run("pull", "products", "--believe-shrinkage")
     assert (result.exit_code, "33 no longer in the store" in result.stdout) == (0, True)
 
@@ -347,7 +355,9 @@ def test_a_pull_on_a_terminal_shows_a_bar_and_no_lines_of_progress(shell: Shell)
 
 
 def facts(number: int, first: datetime, last: datetime, *, ascending: bool = True) -> PageFacts:
-    return PageFacts(number=number, count=50, digest=str(number), first=first, last=last, ascending=ascending)
+    return PageFacts(
+        number=number, per_page=50, count=50, digest=str(number), first=first, last=last, ascending=ascending
+    )
 
 
 def days_of(*numbers: int) -> list[PageFacts]:
@@ -382,7 +392,7 @@ def test_pages_of_an_earlier_run_count_for_the_bar_and_not_for_the_speed() -> No
     [
         [facts(1, NOON, NOON - timedelta(hours=1), ascending=False), *days_of(2, 3, 4)],
         [*days_of(4), *days_of(3), *days_of(2), *days_of(1)],
-        [PageFacts(number=number, count=0, digest="") for number in range(4)],
+        [PageFacts(number=number, per_page=50, count=0, digest="") for number in range(4)],
     ],
     ids=["within a page", "newest first", "no times"],
 )

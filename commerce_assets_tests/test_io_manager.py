@@ -34,6 +34,7 @@ from commerce_assets.extract import PullCost
 from commerce_assets.extraction import Extraction
 from commerce_assets.io_manager import CommerceDuckDBIOManager
 from commerce_assets.metadata import definition_metadata
+from commerce_assets.warehouse.comparison import Comparison
 from commerce_assets.warehouse.database import WarehouseError
 from commerce_assets.warehouse.load import StagedItemsUnreadableError
 from commerce_assets_tests.staged import ORDERS, Storage, days, held, opens_elsewhere, order
@@ -379,7 +380,7 @@ def test_a_load_that_raises_leaves_the_old_rows_and_a_free_file_and_no_staged_it
 
     @asset(name="orders", partitions_def=DAILY, metadata=definition_metadata(ORDERS))
     def orders() -> Extraction:
-        return Extraction(staged=staged, cost=cost)
+        return Extraction(staged=staged, cost=cost, comparison=Comparison(stored=1, pulled=1))
 
     manager = CommerceDuckDBIOManager(database=str(own.path), schema="commerce")
     with pytest.raises(StagedItemsUnreadableError):

@@ -15,9 +15,9 @@ import pytest
 from commerce_assets import staging
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.sample_store.shop import build_orders
+from commerce_assets.warehouse.comparison import compare
 from commerce_assets.warehouse.history import followed, has_loaded, set_mark
 from commerce_assets.warehouse.load import DayCounts, StagedItemsUnreadableError, SuddenlyEmptyError, load
-from commerce_assets.warehouse.vanished import count_vanished
 from commerce_assets_tests.staged import (
     FIRST_PULL,
     ORDERS,
@@ -60,7 +60,7 @@ def test_a_window_is_replaced_and_each_row_counted_by_what_happened_to_it(storag
     assert counts(second) == (1, 1, 1, 2)
     assert (second.loaded, second.total) == (3, 3)
     assert second.days == {
-        DAY: DayCounts(updated=1, unchanged=1, removed=1),
+        DAY: DayCounts(updated=1, unchanged=1, removed=1, fields_changed={"tag": 1}),
         NEXT_DAY: DayCounts(inserted=1, removed=1),
     }
     assert storage.query("SELECT id, tag FROM commerce.orders ORDER BY id") == [(1, None), (2, "changed"), (5, None)]
@@ -146,7 +146,10 @@ def test_a_day_holds_what_lies_between_two_midnights_in_utc(
 def test_an_order_whose_created_at_moved_to_another_day_leaves_its_old_day(storage: Storage) -> None:
     storage.load(ORDERS, [order(1), order(2)], window=WINDOW)
     result = storage.load(ORDERS, [order(1, ON_NEXT_DAY)], window=days("2024-03-16"))
-    assert result.days == {DAY: DayCounts(removed=1), NEXT_DAY: DayCounts(updated=1)}
+    assert result.days == {
+        DAY: DayCounts(removed=1, fields_changed={"created_at": 1, "updated_at": 1}),
+        NEXT_DAY: DayCounts(updated=1),
+    }
     assert storage.query("SELECT id, created_at FROM commerce.orders ORDER BY id") == [
         (1, datetime(2024, 3, 16, 12, tzinfo=UTC)),
         (2, datetime(2024, 3, 15, 12, tzinfo=UTC)),
@@ -213,7 +216,10 @@ def test_a_row_in_two_files_is_counted_once_by_what_happened_in_the_end(
     result = storage.load(ORDERS, items, window=TWO_DAYS, per_page=1)
     assert counts(result) == (1, 1, 1, 0)
     assert (result.loaded, result.repeated) == (3, 2)
-    assert result.days == {DAY: DayCounts(inserted=1, unchanged=1, removed=1), NEXT_DAY: DayCounts(updated=1)}
+    assert result.days == {
+        DAY: DayCounts(inserted=1, unchanged=1, removed=1),
+        NEXT_DAY: DayCounts(updated=1),
+    }
 
 
 @pytest.mark.parametrize(
@@ -249,7 +255,7 @@ def test_changes_are_upserted_into_whichever_days_they_belong_to(storage: Storag
     result = storage.load(ORDERS, changes, updated_after=SINCE)
     assert counts(result) == (1, 1, 1, 0)
     assert result.days == {
-        DAY: DayCounts(updated=1),
+        DAY: DayCounts(updated=1, fields_changed={"settled_gross": 1, "refunded": 1, "updated_at": 1}),
         NEXT_DAY: DayCounts(unchanged=1),
         date(2024, 3, 20): DayCounts(inserted=1),
     }
@@ -298,7 +304,7 @@ def test_only_a_complete_read_marks_a_row_as_deleted_and_its_return_takes_the_ma
 
 @pytest.mark.parametrize(
     ("stored", "pulled", "believed"),
-    [(20, 10, True), (20, 9, False), (20, 0, False), (19, 0, True), (100, 50, True), (100, 49, False)],
+    [(20, 10, True), (20, 9, False), (19, 1, True), (3, 0, False), (2, 0, True), (100, 50, True), (100, 49, False)],
 )
 def test_a_list_that_has_suddenly_become_far_shorter_is_refused_and_what_was_stored_is_kept(
     storage: Storage, stored: int, pulled: int, *, believed: bool
@@ -610,6 +616,6 @@ def test_a_list_with_an_item_that_cannot_be_parsed_is_left_to_the_load_to_refuse
     staged = storage.stage(PRODUCTS, [b'{"id":1,"name":"a","id":1}'])
 
     with storage.database.read() as connection:
-        assert count_vanished(connection, staged) == 0
+        assert compare(connection, staged).vanished == 0
     with pytest.raises(StagedItemsUnreadableError):
         storage.put(staged)

@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.paging import PageNumberPaginator, never_enough
+from commerce_assets.api.paging import PageNumberPaginator, PageRequest, never_enough, overlapping
 from commerce_assets.api.pull import Pull
 from commerce_assets.extract import FilterIgnoredError
 from commerce_assets.sample_store.dialect import Dialect
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.sample_store.values import Item
 from commerce_assets.window import Window
-from commerce_assets_tests.faulty_store import Body, Exchange, OnPage, Serve, Status, Then
+from commerce_assets_tests.faulty_store import Body, Edit, Exchange, OnPage, Received, Serve, Status, Then
 from commerce_assets_tests.pulling import (
     BY_NAME,
     LOG,
@@ -49,6 +50,10 @@ def fill(puller: Puller, *, products: int = 0, orders: list[Item] | None = None)
     return store
 
 
+def page_request_of(request: Received) -> PageRequest:
+    return PageRequest(request.page, int(request.query["per_page"]))
+
+
 # How many requests a list takes
 
 
@@ -69,16 +74,32 @@ def fill(puller: Puller, *, products: int = 0, orders: list[Item] | None = None)
         (500, 11),
     ],
 )
-def test_a_list_takes_a_request_for_each_fifty_items_and_one_more_where_it_ends_with_a_full_page(
+def test_a_window_takes_a_request_for_each_fifty_orders_and_one_more_where_it_ends_with_a_full_page(
     puller: Puller, count: int, pages: int
 ) -> None:
     """Fault 29."""
-    fill(puller, products=count)
-    pulled = puller.pull()
+    fill(puller, orders=orders(count, start=MIDNIGHT))
+    pulled = puller.pull(ORDERS_OF_DAY)
     assert pulled.ids == [*range(1, count + 1)]
     assert puller.server.pages == [*range(1, pages + 1)]
     assert {request.query["per_page"] for request in puller.server.requests} == {"50"}
     assert pulled.cost.requests == pages
+
+
+@pytest.mark.parametrize(
+    ("count", "pages"),
+    [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (97, 2), (98, 3), (100, 3), (143, 3), (144, 4), (500, 12)],
+)
+def test_a_whole_list_is_read_in_pages_that_overlap_which_costs_nothing_as_long_as_it_is_short(
+    puller: Puller, count: int, pages: int
+) -> None:
+    """Faults 29 and 33."""
+    fill(puller, products=count)
+    pulled = puller.pull()
+    assert {*pulled.ids} == {*range(1, count + 1)}
+    assert len(puller.server.requests) == pages
+    asked = [page_request_of(request) for request in puller.server.requests]
+    assert all(after.start < before.end < after.end for before, after in pairwise(asked))
 
 
 @pytest.mark.parametrize("count", [10, 11, 20, 25, 49, 50, 100, 120])
@@ -105,7 +126,7 @@ def test_a_page_size_of_ten_that_was_asked_for_is_nothing_to_warn_of(
 @pytest.mark.parametrize("per_page", [1, 7, 49])
 def test_any_page_size_gives_the_same_rows(puller: Puller, per_page: int) -> None:
     fill(puller, products=60)
-    assert puller.pull(per_page=per_page).ids == [*range(1, 61)]
+    assert {*puller.pull(per_page=per_page).ids} == {*range(1, 61)}
     assert len(puller.server.requests) == 60 // per_page + 1
 
 
@@ -124,7 +145,7 @@ def test_a_page_that_comes_again_is_noticed_by_its_ids(puller: Puller, repeated:
     puller.server.script(otherwise=serve_again)
     with pytest.raises(PullError) as caught:
         puller.pull()
-    said = f"page {repeated + 1} holds the same items as page {repeated}: the store does not heed `page`"
+    said = f"page {repeated + 1} holds only items of the pages before it: the store does not heed `page`"
     assert f"products, page {repeated + 1}, first attempt: {said}" in str(caught.value)
     assert len(puller.server.requests) == repeated + 1
 
@@ -133,8 +154,17 @@ def test_a_page_that_comes_again_much_later_is_noticed_too(puller: Puller) -> No
     """Fault 31."""
     fill(puller, products=300)
     puller.server.script(otherwise=OnPage(5, Body(body_of(*(product(number) for number in range(51, 101))))))
-    with pytest.raises(PullError, match="page 5 holds the same items as page 2"):
+    with pytest.raises(PullError, match="page 5 holds only items of the pages before it"):
         puller.pull()
+
+
+def test_a_page_of_a_window_that_comes_again_is_noticed_by_its_ids(puller: Puller) -> None:
+    """Fault 31."""
+    items = orders(300, start=MIDNIGHT)
+    fill(puller, orders=items)
+    puller.server.script(otherwise=OnPage(5, Body(body_of(*items[50:100], selector="order"))))
+    with pytest.raises(PullError, match="page 5 holds the same items as page 2: the store does not heed `page`"):
+        puller.pull(ORDERS_OF_DAY)
 
 
 def test_orders_that_come_in_while_paging_lose_none(puller: Puller) -> None:
@@ -157,9 +187,9 @@ def test_orders_that_come_in_while_paging_newest_first_are_seen_twice_at_worst(p
     store = fill(puller, orders=orders(120, start=MIDNIGHT))
     store.dialect.oldest_first = False
     puller.server.script(Then(lambda store: store.add_order(order(999, NOON))))
-    ids = puller.pull(ORDERS_OF_DAY).ids
-    assert {*ids} == {*range(1, 121)}
-    assert len(ids) == 121
+    pulled = puller.pull(ORDERS_OF_DAY)
+    assert {*pulled.ids} == {*range(1, 121)}
+    assert len(pulled.rows) == 121
 
 
 def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updated_at(puller: Puller) -> None:
@@ -179,6 +209,101 @@ def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updat
     ]
 
 
+@pytest.mark.parametrize("vanishing", [1, 2, 30, 49, 51, 120])
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_rows_that_vanish_while_a_list_is_read_take_no_other_with_them(
+    puller: Puller, after: int, vanishing: int
+) -> None:
+    """Fault 33: whatever slips onto a page that has been read already is found by stepping back."""
+    store = fill(puller, products=400)
+
+    def vanish(store: SampleStore) -> None:
+        for number in range(2, 2 + vanishing):
+            store.delete("products", number)
+
+    puller.server.script(*[None] * (after - 1), Then(vanish))
+    pulled = puller.pull()
+    assert {*pulled.ids} >= {item["id"] for item in store.shop.products}
+    assert len(puller.server.requests) <= 10 + 6
+
+
+def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_same(puller: Puller) -> None:
+    """Fault 33."""
+    store = fill(puller, products=300)
+    doomed = iter(range(1, 300, 7))
+
+    def vanish(store: SampleStore) -> None:
+        store.delete("products", next(doomed, 0))
+
+    puller.server.script(otherwise=Then(vanish))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
+def test_a_list_that_shrinks_to_nothing_while_it_is_read_ends(puller: Puller) -> None:
+    """Fault 33."""
+
+    def vanish(store: SampleStore) -> None:
+        store.shop.products.clear()
+        store.touch()
+
+    puller.server.script(Then(vanish))
+    fill(puller, products=120)
+    assert puller.pull().ids == [*range(1, 51)]
+
+
+def test_a_list_that_never_goes_on_where_it_ended_is_given_up(puller: Puller) -> None:
+    """Fault 33."""
+    fill(puller, products=200)
+    elsewhere = iter(range(1_000, 1_000_000, 50))
+
+    def other_items(body: bytes) -> bytes:  # noqa: ARG001 - an Edit's signature
+        first = next(elsewhere)
+        return body_of(*(product(number) for number in range(first, first + 50)))
+
+    puller.server.script(otherwise=Edit(other_items))
+    with pytest.raises(PullError, match="it moves faster than it can be read, or the store does not heed `page`"):
+        puller.pull()
+    assert len(puller.server.requests) <= 12
+
+
+def test_the_pages_of_a_window_overlap_where_that_is_asked_for(puller: Puller) -> None:
+    """Fault 33: no way to delete an order is documented, so that a backfill pays for it only if a person says so."""
+    store = fill(puller, orders=orders(400, start=MIDNIGHT))
+    puller.server.script(None, None, Then(lambda store: store.delete("orders", 7)))
+    pulled = puller.pull(ORDERS_OF_DAY, overlap_windows=True)
+    assert {*pulled.ids} >= {item["id"] for item in store.shop.orders}
+
+
+def test_a_window_whose_pages_overlap_is_left_as_soon_as_it_has_been_passed(puller: Puller) -> None:
+    store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
+    store.dialect.ignores_dates = True
+    puller.pull(ORDERS_OF_DAY, overlap_windows=True)
+    assert puller.server.pages == [1, 2]
+
+
+def test_a_pull_that_goes_on_after_a_kill_still_notices_that_the_list_has_moved(puller: Puller) -> None:
+    """Fault 33."""
+    store = fill(puller, products=300)
+    puller.server.script(None, None, None, Status(404))
+    with pytest.raises(PullError):
+        puller.pull()
+
+    def vanish(store: SampleStore) -> None:
+        for number in (3, 4, 5):
+            store.delete("products", number)
+
+    # What was staged last is asked for again, and is as it was; then rows vanish.
+    puller.server.script(Then(vanish))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
+@pytest.mark.parametrize("end", [50, 98, 144, 12_345, 10_000_000])
+def test_the_next_page_begins_before_the_end_of_the_last_and_reaches_far_beyond_it(end: int) -> None:
+    request = overlapping(end, per_page=50)
+    assert request.start < end
+    assert request.end >= end + 25
+
+
 def test_when_the_last_page_fails_for_good_the_pull_is_not_complete(puller: Puller) -> None:
     """Fault 35: nothing but a complete pull is ever loaded."""
     fill(puller, products=120)
@@ -196,7 +321,7 @@ def test_a_list_that_does_not_end_is_given_up(puller: Puller) -> None:
     decoder = PageDecoder(PRODUCTS.endpoint)
     paginator = PageNumberPaginator(per_page=50, enough=never_enough, log=LOG, max_pages=4)
     with puller.client() as client, pytest.raises(ApiError, match=r"the list goes on after 4 pages\. Look at the"):
-        [*paginator.pages(lambda number: client.page(PRODUCTS, decoder, number))]
+        [*paginator.pages(lambda request: client.page(PRODUCTS, decoder, request.number))]
     assert puller.server.pages == [1, 2, 3, 4]
 
 
@@ -222,7 +347,7 @@ def test_whatever_to_means_and_wherever_its_days_lie_the_answer_holds_the_whole_
     expected = {item["id"] for item in store.shop.orders if window.contains(datetime.fromisoformat(item["created_at"]))}
     assert inside == expected
     assert len(expected) == 3 * 48 + 2
-    assert len({*pulled.ids}) == len(pulled.ids)
+    assert len(pulled.ids) == len(pulled.rows)
 
 
 def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: Puller) -> None:

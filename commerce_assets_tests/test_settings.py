@@ -36,11 +36,16 @@ def test_nothing_set_gives_the_defaults() -> None:
     assert read() == Settings(
         orders_start=date(2020, 1, 1),
         requests_per_second=1.0,
+        concurrency=4,
+        overlap_windows=False,
         paths={},
         database=Path("data/commerce.duckdb"),
         staging=Path("data/commerce.staging"),
+        publish=None,
         lock_timeout=300.0,
         memory_limit="256MB",
+        order_history=False,
+        request_budget=200,
         lookback_days=30,
     )
 
@@ -52,16 +57,22 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_ORDERS_START_DATE", " 2023-12-31\n", "orders_start", date(2023, 12, 31)),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0", "requests_per_second", 0.0),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0.5", "requests_per_second", 0.5),
+        ("COMMERCE_API_CONCURRENCY", "1", "concurrency", 1),
+        ("COMMERCE_ORDERS_OVERLAP", "true", "overlap_windows", True),
+        ("COMMERCE_ORDERS_OVERLAP", "False", "overlap_windows", False),
         ("COMMERCE_API_ORDERS_PATH", "../v1_3/orders", "paths", {"orders": "../v1_3/orders"}),
         ("COMMERCE_API_ORDERS_PATH", "/orders", "paths", {"orders": "/orders"}),
         ("COMMERCE_API_PRODUCTS_PATH", "things", "paths", {"products": "things"}),
         ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "database", Path("elsewhere/shop.db")),
         ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "staging", Path("elsewhere/shop.staging")),
+        ("COMMERCE_DUCKDB_PUBLISH_PATH", "bi/shop.duckdb", "publish", Path("bi/shop.duckdb")),
         ("COMMERCE_STAGING_DIR", "scratch", "staging", Path("scratch")),
         ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
         ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "12.5", "lock_timeout", 12.5),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1.5GB", "memory_limit", "1.5GB"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "512 MiB", "memory_limit", "512 MiB"),
+        ("COMMERCE_ORDER_HISTORY", "true", "order_history", True),
+        ("COMMERCE_RECONCILE_REQUESTS", "1000", "request_budget", 1000),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "lookback_days", 90),
     ],
 )
@@ -78,6 +89,7 @@ def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: s
         "COMMERCE_API_REQUESTS_PER_SECOND",
         "COMMERCE_API_ORDERS_PATH",
         "COMMERCE_DUCKDB_PATH",
+        "COMMERCE_DUCKDB_PUBLISH_PATH",
         "COMMERCE_STAGING_DIR",
         "COMMERCE_DUCKDB_LOCK_TIMEOUT",
         "COMMERCE_DUCKDB_MEMORY_LIMIT",
@@ -111,8 +123,14 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
             ("COMMERCE_API_REQUESTS_PER_SECOND", value)
             for value in ("-1", "nan", "inf", "1e999", "one", "1/s", "0x1", "1,5")
         ),
+        *(
+            ("COMMERCE_DUCKDB_PUBLISH_PATH", value)
+            for value in ("bi/commerce.duckdb", "commerce", "Commerce.db", "commerce.v2.duckdb", ".commerce.duckdb")
+        ),
         *(("COMMERCE_DUCKDB_LOCK_TIMEOUT", value) for value in ("-0.1", "nan", "infinity", "5m")),
         *(("COMMERCE_ORDERS_LOOKBACK_DAYS", value) for value in ("0", "-3", "many", "nan")),
+        *(("COMMERCE_API_CONCURRENCY", value) for value in ("0", "-1", "1.5", "33", "many")),
+        *(("COMMERCE_ORDERS_OVERLAP", value) for value in ("1", "yes", "no")),
         *(("COMMERCE_DUCKDB_MEMORY_LIMIT", value) for value in ("1", "MB", "-1GB", "80%", "1GB; DROP", "lots", "1 PB")),
         *(
             ("COMMERCE_API_ORDERS_PATH", value)
@@ -135,8 +153,9 @@ def test_a_setting_that_cannot_be_used_is_refused_by_the_name_of_its_variable(va
         ("COMMERCE_ORDERS_START_DATE", "2023-02-29", "is no date: write it as YYYY-MM-DD"),
         ("COMMERCE_ORDERS_START_DATE", TOMORROW, "lies in the future"),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "-1", "must be a number, and at least 0"),
-        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a number, and at least 1"),
+        ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a whole number from 1 to 36,500"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1", "such as 256MB"),
+        ("COMMERCE_DUCKDB_PUBLISH_PATH", "bi/commerce.duckdb", "two things to DuckDB.* such as bi/shop.duckdb"),
         ("COMMERCE_API_ORDERS_PATH", "//x", "a path relative to COMMERCE_API_BASE_URL"),
     ],
 )

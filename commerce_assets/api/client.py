@@ -1,14 +1,17 @@
 """The HTTP client: one page for one call, paced, retried, bounded in time and size, and never sent elsewhere."""
 
+import base64
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -17,14 +20,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
-from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.failures import as_api_error
 from commerce_assets.api.instants import parse_http_date
 from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import Page, PageDecoder
+from commerce_assets.api.pages import LARGEST_PAGE, Page, PageDecoder
 from commerce_assets.api.pull import Pull
 from commerce_assets.api.responses import error_of
-from commerce_assets.api.retrying import is_retryable, should_stop, wait_for
+from commerce_assets.api.retrying import is_retryable, seconds_to_wait, should_stop, wait_for
 
 _CHUNK_BYTES = 1 << 17
 _MAX_REDIRECTS = 3
@@ -58,7 +61,9 @@ class Tally:
 
 @dataclass(slots=True)
 class CommerceClient:
-    """Reads pages of lists from one store. Use it as a context manager: it holds a keep-alive connection.
+    """Reads pages of lists from one store. Use it as a context manager: it holds keep-alive connections.
+
+    Several threads may ask for pages at once. When one of them is told to back off, all of them do.
 
     Attributes:
         base_url: What the endpoints' paths are relative to; ends with a slash.
@@ -66,9 +71,11 @@ class CommerceClient:
         secret: The API secret, its password.
         paths: Endpoint name to path, where it differs from the endpoint table's.
         per_page: Items to ask for in a page; the API gives at most 50.
-        is_patient: What may pass is tried again.
+        concurrency: How many pages may be in flight, where the answers take longer than the pace.
+        overlap_windows: Whether the pages of a window overlap too, as those of all other pulls do; see `paging`.
         tally: What it has cost so far.
         store_clock: Seconds that the store's clock is ahead of this machine's, by the last answer's Date header.
+        latency: Seconds that the last answer took to come, without waiting for its turn.
     """
 
     base_url: str
@@ -76,17 +83,21 @@ class CommerceClient:
     secret: str = field(repr=False)
     pacer: Pacer
     paths: Mapping[str, str] = field(default_factory=dict)
-    per_page: int = 50
-    is_patient: bool = True
+    per_page: int = LARGEST_PAGE
+    concurrency: int = 1
+    overlap_windows: bool = False
     limits: Limits = field(default_factory=Limits)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
     sleep: Callable[[float], None] = time.sleep
     tally: Tally = field(default_factory=Tally)
     store_clock: float = 0.0
-    _session: requests.Session = field(init=False, repr=False)
+    latency: float = 0.0
     _has_succeeded: bool = field(init=False, default=False)
+    _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
+    _idle: list[requests.Session] = field(init=False, repr=False, default_factory=list)
+    _backing_off: tuple[int, float] = field(init=False, repr=False, default=(0, 0.0))
 
-    def __post_init__(self) -> None:
+    def _new_session(self) -> requests.Session:
         session = _Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, DeadlineAdapter(seconds=self.limits.total_seconds))
@@ -94,7 +105,7 @@ class CommerceClient:
         session.trust_env = False
         session.auth = HTTPBasicAuth(self.key.encode(), self.secret.encode())
         session.headers.update({"Accept": "application/json", "User-Agent": f"commerce_assets/{__version__}"})
-        self._session = session
+        return session
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +113,21 @@ class CommerceClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._session.close()
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()
+
+    @contextmanager
+    def _session(self) -> Iterator[requests.Session]:
+        """A session that no other thread uses; its connection is kept for the next request."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else self._new_session()
+        try:
+            yield session
+        finally:
+            with self._lock:
+                self._idle.append(session)
 
     @property
     def account(self) -> str:
@@ -113,14 +138,23 @@ class CommerceClient:
         """Where an endpoint's list is; a setting for it wins over the endpoint table."""
         return urljoin(self.base_url, self.paths.get(endpoint_name, path).lstrip("/"))
 
-    def page(self, pull: Pull, decoder: PageDecoder, number: int, **params: str) -> Page:
-        """Page `number` of a pull, with `params` beside the pull's own.
+    def page(
+        self,
+        pull: Pull,
+        decoder: PageDecoder,
+        number: int,
+        *,
+        per_page: int | None = None,
+        once: bool = False,
+        **params: str,
+    ) -> Page:
+        """Page `number` of a pull where each has `per_page` items, with `params` beside the pull's own.
 
         Raises:
-            PullError: After every retry that the failure is worth.
+            PullError: After every retry that the failure is worth; after none with `once`.
         """
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
-        query = {**pull.params, **params, "page": str(number), "per_page": str(self.per_page)}
+        query = {**pull.params, **params, "page": str(number), "per_page": str(per_page or self.per_page)}
         attempts = 0
 
         def attempt() -> Page:
@@ -130,15 +164,15 @@ class CommerceClient:
 
         def tell(state: RetryCallState) -> None:
             pause = state.upcoming_sleep
-            self.tally.retries += 1
-            self.tally.seconds_backing_off += pause
+            self._spend(retries=1, seconds_backing_off=pause)
+            self._have_others_wait(pause)
             error = state.outcome.exception() if state.outcome else None
             reason = error.reason if isinstance(error, ApiError) else error
             self.log.warning("%s, page %d, attempt %d: %s; again in %.0f s", pull, number, attempts, reason, pause)
 
         retrying = Retrying(
             retry=retry_if_exception(is_retryable),
-            stop=should_stop if self.is_patient else stop_after_attempt(1),
+            stop=stop_after_attempt(1) if once else should_stop,
             wait=wait_for,
             before_sleep=tell,
             sleep=self.sleep,
@@ -147,7 +181,9 @@ class CommerceClient:
         try:
             page = retrying(attempt)
         except ApiError as error:
-            raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error
+            if once and is_retryable(error) and isinstance(error, TransientApiError):
+                self._have_others_wait(seconds_to_wait(error, 1, 1.0))
+            raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error.alone()
         self._has_succeeded = True
         return page
 
@@ -155,22 +191,27 @@ class CommerceClient:
         """The body of a 200; one attempt, with its slot in the pace."""
         params: Mapping[str, str] | None = query
         for _ in range(_MAX_REDIRECTS + 1):
-            self.tally.seconds_paced += self.pacer.wait_for_slot()
-            self.tally.requests += 1
+            self._wait_for_others()
+            self._spend(seconds_paced=self.pacer.wait_for_slot(), requests=1)
+            began = time.monotonic()
             try:
-                with self._session.get(
-                    url,
-                    params=params,
-                    allow_redirects=False,
-                    stream=True,
-                    timeout=(self.limits.connect_seconds, self.limits.read_seconds),
-                ) as response:
+                with (
+                    self._session() as session,
+                    session.get(
+                        url,
+                        params=params,
+                        allow_redirects=False,
+                        stream=True,
+                        timeout=(self.limits.connect_seconds, self.limits.read_seconds),
+                    ) as response,
+                ):
                     body = self._read(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise as_api_error(error) from None
-            self.tally.bytes += len(body)
+            self.latency = time.monotonic() - began
+            self._spend(bytes=len(body))
             if response.status_code in _REDIRECTS:
-                url, params = _redirected(url, response.headers.get("Location", "")), None
+                url, params = _redirected(url, response.headers.get("Location", ""), hidden=self._credentials()), None
                 continue
             self._note_clock(response.headers.get("Date"))
             if refusal := error_of(
@@ -179,11 +220,25 @@ class CommerceClient:
                 body,
                 now=datetime.now(UTC),
                 succeeded_before=self._has_succeeded,
-                hidden=(self.key, self.secret),
+                hidden=self._credentials(),
             ):
                 raise refusal
             return body
         raise ApiError("the store redirects in circles", hint="Look at COMMERCE_API_BASE_URL and the endpoint's path.")
+
+    def _have_others_wait(self, seconds: float) -> None:
+        self._backing_off = (threading.get_ident(), time.monotonic() + seconds)
+
+    def _wait_for_others(self) -> None:
+        """Sits out the back-off of another thread: what the store has told one of them, it means for all."""
+        thread, until = self._backing_off
+        if thread != threading.get_ident() and (pause := until - time.monotonic()) > 0:
+            self.sleep(pause)
+
+    def _spend(self, **amounts: float) -> None:
+        with self._lock:
+            for name, amount in amounts.items():
+                setattr(self.tally, name, getattr(self.tally, name) + amount)
 
     def _read(self, response: requests.Response) -> bytes:
         # read1 unpacks no more than a chunk at a time, so that a bomb meets the limit before it fills the memory.
@@ -197,6 +252,10 @@ class CommerceClient:
                 )
         return bytes(body)
 
+    def _credentials(self) -> tuple[str, ...]:
+        """The credentials, also as they are in the request's header."""
+        return self.key, self.secret, base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
+
     def _note_clock(self, date: str | None) -> None:
         if date and (instant := parse_http_date(date)):
             self.store_clock = instant.timestamp() - time.time()
@@ -208,14 +267,19 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None: ...
 
 
-def _redirected(url: str, location: str) -> str:
-    """Where a redirect leads, if the credentials may go there: the same scheme, host and port."""
+def _redirected(url: str, location: str, *, hidden: Collection[str]) -> str:
+    """Where a redirect leads, if the credentials may go there: the same scheme, host and port.
+
+    An error names the host, unless the location holds something that is `hidden`.
+    """
     try:
         here, there = urlsplit(url), urlsplit(urljoin(url, location))
     except ValueError:  # "http://["
         here, there = urlsplit(url), urlsplit("")
     if not location or (here.scheme, here.netloc) != (there.scheme, there.netloc):
         target = f"{there.scheme}://{there.hostname}" if location and there.hostname else "nowhere"
+        if any(word in unquote(location) for word in hidden):
+            target = "another host"
         raise ApiError(
             f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",

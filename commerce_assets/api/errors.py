@@ -4,6 +4,8 @@ Messages say which endpoint, window, page and attempt, and what to do. They neve
 string, a credential or a buyer's data.
 """
 
+from typing import Self
+
 
 class ApiError(Exception):
     """The API did not give what was asked for, and asking again would not help.
@@ -21,6 +23,15 @@ class ApiError(Exception):
         self.hint = hint
         self.status = status
         self.is_general = is_general
+
+    def alone(self) -> Self:
+        """Without the frames that it came through, and the errors before it.
+
+        Their variables hold the answer's body and the request's headers, and some tools send variables off with a
+        traceback. Where in the code it was raised says no more than the reason does.
+        """
+        self.__context__ = None
+        return self.with_traceback(None)
 
 
 class TransientApiError(ApiError):

@@ -22,15 +22,18 @@ class Pacer:
     The lock is held while waiting, so that whoever has it owns the next slot; a process that dies gives it back.
     The slot file holds when the last request started, on the monotonic clock, which all processes of a machine
     share; a value from the future is from before a restart, and is ignored.
+
+    Attributes:
+        interval: Seconds between the starts of two requests.
     """
 
     def __init__(self, *, base_url: str, requests_per_second: float, directory: Path | None = None) -> None:
         """Paces the host of `base_url`; `requests_per_second` of 0 means no pacing at all."""
         if requests_per_second < 0:
             raise ValueError(f"requests_per_second is {requests_per_second}, and must not be negative")
-        self._interval = _MARGIN / requests_per_second if requests_per_second else 0.0
+        self.interval = _MARGIN / requests_per_second if requests_per_second else 0.0
         self._thread_lock = threading.Lock()
-        if self._interval:
+        if self.interval:
             folder = directory or _slot_directory()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = hashlib.sha256((urlsplit(base_url).netloc or "").lower().encode()).hexdigest()[:16]
@@ -39,13 +42,13 @@ class Pacer:
 
     def wait_for_slot(self) -> float:
         """Blocks until the next request may start; returns the seconds that it took."""
-        if not self._interval:
+        if not self.interval:
             return 0.0
         began = time.monotonic()
-        with self._thread_lock, self._file_lock.acquire(poll_interval=min(0.05, self._interval / 10)):
+        with self._thread_lock, self._file_lock.acquire(poll_interval=min(0.05, self.interval / 10)):
             now = time.monotonic()
             last = self._last_start()
-            if last is not None and last <= now and (pause := last + self._interval - now) > 0:
+            if last is not None and last <= now and (pause := last + self.interval - now) > 0:
                 time.sleep(pause)
             started = time.monotonic()
             self._slot.write_text(repr(started))

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -12,6 +13,9 @@ import msgspec
 from commerce_assets.api.errors import ApiError, TransientApiError
 from commerce_assets.api.instants import parse_instant
 from commerce_assets.endpoint import Endpoint
+
+LARGEST_PAGE = 50
+"""Rows that the API gives in a page at most."""
 
 _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = "The API's dialect differs from what the endpoint table says; see the endpoint's selector and fields."
@@ -45,10 +49,11 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What paging, resuming and telling need to know of a page; written beside the staged items.
 
     Attributes:
-        number: The page's number, from 1.
+        number: The page's number, from 1, where each page has `per_page` items.
+        per_page: How many items it was asked to hold.
         count: How many items it held.
         digest: The same for two pages that hold the same ids in the same order.
-        first: The first item's cursor; None for an empty page or an endpoint without a cursor.
+        first: The cursor of its first item that was not on the page before; None if there is none, or no cursor.
         last: The last item's cursor.
         ascending: No item lies before the one above it.
         oldest_update: The earliest `updated_at` on the page.
@@ -56,6 +61,7 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     number: int
+    per_page: int
     count: int
     digest: str
     first: datetime | None = None
@@ -72,15 +78,17 @@ class Page:
     number: int
     items: tuple[Item, ...]
 
-    def facts(self) -> PageFacts:
+    def facts(self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = ()) -> PageFacts:
+        """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
         ids = ",".join(str(item.id) for item in self.items)
         return PageFacts(
             number=self.number,
+            per_page=per_page,
             count=len(self.items),
             digest=hashlib.blake2b(ids.encode(), digest_size=16).hexdigest(),
-            first=cursors[0] if cursors else None,
+            first=next((item.cursor for item in self.items if item.id not in known), None),
             last=cursors[-1] if cursors else None,
             ascending=all(earlier <= later for earlier, later in pairwise(cursors)),
             oldest_update=min(updates, default=None),

@@ -1,8 +1,10 @@
 """What an HTTP status means here: a pure mapping from an answer to an error, or to none."""
 
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import msgspec
 
@@ -14,6 +16,8 @@ _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 # Said of the key or of this machine's address, and not of the list that was asked for.
 _GENERAL = frozenset({401, 407, 429})
 _LONGEST_MESSAGE = 200
+# An e-mail address in a message would be a buyer's, and a name with a value is of the query.
+_ADDRESS_OR_QUERY = re.compile(r"@|\w=")
 
 
 def error_of(
@@ -103,9 +107,13 @@ def _messages_of(body: bytes, hidden: Collection[str]) -> str:
         pairs = msgspec.json.decode(body, type=list[tuple[str, str]])
     except (msgspec.DecodeError, RecursionError):
         return ""
-    # An e-mail address in a message would be a buyer's: the API echoes what it refuses.
-    unshown = ("@", *hidden)
     messages = (f"{field} {message}" for field, message in pairs[:5])
-    text = "; ".join(message for message in messages if not any(word in message for word in unshown))
+    text = "; ".join(message for message in messages if not _quotes(message, hidden))
     text = "".join(character if character.isprintable() else " " for character in text)
     return f" ({text[:_LONGEST_MESSAGE]})" if text else ""
+
+
+def _quotes(message: str, hidden: Collection[str]) -> bool:
+    """Whether a message repeats what must not be shown: the API echoes what it refuses."""
+    plain = unquote(message)
+    return bool(_ADDRESS_OR_QUERY.search(plain)) or any(word in plain for word in hidden)

@@ -70,7 +70,7 @@ def _table(console: Console, rows: Sequence[Row]) -> Table:
 
 
 def _ask(session: Session) -> list[Row]:
-    with session.client(is_patient=False) as client, session.aside.status("") as status:
+    with session.client() as client, session.aside.status("") as status:
         check = StoreCheck(client, ENDPOINTS)
         rows = []
         status.update("asking the store")
@@ -89,9 +89,9 @@ def _ask(session: Session) -> list[Row]:
 
 
 def _are_swapped(session: Session) -> bool:
-    with session.client(is_patient=False, swapped=True) as client:
+    with session.client(swapped=True) as client:
         try:
-            client.page(Pull(endpoint=ENDPOINTS[0]), PageDecoder(ENDPOINTS[0]), 1)
+            client.page(Pull(endpoint=ENDPOINTS[0]), PageDecoder(ENDPOINTS[0]), 1, once=True)
         except PullError:
             return False
         return True

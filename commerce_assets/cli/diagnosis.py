@@ -147,7 +147,7 @@ class StoreCheck:
 
     def _page(self, pull: Pull) -> Page:
         try:
-            return self._client.page(pull, PageDecoder(pull.endpoint), 1)
+            return self._client.page(pull, PageDecoder(pull.endpoint), 1, once=True)
         except PullError as error:
             if error.error.is_general:
                 self._stopped_by = error

@@ -124,6 +124,6 @@ def _columns(
 ) -> Iterator[str]:
     """The columns that the table has, less those that are not for everybody."""
     hidden = {column.name for column in endpoint.columns if column.sensitivity} | {EXTRA.name, INVALID.name}
-    for column in describe(connection, endpoint):
+    for column in describe(connection, endpoint.name):
         if not (without_personal_data and column.name in hidden):
             yield identifier(column.name)

@@ -10,8 +10,7 @@ import click
 import msgspec
 from rich.cells import cell_len
 
-from commerce_assets.access import LARGEST_PAGE
-from commerce_assets.api.pages import PageDecoder
+from commerce_assets.api.pages import LARGEST_PAGE, PageDecoder
 from commerce_assets.api.pull import Pull
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, show_wide
@@ -42,7 +41,7 @@ def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | N
     Values are shown as they come, before they are put into the types of the table.
     """
     # A list that is cut by day is oldest first unless it is asked for otherwise.
-    params = {"sort": "newest_first"} if endpoint.is_partitioned else {}
+    params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
     with session.client(per_page=rows) as client, session.aside.status("asking the store"):
         page = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, **params)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]

@@ -11,8 +11,8 @@ from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import Extraction, extraction, load_extraction
+from commerce_assets.settings import configured
 from commerce_assets.warehouse.findings import Scope, blocking_questions, questions
-from commerce_assets.warehouse.load import SuddenlyEmptyError
 from commerce_assets.window import Window
 
 
@@ -59,6 +59,7 @@ def command(
 
     Exit status 1 if it fails, or if a check fails that stops what is downstream.
     """
+    (endpoint,) = configured(session.settings, [endpoint])
     pull = Pull(endpoint=endpoint, window=_window(session, endpoint, first, last))
     try:
         with (
@@ -67,13 +68,22 @@ def command(
             extraction(pull, client, session, session.log, watcher=bar) as pulled,
         ):
             pulled.believe_shrinkage = believe_shrinkage
-            bar.loading()
-            _load(session, pulled)
+            if pulled.is_believed:
+                bar.loading()
+                with session.database(session.log).write() as connection:
+                    load_extraction(connection, pulled)
             pulled.staged.discard()
     except KeyboardInterrupt:
         click.echo(f"{pull}: what has been pulled is kept; the same command goes on from there", err=True)
         raise
-    return _tell(session, pulled)
+    if not pulled.is_believed:
+        raise click.ClickException(
+            f"{pull}: the store gives {pulled.comparison.pulled:,} rows where {pulled.comparison.stored:,} are stored; "
+            "nothing was loaded. What to do: look at the store; if it is true, say --believe-shrinkage."
+        )
+    status = _tell(session, pulled)
+    session.publish(session.log)
+    return status
 
 
 def _window(session: Session, endpoint: Endpoint, first: date | None, last: date | None) -> Window | None:
@@ -97,17 +107,6 @@ def _window(session: Session, endpoint: Endpoint, first: date | None, last: date
 def _refuse_unless(holds: bool, message: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not holds:
         raise click.UsageError(message)
-
-
-def _load(session: Session, pulled: Extraction) -> None:
-    try:
-        with session.database(session.log).write() as connection:
-            load_extraction(connection, pulled)
-    except SuddenlyEmptyError as error:
-        told, _, _ = str(error).partition(" What to do: ")
-        raise click.ClickException(
-            f"{told} What to do: look at the store; if it is true, run it again with --believe-shrinkage."
-        ) from error
 
 
 def _tell(session: Session, pulled: Extraction) -> int:

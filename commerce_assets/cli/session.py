@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import click
 from dotenv import dotenv_values
 
-from commerce_assets.access import LARGEST_PAGE, build_client
+from commerce_assets.access import build_client
+from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import Settings
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -56,6 +58,17 @@ class Session:
     def lock_timeout(self) -> float:
         return self.settings.lock_timeout
 
+    def prepare(self, log: logging.Logger) -> None:
+        """Sees that what is pulled can be stored and published; says what to do if not."""
+        self.database(log).prepare()
+        if copy := self._copy(log):
+            copy.prepare()
+
+    def publish(self, log: logging.Logger) -> None:
+        """Renews the copy for readers, if there is to be one; raises if that cannot be done."""
+        if copy := self._copy(log):
+            copy.renew()
+
     def database(self, log: logging.Logger, *, lock_wait_seconds: float | None = None) -> Database:
         return Database(
             path=self.database_path or self.settings.database,
@@ -67,14 +80,15 @@ class Session:
     def staging(self, log: logging.Logger) -> Staging:
         return Staging(self.settings.staging, log=log)
 
-    def client(
-        self, *, per_page: int = LARGEST_PAGE, is_patient: bool = True, swapped: bool = False
-    ) -> "CommerceClient":
+    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
+        publish = self.settings.publish
+        return PublishedCopy(path=publish, source=self.database(log), log=log) if publish else None
+
+    def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
         """A client of the store that the settings name.
 
         Args:
             per_page: Items to ask for in a page.
-            is_patient: What may pass is tried again.
             swapped: Key and secret change places.
 
         Raises:
@@ -88,8 +102,9 @@ class Session:
             secret=secret,
             paths=self.settings.paths,
             requests_per_second=self.settings.requests_per_second,
+            concurrency=self.settings.concurrency,
+            overlap_windows=self.settings.overlap_windows,
             per_page=per_page,
-            is_patient=is_patient,
             log=self.log,
         )
 

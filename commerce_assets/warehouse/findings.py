@@ -45,7 +45,7 @@ Question = Callable[[duckdb.DuckDBPyConnection, Scope], Finding]
 def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
     """The table has the declared columns, with their types, and no others."""
     declared = {column.name: str(column.type) for column in scope.endpoint.stored_columns}
-    stored = {column.name: column.type for column in describe(connection, scope.endpoint)}
+    stored = {column.name: column.type for column in describe(connection, scope.endpoint.name)}
     missing = sorted(declared.keys() - stored.keys())
     unexpected = sorted(stored.keys() - declared.keys())
     retyped = [

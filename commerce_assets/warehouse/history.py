@@ -1,6 +1,6 @@
 """What has been loaded, and up to where changes have been followed: kept in the transactions of the loads."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 import duckdb
@@ -8,7 +8,7 @@ import duckdb
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table
-from commerce_assets.warehouse.tables import exists, table_of
+from commerce_assets.warehouse.tables import day_of, exists, table_of
 from commerce_assets.window import Window
 
 _LOADS = table(OWN_SCHEMA, "loads")
@@ -50,6 +50,13 @@ def has_loaded(connection: duckdb.DuckDBPyConnection, pull_id: str) -> bool:
     if not exists(connection, OWN_SCHEMA, "loads"):
         return False
     return connection.execute(f"SELECT 1 FROM {_LOADS} WHERE pull_id = ?", [pull_id]).fetchone() is not None
+
+
+def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    """The names of the endpoints that have been loaded, which are those of their tables."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return set()
+    return {name for (name,) in connection.execute(f"SELECT DISTINCT endpoint FROM {_LOADS}").fetchall()}
 
 
 def followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Followed:
@@ -97,3 +104,29 @@ def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
         [endpoint.name],
     ).fetchall()
     return [Window(start.astimezone(UTC), end.astimezone(UTC)) for start, end in rows]
+
+
+class LastLoads(NamedTuple):
+    """When a list was last loaded whole, and when late changes were; None if never."""
+
+    whole: datetime | None
+    changes: datetime | None
+
+
+def last_loads(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> LastLoads:
+    """When the loads of an endpoint were. A pull that is not of a window is one of the whole list, or of changes."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return LastLoads(None, None)
+    row = connection.execute(
+        f"SELECT max(loaded_at) FROM {_LOADS} WHERE endpoint = ? AND window_start IS NULL", [endpoint.name]
+    ).fetchone()
+    at = row[0] if row else None
+    return LastLoads(None, at) if endpoint.is_partitioned else LastLoads(at, None)
+
+
+def count_by_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[date, int]:
+    """How many rows are stored of each UTC day that has any."""
+    if not exists(connection, SCHEMA, endpoint.name):
+        return {}
+    day = day_of(endpoint, "t")
+    return dict(connection.execute(f"SELECT {day}, count(*) FROM {table_of(endpoint)} t GROUP BY 1").fetchall())

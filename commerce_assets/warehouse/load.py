@@ -13,16 +13,16 @@ import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse import values
+from commerce_assets.warehouse import values, versions
+from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.history import record_load
-from commerce_assets.warehouse.sql import identifier, instant, text, within
-from commerce_assets.warehouse.tables import create_or_migrate, create_own, table_of
+from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, text, within
+from commerce_assets.warehouse.tables import create_or_migrate, create_own, day_of, table_of
 from commerce_assets.window import Window
 
-# A list that held at least so many rows and now holds less than half of them is not believed.
-_ROWS_WORTH_DOUBTING = 20
-_STAGED = "temp.main.staged"
-_VERDICT = "temp.main.verdict"
+# A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
+_DOUBTED_IF_NONE = 3
+_DOUBTED_IF_LESS_THAN_HALF = 20
 _VERDICT_COLUMNS = (
     "key BIGINT, segment INTEGER, day DATE, old_day DATE, verdict VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
 )
@@ -42,12 +42,13 @@ class SuddenlyEmptyError(LoadError):
 
 @dataclass(slots=True)
 class DayCounts:
-    """What a load did to the rows of one UTC day."""
+    """What a load did to the rows of one UTC day; `fields_changed`: how many rows it changed in which fields."""
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     removed: int = 0
+    fields_changed: FieldCounts = field(default_factory=dict)
 
     @property
     def loaded(self) -> int:
@@ -74,6 +75,7 @@ class LoadResult:
         undeclared: Loaded rows with fields in `_extra`.
         total: Rows of the table afterwards.
         days: Per UTC day of the cursor; empty for an endpoint without one.
+        fields_changed: How many rows differed in which fields, `_deleted_at` among them.
         added_columns: Columns that the table did not have before.
         seconds: What it took.
     """
@@ -89,6 +91,7 @@ class LoadResult:
     undeclared: int = 0
     total: int = 0
     days: dict[date, DayCounts] = field(default_factory=dict)
+    fields_changed: FieldCounts = field(default_factory=dict)
     added_columns: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -139,34 +142,41 @@ def load(
     connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
     # Staged rows keep the order of the pages: of two versions with one `updated_at` the later counts.
     connection.execute("SET preserve_insertion_order = true")
+    if endpoint.keeps_versions:
+        versions.prepare(connection, endpoint)
     in_window = 0
     for number, segment in enumerate(staged.segments):
         in_window += _stage(connection, staged, segment, kept)
         _drop_repeated(connection, endpoint)
         _judge(connection, endpoint, number)
+        _note_changes(result, count_changed_fields(connection, endpoint, number))
         _write(connection, endpoint, number)
+        if endpoint.keeps_versions:
+            versions.follow(connection, endpoint, number)
     _settle_repeated(connection)
     result.outside_window = staged.count - in_window
-    result.loaded = _count(connection, f"SELECT count(*) FROM {_VERDICT}")
+    result.loaded = _count(connection, f"SELECT count(*) FROM {VERDICT}")
     result.repeated = in_window - result.loaded
-    if (
-        is_whole
-        and not believe_shrinkage
-        and stored_before >= _ROWS_WORTH_DOUBTING
-        and result.loaded * 2 < stored_before
-    ):
+    if is_whole and not believe_shrinkage and is_doubtful(stored=stored_before, pulled=result.loaded):
         raise SuddenlyEmptyError(
             f"{pull}: the store now gives {result.loaded:,} rows where {stored_before:,} are stored; they were kept. "
             "What to do: look at the store; if it is true, run it again with the run config believe_shrinkage: true."
         )
     if is_whole:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
+        if endpoint.keeps_versions:
+            versions.close_removed(connection, endpoint, staged.manifest.began_at)
     _sum_up(connection, endpoint, result)
     record_load(connection, staged, result.loaded)
-    for temporary in (_STAGED, _VERDICT):
+    for temporary in (STAGED, VERDICT):
         connection.execute(f"DROP TABLE IF EXISTS {temporary}")
     result.seconds = time.monotonic() - began
     return result
+
+
+def is_doubtful(*, stored: int, pulled: int) -> bool:
+    """Whether a list has shrunk so much that a fault of the store is the likelier reason."""
+    return (stored >= _DOUBTED_IF_NONE and not pulled) or (stored >= _DOUBTED_IF_LESS_THAN_HALF and pulled * 2 < stored)
 
 
 def _stage(
@@ -198,8 +208,8 @@ def _stage(
         # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
         reason = type(error).__name__
     else:
-        if not cursor or not _count(connection, f"SELECT count(*) FROM {_STAGED} WHERE {cursor} IS NULL"):
-            return _count(connection, f"SELECT count(*) FROM {_STAGED}")
+        if not cursor or not _count(connection, f"SELECT count(*) FROM {STAGED} WHERE {cursor} IS NULL"):
+            return _count(connection, f"SELECT count(*) FROM {STAGED}")
         reason = f"{endpoint.cursor} is missing"
     raise StagedItemsUnreadableError(
         f"{staged.pull}: an item that was pulled cannot be parsed ({reason}): it names a field twice, say. "
@@ -211,10 +221,10 @@ def _drop_repeated(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     """One row a key, the newest by `updated_at`."""
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     connection.execute(f"""
-        DELETE FROM {_STAGED} WHERE rowid IN (
+        DELETE FROM {STAGED} WHERE rowid IN (
             SELECT rowid FROM (
                 SELECT rowid, row_number() OVER (PARTITION BY {key} ORDER BY {updated_at} DESC NULLS LAST, rowid DESC) n
-                FROM {_STAGED} SEMI JOIN (SELECT {key} FROM {_STAGED} GROUP BY {key} HAVING count(*) > 1) USING ({key})
+                FROM {STAGED} SEMI JOIN (SELECT {key} FROM {STAGED} GROUP BY {key} HAVING count(*) > 1) USING ({key})
             ) WHERE n > 1)""")
 
 
@@ -225,34 +235,44 @@ def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
     # A row that the store has again is so in the version that it has now, whatever its stamp.
     came_back = "" if endpoint.is_partitioned else f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
-    first, last = connection.execute(f"SELECT min({key}), max({key}) FROM {_STAGED}").fetchone() or (None, None)
+    first, last = connection.execute(f"SELECT min({key}), max({key}) FROM {STAGED}").fetchone() or (None, None)
     if first is None:
         return
     # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
     near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {first} AND {last})"
     connection.execute(f"""
-        INSERT INTO {_VERDICT}
-        SELECT s.{key}, {segment}, {_day(endpoint, "s")}, {_day(endpoint, "t")},
+        INSERT INTO {VERDICT}
+        SELECT s.{key}, {segment}, {day_of(endpoint, "s")}, {day_of(endpoint, "t")},
             CASE WHEN t.{key} IS NULL THEN 'inserted'
                 WHEN ({differs}) AND ((t.{updated_at} > s.{updated_at}) IS NOT TRUE{came_back}) THEN 'updated'
                 ELSE 'unchanged' END,
             s.{identifier(INVALID.name)} IS NOT NULL, s.{identifier(EXTRA.name)} IS NOT NULL
-        FROM {_STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
+        FROM {STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
+
+
+def _note_changes(result: LoadResult, changes: dict[date | None, FieldCounts]) -> None:
+    for day, counts in changes.items():
+        into = [result.fields_changed]
+        if day:
+            into.append(result.days.setdefault(day, DayCounts()).fields_changed)
+        for name, count in counts.items():
+            for counter in into:
+                counter[name] = counter.get(name, 0) + count
 
 
 def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
     """Rewrites the staged rows that are new or differ."""
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
-    judged = f"SELECT key FROM {_VERDICT} WHERE segment = {segment} AND verdict"
+    judged = f"SELECT key FROM {VERDICT} WHERE segment = {segment} AND verdict"
     connection.execute(f"DELETE FROM {target} WHERE {key} IN ({judged} = 'updated')")
     connection.execute(f"""
         INSERT INTO {target} BY NAME
-        SELECT * FROM {_STAGED} WHERE {key} IN ({judged} IN ('inserted', 'updated'))""")
+        SELECT * FROM {STAGED} WHERE {key} IN ({judged} IN ('inserted', 'updated'))""")
 
 
 def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
     """One verdict a key: a key of two segments was judged the second time against what the first had written."""
-    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {_VERDICT}"):
+    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {VERDICT}"):
         return
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE verdict AS
@@ -262,7 +282,7 @@ def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
             CASE WHEN bool_or(verdict = 'inserted') THEN 'inserted'
                 WHEN bool_or(verdict = 'updated') THEN 'updated' ELSE 'unchanged' END AS verdict,
             bool_or(is_invalid) AS is_invalid, bool_or(has_undeclared) AS has_undeclared
-        FROM {_VERDICT} GROUP BY key""")
+        FROM {VERDICT} GROUP BY key""")
 
 
 def _remove_vanished(
@@ -272,12 +292,12 @@ def _remove_vanished(
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
     # Rows that another pull has brought since this one began are not missed by it.
     vanished = (
-        f"{_covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
-        f"AND {key} NOT IN (SELECT key FROM {_VERDICT} WHERE verdict <> 'removed')"
+        f"{covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
+        f"AND {key} NOT IN (SELECT key FROM {VERDICT} WHERE verdict <> 'removed')"
     )
     connection.execute(f"""
-        INSERT INTO {_VERDICT}
-        SELECT {key}, -1, NULL, {_day(endpoint, target)}, 'removed', FALSE, FALSE FROM {target} WHERE {vanished}""")
+        INSERT INTO {VERDICT}
+        SELECT {key}, -1, NULL, {day_of(endpoint, target)}, 'removed', FALSE, FALSE FROM {target} WHERE {vanished}""")
     if window:
         connection.execute(f"DELETE FROM {target} WHERE {vanished}")
     else:
@@ -287,7 +307,7 @@ def _remove_vanished(
 def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult) -> None:
     rows = connection.execute(f"""
         SELECT verdict, day, old_day, count(*), count_if(is_invalid), count_if(has_undeclared)
-        FROM {_VERDICT} GROUP BY ALL""").fetchall()
+        FROM {VERDICT} GROUP BY ALL""").fetchall()
     for verdict, day, old_day, count, invalid, undeclared in rows:
         setattr(result, verdict, getattr(result, verdict) + count)
         result.invalid += invalid
@@ -301,18 +321,14 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: L
 
 
 def _count_covered(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None) -> int:
-    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {_covered(endpoint, window)}")
+    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {covered(endpoint, window)}")
 
 
-def _covered(endpoint: Endpoint, window: Window | None) -> str:
+def covered(endpoint: Endpoint, window: Window | None) -> str:
     """The stored rows that a pull of the window, or of the whole list, would bring again."""
     if window is None:
         return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
     return within(identifier(endpoint.cursor or ""), window.start, window.end)
-
-
-def _day(endpoint: Endpoint, alias: str) -> str:
-    return f"CAST({alias}.{identifier(endpoint.cursor)} AS DATE)" if endpoint.cursor else "CAST(NULL AS DATE)"
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -9,6 +9,13 @@ OWN_SCHEMA = "commerce_loads"
 """Where the project keeps what it has loaded, in the same transactions as the rows."""
 
 
+STAGED = "temp.main.staged"
+"""During a load: the rows of the segment at hand."""
+
+VERDICT = "temp.main.verdict"
+"""During a load: what happens to each staged key."""
+
+
 def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 

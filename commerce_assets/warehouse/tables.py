@@ -1,16 +1,22 @@
 """The tables: made from the endpoint's columns, and brought up to date when those have grown."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
 
-from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoint import Column, Endpoint
 from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
 
 
 def table_of(endpoint: Endpoint) -> str:
     """The endpoint's table, qualified and quoted."""
     return table(SCHEMA, endpoint.name)
+
+
+def day_of(endpoint: Endpoint, alias: str) -> str:
+    """The UTC day that a row belongs to, as an expression; NULL for an endpoint without days."""
+    return f"CAST({alias}.{identifier(endpoint.cursor)} AS DATE)" if endpoint.cursor else "CAST(NULL AS DATE)"
 
 
 def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
@@ -21,13 +27,18 @@ def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint)
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)}")
     definitions = ", ".join(f"{identifier(column.name)} {column.type}" for column in endpoint.stored_columns)
-    existing = {column.name for column in describe(connection, endpoint)}
-    if not existing:
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {table_of(endpoint)} ({definitions})")
+    if not exists(connection, SCHEMA, endpoint.name):
+        connection.execute(f"CREATE TABLE {table_of(endpoint)} ({definitions})")
         return []
-    missing = [column for column in endpoint.stored_columns if column.name not in existing]
+    return add_missing_columns(connection, endpoint.name, endpoint.stored_columns)
+
+
+def add_missing_columns(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[Column]) -> list[str]:
+    """Adds the columns that a table of the endpoints' schema lacks; returns their names."""
+    existing = {column.name for column in describe(connection, name)}
+    missing = [column for column in columns if column.name not in existing]
     for column in missing:
-        connection.execute(f"ALTER TABLE {table_of(endpoint)} ADD COLUMN {identifier(column.name)} {column.type}")
+        connection.execute(f"ALTER TABLE {table(SCHEMA, name)} ADD COLUMN {identifier(column.name)} {column.type}")
     return [column.name for column in missing]
 
 
@@ -39,18 +50,18 @@ class StoredColumn:
     type: str
 
 
-def describe(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[StoredColumn]:
-    """The columns that the table has; empty if there is no table."""
+def describe(connection: duckdb.DuckDBPyConnection, name: str) -> list[StoredColumn]:
+    """The columns that a table of the endpoints' schema has; empty if there is no such table."""
     rows = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns() "
         "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
-        [SCHEMA, endpoint.name],
+        [SCHEMA, name],
     ).fetchall()
     return [StoredColumn(name, kind) for name, kind in rows]
 
 
 def create_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: which pulls have been loaded, and up to where changes have been followed."""
+    """The project's own tables: the pulls that were loaded, up to where changes were followed, what was found out."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
@@ -60,6 +71,10 @@ def create_own(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "high_water_marks")} (
             endpoint VARCHAR, changed_up_to TIMESTAMPTZ
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "notes")} (
+            endpoint VARCHAR, kind VARCHAR, noted_at TIMESTAMPTZ, value JSON
         )""")
 
 

@@ -1,0 +1,88 @@
+"""Storing what a job has pulled that is no materialization of its own: late changes, and days that had to be repaired.
+
+The rows may belong to any days. Those that were touched are reported as materialized, each with what happened to it, so
+that what is downstream of them is brought up to date.
+"""
+
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+from dagster import AssetMaterialization, DagsterLogManager, DailyPartitionsDefinition, OpExecutionContext
+from dagster._core.definitions.metadata import RawMetadataValue
+
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.extraction import Extraction
+from commerce_assets.metadata import load_metadata, partitions_metadata
+from commerce_assets.resources import Warehouse
+from commerce_assets.warehouse.history import loaded_windows, set_mark
+from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.window import Window
+
+
+class Stored(NamedTuple):
+    """What was done: the load, the numbers of the run, and those of each partition to report, by key."""
+
+    result: LoadResult
+    numbers: dict[str, RawMetadataValue]
+    partitions: dict[str, dict[str, RawMetadataValue]]
+
+
+def store(
+    pulled: Extraction,
+    warehouse: Warehouse,
+    log: DagsterLogManager,
+    *,
+    partitions: DailyPartitionsDefinition,
+    not_before: datetime | None = None,
+    mark: datetime | None = None,
+    report_whole_window: bool = False,
+) -> Stored:
+    """Stores rows, and the high-water mark if there is one, in one transaction.
+
+    With `report_whole_window`, every day of the pull's window is reported, also one that was found as it was.
+    """
+    endpoint, window = pulled.staged.pull.endpoint, pulled.staged.pull.window
+    try:
+        with warehouse.database(log).write() as connection:
+            result = load(connection, pulled.staged, not_before=not_before)
+            if mark:
+                set_mark(connection, endpoint, mark)
+                write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True})
+            numbers = load_metadata(connection, pulled, result)
+            days = {day for day, counts in result.days.items() if counts.touched}
+            if window and report_whole_window:
+                days.update(window.days)
+            windows = loaded_windows(connection, endpoint)
+            reported = sorted(day for day in days if _is_kept(day, windows, partitions))
+            by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in reported})
+    except StagedItemsUnreadableError:
+        pulled.staged.discard()
+        raise
+    pulled.staged.discard()
+    return Stored(result, numbers, by_key)
+
+
+def report(context: OpExecutionContext, endpoint: Endpoint, stored: Stored, *, description: str) -> None:
+    """Tells Dagster, and whoever reads the log, which partitions were touched."""
+    for key, numbers in stored.partitions.items():
+        context.log_event(
+            AssetMaterialization(
+                asset_key=endpoint.name,
+                partition=key,
+                description=description,
+                metadata={**stored.numbers, **numbers},
+            )
+        )
+    touched = ", ".join(stored.partitions) or "none"
+    context.log.info("%s: %s; partitions touched: %s", context.job_name, stored.result, touched)
+
+
+def _is_kept(day: date, windows: list[Window], partitions: DailyPartitionsDefinition) -> bool:
+    """Whether a day is a partition that has been loaded whole.
+
+    Rows of today are stored like all others, but today is no partition yet; and a day of which nothing but late
+    changes has been seen must not look materialized.
+    """
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return partitions.has_partition_key(day.isoformat()) and any(window.contains(midnight) for window in windows)
