@@ -1,9 +1,8 @@
 """An asset for each endpoint, built from its entry in the endpoint table."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dagster import (
     AssetCheckResult,
@@ -12,7 +11,6 @@ from dagster import (
     AssetSpec,
     BackfillPolicy,
     Config,
-    DagsterLogManager,
     DailyPartitionsDefinition,
     Failure,
     MaterializeResult,
@@ -23,19 +21,12 @@ from pydantic import Field
 from commerce_assets.api.pull import Pull
 from commerce_assets.checks import build_check_specs, check_results, shrinkage_result
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.extraction import Extraction
+from commerce_assets.extraction import extraction
 from commerce_assets.metadata import definition_metadata
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse.comparison import Comparison, compare
 from commerce_assets.warehouse.findings import Scope
-from commerce_assets.warehouse.history import has_loaded
 from commerce_assets.window import Window
-
-if TYPE_CHECKING:
-    from commerce_assets.api.client import CommerceClient
 
 GROUP = "commerce"
 API_POOL = "commerce_api"
@@ -124,43 +115,3 @@ def window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinit
                 f"{day} is no partition: the first is COMMERCE_ORDERS_START_DATE, the last is yesterday in UTC."
             )
     return window
-
-
-@contextmanager
-def extraction(
-    pull: Pull, client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager
-) -> Iterator[Extraction]:
-    """A pull, staged whole; its folder is this process's own as long as the context lasts."""
-    warehouse.prepare(log)
-    policy = warehouse.policy()
-    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
-    with warehouse.staging(log).hold(pull, store=store, wait_seconds=warehouse.lock_timeout) as staged:
-        if staged.is_complete and _is_stored(staged.manifest.pull_id, warehouse, log):
-            staged.clear()
-        cost = pull_into_staging(client, staged, log=log)
-        comparison = _compare(staged, warehouse, log)
-        if comparison.vanished and not staged.is_gapless:
-            log.warning(
-                "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
-            )
-            staged.clear()
-            cost = pull_into_staging(client, staged, log=log)
-            comparison = _compare(staged, warehouse, log)
-        yield Extraction(staged=staged, cost=cost, comparison=comparison, policy=policy)
-
-
-def _compare(staged: StagedPull, warehouse: Warehouse, log: DagsterLogManager) -> Comparison:
-    database = warehouse.database(log)
-    if staged.pull.updated_after or not database.path.exists():
-        return Comparison(stored=0, pulled=staged.count)
-    with database.read() as connection:
-        return compare(connection, staged)
-
-
-def _is_stored(pull_id: str, warehouse: Warehouse, log: DagsterLogManager) -> bool:
-    """Whether a crash came between the commit of this very pull and the end of its staged pages."""
-    database = warehouse.database(log)
-    if not database.path.exists():
-        return False
-    with database.read() as connection:
-        return has_loaded(connection, pull_id)

@@ -18,26 +18,16 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import Extraction
 from commerce_assets.resources import Warehouse
-from commerce_assets.warehouse import findings, standing
-from commerce_assets.warehouse.findings import Finding, Question, Scope
+from commerce_assets.warehouse import standing
+from commerce_assets.warehouse.findings import Finding, Scope, blocking_questions, questions
 from commerce_assets.warehouse.standing import StandingQuestion
-
-# What must hold for anything downstream to be right, and what a person should look at.
-_BLOCKING: tuple[Question, ...] = (findings.columns_match_schema, findings.id_is_unique_and_present)
-_BLOCKING_IF_PARTITIONED: tuple[Question, ...] = (findings.created_at_within_partition,)
-_WARNING: tuple[Question, ...] = (findings.values_fit_their_types, findings.no_undeclared_fields)
-
 
 _SHRINKAGE = "not_suddenly_empty"
 
 
-def _blocking(endpoint: Endpoint) -> tuple[Question, ...]:
-    return (*_BLOCKING, *(_BLOCKING_IF_PARTITIONED if endpoint.is_partitioned else ()))
-
-
 def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
     """A spec for each check of the endpoint's asset."""
-    blocking = _blocking(endpoint)
+    blocking = blocking_questions(endpoint)
     shrinkage = AssetCheckSpec(
         name=_SHRINKAGE,
         asset=endpoint.name,
@@ -51,7 +41,7 @@ def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
             description=question.__doc__,
             blocking=question in blocking,
         )
-        for question in (*blocking, *_WARNING)
+        for question in questions(endpoint)
     ]
 
 
@@ -75,8 +65,8 @@ def shrinkage_result(endpoint: Endpoint, pulled: Extraction) -> AssetCheckResult
 
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[AssetCheckResult]:
     """The result of each check, from the rows that are stored; after a load, in the same run."""
-    blocking = _blocking(scope.endpoint)
-    for question in (*blocking, *_WARNING):
+    blocking = blocking_questions(scope.endpoint)
+    for question in questions(scope.endpoint):
         finding = question(connection, scope)
         yield AssetCheckResult(
             check_name=question.__name__,

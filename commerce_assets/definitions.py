@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from dagster import Definitions, EnvVar, in_process_executor
 
@@ -14,7 +13,7 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.io_manager import CommerceDuckDBIOManager
 from commerce_assets.jobs import build_jobs_and_schedules
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.settings import Settings
+from commerce_assets.settings import Settings, configured
 from commerce_assets.warehouse.sql import SCHEMA
 
 
@@ -27,8 +26,7 @@ def build_definitions(
         SettingError: A setting cannot be used. Credentials are looked at when a run needs them, not here.
     """
     settings = Settings.from_environment(os.environ if environment is None else environment, endpoints)
-    if settings.order_history:
-        endpoints = [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
+    endpoints = configured(settings, endpoints)
     partitions = build_partitions(start=settings.orders_start)
     standing_checks = [build_standing_checks(endpoint=endpoint) for endpoint in endpoints]
     jobs, schedules = build_jobs_and_schedules(

@@ -1,9 +1,10 @@
 """From the API to the staging directory: one pull, from its first page or from where it was cut short."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from commerce_assets.api.ahead import ReadAhead
 from commerce_assets.api.errors import ApiError, PullError
@@ -20,6 +21,16 @@ class FilterIgnoredError(Exception):
     """The store answered with rows that were changed before the instant that was asked for."""
 
 
+class Watcher(Protocol):
+    """Looks on while a pull is staged: a progress bar, say."""
+
+    def begin(self, staged: Sequence[PageFacts]) -> None:
+        """The pull begins, or begins once more; an earlier run has staged these pages of it."""
+
+    def page(self, page: PageFacts) -> None:
+        """A page has been staged."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullCost:
     """What a pull took, with whatever its client was asked before: requests, retries, bytes once unpacked, seconds."""
@@ -32,7 +43,9 @@ class PullCost:
     rows_resumed: int
 
 
-def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logging.Logger) -> PullCost:
+def pull_into_staging(
+    client: "CommerceClient", staged: StagedPull, *, log: logging.Logger, watcher: Watcher | None = None
+) -> PullCost:
     """Pulls what is not staged yet.
 
     A pull that goes on asks for the last staged page again, and goes on after it only if that page is as it was: a
@@ -47,6 +60,8 @@ def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logg
     last = _go_on(client, staged, decoder, log)
     rows_resumed = staged.count
     progress = Progress(pull, client.tally, log, rows_before=rows_resumed)
+    if watcher:
+        watcher.begin(staged.pages)
     number = staged.pages[-1].number if staged.pages else 0
     paginator = PageNumberPaginator(
         per_page=client.per_page,
@@ -74,6 +89,8 @@ def pull_into_staging(client: "CommerceClient", staged: StagedPull, *, log: logg
                     _check_filter(staged, facts)
                     writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
                     progress.page(number, facts.count, is_last=is_last)
+                    if watcher:
+                        watcher.page(facts)
         except ApiError as error:
             raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)

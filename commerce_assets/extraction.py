@@ -1,12 +1,39 @@
-"""What an asset hands to the IO manager: a staged pull, what it cost, and how it is to be taken."""
+"""A pull on its way into the warehouse: what an asset hands to the IO manager, and the command line to the load."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from commerce_assets.extract import PullCost
+import duckdb
+
+from commerce_assets.api.pull import Pull
+from commerce_assets.extract import PullCost, Watcher, pull_into_staging
 from commerce_assets.privacy import PersonalDataPolicy
-from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse.comparison import Comparison
-from commerce_assets.warehouse.load import LoadResult
+from commerce_assets.staging import StagedPull, Staging
+from commerce_assets.warehouse.comparison import Comparison, compare
+from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.history import has_loaded
+from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
+
+
+class Storage(Protocol):
+    """Where pulls are staged and loaded; `lock_timeout` is how many seconds whoever else is at it is waited for."""
+
+    @property
+    def lock_timeout(self) -> float: ...
+
+    def prepare(self, log: logging.Logger) -> None: ...
+
+    def database(self, log: logging.Logger) -> Database: ...
+
+    def staging(self, log: logging.Logger) -> Staging: ...
+
+    def policy(self) -> PersonalDataPolicy: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,3 +51,64 @@ class Extraction:
     def is_believed(self) -> bool:
         """Whether it may be loaded: it holds about what is stored, or a person has said that it is true."""
         return self.believe_shrinkage or not self.comparison.is_doubtful
+
+
+@contextmanager
+def extraction(
+    pull: Pull,
+    client: "CommerceClient",
+    storage: Storage,
+    log: logging.Logger,
+    *,
+    watcher: Watcher | None = None,
+) -> Iterator[Extraction]:
+    """A pull, staged whole; its folder is this process's own as long as the context lasts."""
+    storage.prepare(log)
+    policy = storage.policy()
+    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
+    with storage.staging(log).hold(pull, store=store, wait_seconds=storage.lock_timeout) as staged:
+        if staged.is_complete and _is_stored(staged.manifest.pull_id, storage, log):
+            staged.clear()
+        cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+        comparison = _compare(staged, storage, log)
+        if comparison.vanished and not staged.is_gapless:
+            log.warning(
+                "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
+            )
+            staged.clear()
+            cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+            comparison = _compare(staged, storage, log)
+        yield Extraction(staged=staged, cost=cost, comparison=comparison, policy=policy)
+
+
+def load_extraction(connection: duckdb.DuckDBPyConnection, pulled: Extraction) -> LoadResult:
+    """Loads what is staged, in the transaction of the connection.
+
+    Raises:
+        LoadError: It is not to be stored. What DuckDB cannot parse is not kept for the next run either.
+    """
+    try:
+        pulled.result = load(
+            connection, pulled.staged, believe_shrinkage=pulled.believe_shrinkage, policy=pulled.policy
+        )
+    except StagedItemsUnreadableError:
+        pulled.staged.discard()
+        raise
+    return pulled.result
+
+
+def _compare(staged: StagedPull, storage: Storage, log: logging.Logger) -> Comparison:
+    database = storage.database(log)
+    if staged.pull.updated_after or not database.path.exists():
+        return Comparison(stored=0, pulled=staged.count)
+    with database.read() as connection:
+        return compare(connection, staged)
+
+
+def _is_stored(pull_id: str, storage: Storage, log: logging.Logger) -> bool:
+    """Whether a crash came between the commit of this very pull and the end of its staged pages."""
+    database = storage.database(log)
+    if not database.path.exists():
+        return False
+    with database.read() as connection:
+        return has_loaded(connection, pull_id)

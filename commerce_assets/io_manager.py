@@ -29,10 +29,9 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field
 
-from commerce_assets.extraction import Extraction
+from commerce_assets.extraction import Extraction, load_extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.load import StagedItemsUnreadableError, load
 from commerce_assets.warehouse.sql import identifier, table, within
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ class TransactionalDuckDbClient(DuckDbClient):
 
 
 class ExtractionHandler(DbTypeHandler[Extraction]):
-    """Loads a staged pull; what DuckDB cannot parse is not kept for the next run."""
+    """Loads a staged pull, and tells its numbers."""
 
     def handle_output(
         self,
@@ -125,12 +124,7 @@ class ExtractionHandler(DbTypeHandler[Extraction]):
         obj: Extraction,
         connection: Any,
     ) -> Mapping[str, RawMetadataValue]:
-        try:
-            result = load(connection, obj.staged, believe_shrinkage=obj.believe_shrinkage, policy=obj.policy)
-        except StagedItemsUnreadableError:
-            obj.staged.discard()
-            raise
-        obj.result = result
+        result = load_extraction(connection, obj)
         if context.has_asset_partitions:
             days = {key: date.fromisoformat(key) for key in context.asset_partition_keys}
             by_key = partitions_metadata(connection, obj.staged.pull.endpoint, result, days)

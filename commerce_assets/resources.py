@@ -3,23 +3,20 @@
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, urlsplit
 
 from dagster import ConfigurableResource
 from pydantic import Field
 
-from commerce_assets.api.pacing import Pacer
+from commerce_assets.access import build_client
 from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.privacy import PersonalDataPolicy, Treatment
-from commerce_assets.settings import SettingError, checked_hash_key
+from commerce_assets.settings import checked_hash_key
 from commerce_assets.staging import Staging
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class CommerceApiResource(ConfigurableResource[Any]):
@@ -59,18 +56,17 @@ class CommerceApiResource(ConfigurableResource[Any]):
             SettingError: Names what is missing or cannot be used.
         """
         # requests opens a socket as it is imported, to see whether there is IPv6: that is for runs that pull.
-        from commerce_assets.api.client import CommerceClient, Limits  # noqa: PLC0415
+        from commerce_assets.api.client import Limits  # noqa: PLC0415
 
-        base_url = checked_base_url(self.base_url)
-        return CommerceClient(
-            base_url=base_url,
-            key=_checked_secret("COMMERCE_API_KEY", self.api_key),
-            secret=_checked_secret("COMMERCE_API_SECRET", self.api_secret),
+        return build_client(
+            base_url=self.base_url,
+            key=self.api_key,
+            secret=self.api_secret,
             paths=self.paths,
-            per_page=self.page_size,
+            requests_per_second=self.requests_per_second,
             concurrency=self.concurrency,
             overlap_windows=self.overlap_windows,
-            pacer=Pacer(base_url=base_url, requests_per_second=self.requests_per_second),
+            per_page=self.page_size,
             limits=Limits(
                 connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout
             ),
@@ -142,50 +138,3 @@ class Warehouse(ConfigurableResource[Any]):
         """
         policy = PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
         return policy.with_key(checked_hash_key(self.personal_data_key)) if policy.hashes else policy
-
-
-def checked_base_url(value: str) -> str:
-    """The base URL with a slash at its end, if credentials may be sent there.
-
-    Raises:
-        SettingError: It is blank, no URL, not encrypted, or holds what belongs elsewhere.
-    """
-    url = value.strip()
-    if not url:
-        raise SettingError(
-            "COMMERCE_API_BASE_URL is blank; set it to the store's API, such as https://www.sendowl.com/api/v1/"
-        )
-    parts = _parts(url)
-    if parts is None:
-        raise SettingError("COMMERCE_API_BASE_URL is no URL; it looks like https://www.sendowl.com/api/v1/")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise SettingError(
-            "COMMERCE_API_BASE_URL must hold no credentials, query or fragment; "
-            "the key belongs into COMMERCE_API_KEY and the secret into COMMERCE_API_SECRET"
-        )
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-        raise SettingError(
-            f"COMMERCE_API_BASE_URL is not encrypted, and credentials are not sent so: use https://{parts.netloc}"
-        )
-    return url if url.endswith("/") else url + "/"
-
-
-def _parts(url: str) -> SplitResult | None:
-    """The parts of an http or https URL; None if it is none. Python's own errors quote what may be a password."""
-    if not url.isprintable() or " " in url or "\\" in url:
-        return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
-
-
-def _checked_secret(variable: str, value: str) -> str:
-    secret = value.strip()
-    if not secret:
-        raise SettingError(f"{variable} is blank; copy it from the store's API settings")
-    if not secret.isprintable():
-        raise SettingError(f"{variable} holds a line break or another character that does not print; copy it again")
-    return secret

@@ -7,7 +7,7 @@ and masks.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -87,6 +87,13 @@ class Settings:
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
             personal_data=_personal_data(values, endpoints),
         )
+
+
+def configured(settings: Settings, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """The endpoints, with what the settings say of them."""
+    if not settings.order_history:
+        return [*endpoints]
+    return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
 
 
 def path_setting(endpoint: Endpoint) -> str:

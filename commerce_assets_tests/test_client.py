@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from commerce_assets.access import checked_base_url
 from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.extract import pull_into_staging
-from commerce_assets.resources import checked_base_url
 from commerce_assets.sample_store import SAMPLE_API_SECRET
 from commerce_assets.settings import SettingError
 from commerce_assets_tests.certificates import self_signed
@@ -294,8 +294,23 @@ def test_a_store_that_nobody_serves_is_tried_four_times_and_the_setting_is_named
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         error = failure(puller, base_url=f"http://127.0.0.1:{port}/")
-    assert "attempt 4: the store could not be reached" in str(error)
+    assert "attempt 4: the store could not be reached: nothing listens at its address" in str(error)
     assert "COMMERCE_API_BASE_URL" in str(error)
+
+
+def test_a_host_name_that_nobody_knows_is_tried_four_times_and_told_from_a_store_that_is_down(tmp_path: Path) -> None:
+    """Fault 11."""
+    with puller_of(store_of(), tmp_path) as puller:
+        # `.invalid` is reserved: it is no host's name, wherever the test runs.
+        error = failure(puller, base_url="https://store.invalid/")
+    assert "attempt 4: the store could not be reached: its host name is unknown here" in str(error)
+
+
+def test_a_server_that_speaks_no_tls_is_not_told_to_have_a_wrong_certificate(tmp_path: Path) -> None:
+    """Fault 23."""
+    with puller_of(store_of(), tmp_path) as puller:
+        error = failure(puller, base_url=f"https://127.0.0.1:{puller.server.port}/")
+    assert "first attempt: there is no TLS where https was asked for" in str(error)
 
 
 @pytest.mark.parametrize(

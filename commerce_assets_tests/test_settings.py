@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from commerce_assets.access import checked_base_url
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.privacy import PersonalDataPolicy, Treatment
-from commerce_assets.resources import CommerceApiResource, Warehouse, checked_base_url
+from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.settings import SettingError, Settings, path_setting
 from commerce_assets_tests.staged import ORDERS
 

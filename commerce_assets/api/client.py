@@ -21,6 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
+from commerce_assets.api.failures import as_api_error
 from commerce_assets.api.instants import parse_http_date
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pages import LARGEST_PAGE, Page, PageDecoder
@@ -202,7 +203,7 @@ class CommerceClient:
                 ):
                     body = self._read(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise _as_api_error(error) from None
+                raise as_api_error(error) from None
             self.latency = time.monotonic() - began
             self._spend(bytes=len(body))
             if response.status_code in _REDIRECTS:
@@ -292,27 +293,6 @@ def _redirected(url: str, location: str, *, hidden: Collection[str]) -> str:
         raise ApiError(
             f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
+            is_general=True,
         )
     return there.geturl()
-
-
-def _as_api_error(error: Exception) -> ApiError:
-    """In words, without the URL: it holds the query, and requests' messages hold the URL."""
-    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
-        return ApiError(
-            "the store's certificate is not valid for its name, or not trusted",
-            hint="Do not send credentials there; look at COMMERCE_API_BASE_URL and at this machine's clock.",
-        )
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
-        return TransientApiError("the store did not answer in time", hint="Is the store up? Run it again later.")
-    if isinstance(error, urllib3.exceptions.DecodeError):
-        return TransientApiError(
-            "the answer's compression is broken", hint="If it stays so, look at the store's status."
-        )
-    if isinstance(error, requests.exceptions.ConnectionError):
-        return TransientApiError(
-            "the store could not be reached, or hung up", hint="Look at COMMERCE_API_BASE_URL and at the network."
-        )
-    if isinstance(error, urllib3.exceptions.ProtocolError):
-        return TransientApiError("the connection broke in the middle of the answer", hint="Run it again later.")
-    return ApiError(f"the request could not be sent ({type(error).__name__})", hint="Look at COMMERCE_API_BASE_URL.")

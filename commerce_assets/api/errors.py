@@ -13,12 +13,16 @@ class ApiError(Exception):
     Attributes:
         reason: What happened, in a clause.
         hint: What to do about it, in a sentence; may be empty.
+        status: The HTTP status that said so; None where it was something else.
+        is_general: It is about the store, the key or this address, whatever is asked for.
     """
 
-    def __init__(self, reason: str, *, hint: str = "") -> None:
+    def __init__(self, reason: str, *, hint: str = "", status: int | None = None, is_general: bool = False) -> None:
         super().__init__(f"{reason}. {hint}".rstrip() if hint else reason)
         self.reason = reason
         self.hint = hint
+        self.status = status
+        self.is_general = is_general
 
     def alone(self) -> Self:
         """Without the frames that it came through, and the errors before it.

@@ -13,6 +13,8 @@ from commerce_assets.api.retrying import LONGEST_RETRY_AFTER_SECONDS, parse_retr
 
 # Of the server errors, only what the store will never do is final; a proxy in front of it has 520 and more of its own.
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
+# Said of the key or of this machine's address, and not of the list that was asked for.
+_GENERAL = frozenset({401, 407, 429})
 _LONGEST_MESSAGE = 200
 # An e-mail address in a message would be a buyer's, and a name with a value is of the query.
 _ADDRESS_OR_QUERY = re.compile(r"@|\w=")
@@ -39,6 +41,21 @@ def error_of(
     """
     if status == HTTPStatus.OK:
         return None
+    error = _error_of(status, headers, body, now=now, succeeded_before=succeeded_before, hidden=hidden)
+    error.status = status
+    error.is_general = status in _GENERAL
+    return error
+
+
+def _error_of(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: datetime,
+    succeeded_before: bool,
+    hidden: Collection[str],
+) -> ApiError:
     said = f"the store answered {_status_line(status)}"
     if status in _TRANSIENT:
         return _transient(status, said, parse_retry_after(headers.get("Retry-After"), now=now))

@@ -5,7 +5,7 @@ import ipaddress
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn, TypeVar
 
@@ -29,9 +29,10 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def main() -> int:
-    parser = _build_parser()
-    arguments = parser.parse_args()
+def main(arguments_given: Sequence[str] | None = None, *, prog: str = "python -m commerce_assets.sample_store") -> int:
+    """Serves until a signal comes; `arguments_given` are those of the command line unless given."""
+    parser = _build_parser(prog)
+    arguments = parser.parse_args(arguments_given)
     # Blocked before the server's thread starts, so that it inherits the mask and the signals wait for sigwait below.
     stop_signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
@@ -54,10 +55,11 @@ def main() -> int:
     return 0
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def _build_parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m commerce_assets.sample_store",
+        prog=prog,
         description="Serve a small shop of digital goods over the commerce API's dialect, until interrupted.",
+        epilog=f"Example: {prog} --port 8765 --days 30",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", type=_loopback, default="127.0.0.1", help="a loopback address")

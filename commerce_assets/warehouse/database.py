@@ -35,6 +35,14 @@ class WarehouseError(Exception):
     """The database cannot be used; says why and what to do."""
 
 
+class HeldError(WarehouseError):
+    """Another process has had the file open for longer than it was waited for; `holder` names it."""
+
+    def __init__(self, message: str, *, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
     """The DuckDB file of one shop.
@@ -171,9 +179,10 @@ class Database:
                     raise WarehouseError(_why_not(self.path, "opened", error)) from error
                 waited = time.monotonic() - began
                 if waited >= self.lock_wait_seconds:
-                    raise WarehouseError(
+                    raise HeldError(
                         f"{self.path} has been held by {holder} for over {waited:.0f} s. "
-                        "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT."
+                        "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT.",
+                        holder=holder,
                     ) from error
                 if told is None or waited - told >= _TELL_EVERY_SECONDS:
                     told = waited

@@ -125,6 +125,17 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
     )
 
 
+def blocking_questions(endpoint: Endpoint) -> tuple[Question, ...]:
+    """What must hold for anything downstream to be right."""
+    always = (columns_match_schema, id_is_unique_and_present)
+    return (*always, created_at_within_partition) if endpoint.is_partitioned else always
+
+
+def questions(endpoint: Endpoint) -> tuple[Question, ...]:
+    """Everything that is asked of an endpoint's table: what blocks, then what a person should look at."""
+    return (*blocking_questions(endpoint), values_fit_their_types, no_undeclared_fields)
+
+
 def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:
     """How many rows have each key in a JSON column, and the ids of some of them."""
     name, key = identifier(column), identifier(scope.endpoint.primary_key)

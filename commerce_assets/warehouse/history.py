@@ -90,6 +90,14 @@ def set_mark(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changed_
     )
 
 
+def last_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> datetime | None:
+    """When something of the endpoint was loaded last, by this machine's clock; None before the first time."""
+    if not exists(connection, OWN_SCHEMA, "loads"):
+        return None
+    row = connection.execute(f"SELECT max(loaded_at) FROM {_LOADS} WHERE endpoint = ?", [endpoint.name]).fetchone()
+    return row[0] if row else None
+
+
 def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[Window]:
     """The windows that have been loaded whole, as far as they were over then; in no order, and they may overlap."""
     if not exists(connection, OWN_SCHEMA, "loads"):

@@ -1,0 +1,46 @@
+"""What all commands have: examples in their help, and `--debug`."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+Examples = Sequence[tuple[str, str]]
+"""What to type after the program's name, and what it is good for."""
+
+
+def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001, FBT001 - click's
+    if value:
+        logging.getLogger("commerce_assets").setLevel(logging.DEBUG)
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_debug,
+    help="Show where an error comes from; that may quote what it stumbled over.",
+)
+
+
+class Command(click.Command):
+    """A command whose help shows examples, and that takes `--debug` too."""
+
+    def __init__(self, *args: Any, examples: Examples, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+        debug_option(self)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_examples(ctx, formatter, self.examples)
+        super().format_epilog(ctx, formatter)
+
+
+def write_examples(ctx: click.Context, formatter: click.HelpFormatter, examples: Examples) -> None:
+    """The examples as they can be typed, whichever way the program was started."""
+    with formatter.section("Examples"):
+        for typed, purpose in examples:
+            formatter.write(f"{'':{formatter.current_indent}}{ctx.find_root().command_path} {typed}\n")
+            formatter.write(f"{'':{formatter.current_indent}}    {purpose}\n")

@@ -1,0 +1,90 @@
+"""What is shown and how: on a terminal in colour and as wide as it is, in a pipe plain, a row a line."""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import click
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+# Wide enough that nothing is ever wrapped: whoever reads a pipe wants a row a line.
+_UNBOUNDED = 1_000_000
+_TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
+
+
+def build_console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
+
+
+def printable(value: str) -> str:
+    """A text from the store as it may be shown: what moves the cursor or hides text is replaced."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in value)
+
+
+def build_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A table for the console; columns of numbers alone are aligned to the right."""
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
+    for index, name in enumerate(columns):
+        texts = [row[index].plain for row in cells]
+        justify: Literal["left", "right"] = "right" if texts and all(map(_is_number, texts)) else "left"
+        table.add_column(Text(printable(name)), justify=justify, overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    return table
+
+
+def show(console: Console, shown: RenderableType) -> None:
+    """Prints, without the blanks that fill the lines of a table where nobody sees them."""
+    with console.capture() as capture:
+        console.print(shown)
+    text = capture.get()
+    click.echo(text if console.is_terminal else _TRAILING_BLANKS.sub("", text), nl=False, color=console.is_terminal)
+
+
+def show_wide(console: Console, shown: RenderableType) -> None:
+    """Prints as wide as it is; what does not fit on the terminal goes to its pager, which scrolls sideways too."""
+    if not console.is_terminal:
+        show(console, shown)
+        return
+    width, height = console.size
+    # Rich cuts at the width of its console, and would make columns of a few characters.
+    console.width = _UNBOUNDED
+    with console.capture() as capture:
+        console.print(shown)
+    console.width = width
+    text = capture.get()
+    lines = Text.from_ansi(text).plain.splitlines()
+    if len(lines) < height and all(len(line.rstrip()) <= width for line in lines):
+        click.echo(text, nl=False, color=True)
+        return
+    # Colours as they are, long lines cut instead of wrapped; a person's own settings win.
+    os.environ.setdefault("LESS", "FRSX")
+    click.echo_via_pager(text, color=True)
+
+
+class ConsoleHandler(logging.Handler):
+    """Shows what is logged; the lines of `api.progress` only where no bar shows the same."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self.has_bar = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.has_bar and record.module == "progress":
+            return
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        self._console.print(Text(printable(record.getMessage()), style=style), soft_wrap=True)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[\d,]*\.?\d*", text) is not None

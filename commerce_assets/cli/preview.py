@@ -1,0 +1,98 @@
+"""`preview`: one page of an endpoint as the store gives it, before anything is stored."""
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import click
+import msgspec
+from rich.cells import cell_len
+
+from commerce_assets.api.pages import LARGEST_PAGE, PageDecoder
+from commerce_assets.api.pull import Pull
+from commerce_assets.cli.command import Command
+from commerce_assets.cli.console import build_table, show_wide
+from commerce_assets.cli.session import Session, endpoint_argument, pass_session
+from commerce_assets.endpoint import Column, ColumnType, Endpoint
+
+_MASK = "***"
+_LONGEST_CELL = 40
+_GAP = 3
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("preview products", "the first ten of the list"),
+        ("preview orders --rows 50", "the newest fifty, as far as the store sorts them"),
+        ("preview orders --columns id,state,cart", "some columns, nested ones too"),
+    ],
+)
+@endpoint_argument
+@click.option("--rows", type=click.IntRange(1, LARGEST_PAGE), default=10, show_default=True, help="Rows to ask for.")
+@click.option("--columns", metavar="NAME,...", help="The columns to show; unless given, those that hold something.")
+@click.option("--show-personal-data", is_flag=True, help="Show buyers' data and secret links, which are masked else.")
+@pass_session
+def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | None, show_personal_data: bool) -> None:
+    """Show one page of ENDPOINT as the store gives it, without storing it.
+
+    Values are shown as they come, before they are put into the types of the table.
+    """
+    # A list that is cut by day is oldest first unless it is asked for otherwise.
+    params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
+    with session.client(per_page=rows) as client, session.aside.status("asking the store"):
+        page = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, **params)
+    items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
+    shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
+    if not items:
+        click.echo(f"the list of {endpoint.name} is empty")
+        return
+    filled = len(shown)
+    cells = [[_cell(column, item, show_all=show_personal_data) for column in shown] for item in items]
+    if not columns:
+        shown = shown[: _fitting([[column.name for column in shown], *cells], session.out.width)]
+    show_wide(
+        session.out, build_table(session.out, [column.name for column in shown], [row[: len(shown)] for row in cells])
+    )
+    if filled > len(shown):
+        click.echo(f"{filled - len(shown)} more columns hold something: --columns NAME,... shows them", err=True)
+    declared = {column.name for column in endpoint.columns}
+    if undeclared := sorted({name for item in items for name in item} - declared):
+        click.echo(f"not declared, kept in _extra: {', '.join(map(repr, undeclared))}", err=True)
+
+
+def _named(endpoint: Endpoint, names: str) -> list[Column]:
+    by_name = {column.name: column for column in endpoint.columns}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise click.UsageError(f"{endpoint.name} has no column {unknown[0]}; it has {', '.join(by_name)}")
+    return [by_name[name] for name in wanted]
+
+
+def _filled(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns with a value in some row, without nested ones: what tells rows apart first, what is masked last."""
+    filled = [
+        column
+        for column in endpoint.columns
+        if column.type != ColumnType.JSON and any(item.get(column.name) not in (None, "", []) for item in items)
+    ]
+    first = (endpoint.primary_key, endpoint.cursor)
+    return sorted(filled, key=lambda column: (column.name not in first, column.sensitivity is not None))
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> int:
+    """How many columns, from the left, fit beside each other."""
+    widths = [max(map(cell_len, column)) + _GAP for column in zip(*rows, strict=True)]
+    return max(bisect_right(list(accumulate(widths)), width), 1)
+
+
+def _cell(column: Column, item: Mapping[str, Any], *, show_all: bool) -> str:
+    value = item.get(column.name)
+    if value is None:
+        return ""
+    if column.sensitivity and not show_all:
+        return _MASK
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 3]}..."

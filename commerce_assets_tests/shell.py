@@ -1,0 +1,65 @@
+"""A person at the command line: a folder with a `.env`, commands typed in it, and what they show."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from commerce_assets.cli.main import main
+from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from commerce_assets_tests.staged import ROOT
+
+
+@dataclass
+class Shell:
+    """Types commands in the working directory; `settings` are written to its `.env` before each."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, typed: str = "", **environment: str) -> Result:
+        """The command in this process: without a terminal."""
+        self._write_dotenv()
+        runner = CliRunner(env={**self._clean(), **self.environment, **environment})
+        return runner.invoke(main, arguments, input=typed, prog_name="commerce-assets")
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The command in a process of its own, in a pipe."""
+        self._write_dotenv()
+        return subprocess.Popen(
+            [sys.executable, "-m", "commerce_assets", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _write_dotenv(self) -> None:
+        if not self.settings:
+            (self.folder / ".env").unlink(missing_ok=True)
+            return
+        lines = [f'{name}="{value}"\n' for name, value in self.settings.items()]
+        (self.folder / ".env").write_text("".join(lines))
+
+    def _clean(self) -> Mapping[str, None]:
+        """Nothing of this machine's own settings."""
+        return {name: None for name in os.environ if name.startswith("COMMERCE_")}
+
+
+def settings_for(base_url: str) -> dict[str, str]:
+    return {
+        "COMMERCE_API_BASE_URL": base_url,
+        "COMMERCE_API_KEY": SAMPLE_API_KEY,
+        "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
+        "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
+        "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+        "COMMERCE_ORDERS_START_DATE": "2024-03-01",
+        "COMMERCE_DUCKDB_PATH": "shop.duckdb",
+        "COMMERCE_DUCKDB_LOCK_TIMEOUT": "0",
+    }
