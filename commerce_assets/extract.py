@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from commerce_assets.api.ahead import ReadAhead
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pages import Page, PageDecoder, PageFacts
-from commerce_assets.api.paging import Enough, PageNumberPaginator, PageRequest, PassedWindow, never_enough
+from commerce_assets.api.paging import PageNumberPaginator, PageRequest, PassedWindow, never_enough
 from commerce_assets.api.progress import Progress
 from commerce_assets.staging import StagedPull
 
@@ -63,9 +63,10 @@ def pull_into_staging(
     if watcher:
         watcher.begin(staged.pages)
     number = staged.pages[-1].number if staged.pages else 0
+    enough = PassedWindow(pull.window) if pull.window else None
     paginator = PageNumberPaginator(
         per_page=client.per_page,
-        enough=_enough(staged),
+        enough=enough or never_enough,
         log=log,
         overlap=pull.window is None or client.overlap_windows,
     )
@@ -81,6 +82,7 @@ def pull_into_staging(
             interval=client.pacer.interval,
             concurrency=client.concurrency,
             latency=lambda: client.latency,
+            is_safe=lambda: paginator.overlaps or (enough is not None and enough.is_oldest_first),
         )
         try:
             with staged.writer() as writer, ahead:
@@ -120,10 +122,6 @@ def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, l
     log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)
     staged.clear()
     return None
-
-
-def _enough(staged: StagedPull) -> Enough:
-    return PassedWindow(staged.pull.window) if staged.pull.window else never_enough
 
 
 def _check_filter(staged: StagedPull, facts: PageFacts) -> None:

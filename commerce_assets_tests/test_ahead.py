@@ -12,7 +12,7 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.extract import pull_into_staging
 from commerce_assets_tests.faulty_store import Delay, Exchange, Status, Then
-from commerce_assets_tests.pulling import LOG, ORDERS_OF_DAY, PRODUCTS, Puller, orders, product, puller_of, store_of
+from commerce_assets_tests.pulling import LOG, ORDERS_OF_DAY, PRODUCTS, Puller, order, orders, product, puller_of, store_of
 
 MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
 ROWS = 420
@@ -101,6 +101,26 @@ def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: Puller) -> 
     # Those already on their way come within the time of an answer; the others after the pause, here half a second.
     meanwhile = [r.page for r in puller.server.requests if refused[0] + 0.15 < r.at < refused[0] + 0.45]
     assert meanwhile == []
+
+
+def test_a_window_that_is_newest_first_is_read_page_by_page_for_an_order_that_comes_in_moves_it(puller: Puller) -> None:
+    """Fault 32: a page that is answered after the one which follows it could have lost a row to neither."""
+    store = puller.server.store
+    store.dialect.oldest_first = False
+    failed: list[int] = []
+
+    def come_in_and_fail(exchange: Exchange) -> None:
+        if exchange.request.page == 5 and not failed:
+            failed.append(5)
+            exchange.wait(0.4)
+            store.add_order(order(999, MIDNIGHT + timedelta(hours=23)))
+            Status(503)(exchange)
+        else:
+            SLOW(exchange)
+
+    puller.server.script(otherwise=come_in_and_fail)
+
+    assert {*puller.pull(ORDERS_OF_DAY, concurrency=4).ids} >= {*range(1, ROWS + 1)}
 
 
 def test_a_list_that_moves_while_several_pages_are_in_flight_loses_none(tmp_path: Path) -> None:

@@ -227,6 +227,19 @@ def test_rows_that_vanish_while_a_list_is_read_take_no_other_with_them(
     assert len(puller.server.requests) <= 10 + 6
 
 
+def test_a_row_that_moves_to_the_end_does_not_hide_that_the_list_has_moved_up(puller: Puller) -> None:
+    """Fault 33: it is met again, but not where the list goes on."""
+    store = fill(puller, products=100)
+
+    def change(store: SampleStore) -> None:
+        moved, *others = store.shop.products
+        store.shop.products[:] = [*others[30:], moved | {"updated_at": "2024-02-01T00:00:00Z"}]
+        store.touch()
+
+    puller.server.script(Then(change))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
 def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_same(puller: Puller) -> None:
     """Fault 33."""
     store = fill(puller, products=300)
@@ -376,6 +389,15 @@ def test_an_order_on_the_windows_very_end_is_reason_enough_to_stop_and_one_secon
     fill(puller, orders=items).dialect.ignores_dates = True
     puller.pull(ORDERS_OF_DAY)
     assert puller.server.pages == pages
+
+
+@pytest.mark.parametrize("per_page", [1, 50])
+def test_orders_of_one_second_beyond_the_window_do_not_tell_in_which_order_the_list_is(
+    puller: Puller, per_page: int
+) -> None:
+    imported = [order(number, MIDNIGHT + timedelta(hours=26)) for number in range(1000, 1060)]
+    fill(puller, orders=[*orders(5), *imported]).dialect.oldest_first = False
+    assert {*puller.pull(ORDERS_OF_DAY, per_page=per_page).ids} >= {1, 2, 3, 4, 5}
 
 
 def test_a_newest_first_list_is_read_to_its_end(puller: Puller) -> None:

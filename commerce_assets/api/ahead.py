@@ -4,6 +4,10 @@ The pages come out in the order in which they are asked for, so that staging, re
 they are with one page at a time. What is asked for ahead is tried once; if that fails, the page is asked for again
 when its turn comes, with all retries. Whatever is in flight when the list ends was asked for in vain: at most one page
 less than may be in flight.
+
+A page may so be answered before the one that precedes it. If a row comes in before both of them meanwhile, the row on
+their border is on neither. Hence pages are asked for ahead only where they overlap, so that a gap is noticed, or where
+the list is seen to be oldest first, so that rows come in at its end.
 """
 
 import math
@@ -37,6 +41,7 @@ class ReadAhead:
         interval: Seconds that the pace keeps between two requests.
         concurrency: How many pages may be in flight.
         latency: Seconds that the latest answer took, without waiting for its turn and without back-off.
+        is_safe: Whether rows come in at the end of the list only, or pages overlap, so that a gap is noticed.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class ReadAhead:
         interval: float,
         concurrency: int,
         latency: Callable[[], float],
+        is_safe: Callable[[], bool],
     ) -> None:
         self._fetch = fetch
         self._try_once = try_once
@@ -55,6 +61,7 @@ class ReadAhead:
         self._interval = max(interval, _SHORTEST_INTERVAL_SECONDS)
         self._concurrency = concurrency
         self._latency = latency
+        self._is_safe = is_safe
         self._samples: deque[float] = deque(maxlen=_MOST_SAMPLES)
         self._in_flight: dict[PageRequest, Future[Page | None]] = {}
         self._over = threading.Event()
@@ -70,6 +77,8 @@ class ReadAhead:
 
     def __call__(self, request: PageRequest) -> Page:
         """The page; those that follow it are in flight meanwhile."""
+        if not self._is_safe():
+            self._in_flight.clear()
         wanted = [request]
         while len(wanted) < self._depth():
             wanted.append(self._following(wanted[-1]))
@@ -89,7 +98,7 @@ class ReadAhead:
     def _depth(self) -> int:
         """How many pages fit into the time that one of them takes."""
         fastest = min(self._samples, default=0.0)
-        if len(self._samples) < _FEWEST_SAMPLES or fastest < _WORTH_IT_SECONDS:
+        if len(self._samples) < _FEWEST_SAMPLES or fastest < _WORTH_IT_SECONDS or not self._is_safe():
             return 1
         return max(1, min(self._concurrency, math.ceil(fastest / self._interval)))
 

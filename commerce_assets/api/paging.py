@@ -5,7 +5,8 @@ Pages are counted by position, and the store's list is not frozen while it is re
 - A row arrives at the end, as orders do, oldest first: it is read, or belongs to the next pull.
 - A row arrives before what is being read: all that follows moves one place down, and a row comes twice. The load keeps
   the newer version.
-- A row changes: it stays in its place, or moves to the end, where it is read again.
+- A row changes: it stays in its place, or moves to the end, where it is read again. So a row that is met again shows
+  where the list goes on only in the version in which it was read before.
 - A row vanishes, or moves to the end: all that follows moves one place up, and the first row of the next page slips
   onto a page that has been read already. It would be missing, and nothing in a list of pages of one size tells.
 
@@ -23,6 +24,7 @@ takes days as it is.
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from commerce_assets.api.errors import ApiError
@@ -59,6 +61,8 @@ class PageRequest(NamedTuple):
 
 
 Fetch = Callable[[PageRequest], Page]
+# A row's key, and when it was last changed.
+_Version = tuple[int, datetime | None]
 
 
 class Enough(Protocol):
@@ -109,7 +113,7 @@ class PageNumberPaginator:
         self._overlaps = overlap and per_page >= _LEAST_OVERLAPPING
         self._max_pages = max_pages
         self._number_by_digest: dict[str, int] = {}
-        self._known: deque[frozenset[int]] = deque(maxlen=_REMEMBERED_PAGES)
+        self._known: deque[frozenset[_Version]] = deque(maxlen=_REMEMBERED_PAGES)
         self._overlap = 1
         self._furthest = 0
         self._steps_back = 0
@@ -153,11 +157,16 @@ class PageNumberPaginator:
         return PageRequest(request.number + 1, request.per_page)
 
     @property
+    def overlaps(self) -> bool:
+        """Whether each page repeats the end of the one before it, as far as is known by now."""
+        return self._overlaps
+
+    @property
     def _latest(self) -> Collection[int]:
-        return self._known[-1] if self._known else ()
+        return {key for key, _ in self._known[-1]} if self._known else ()
 
     def _remember(self, request: PageRequest, page: Page) -> None:
-        self._known.append(frozenset(item.id for item in page.items))
+        self._known.append(frozenset((item.id, item.updated_at) for item in page.items))
         if request.end > self._furthest:
             self._furthest = request.end
             self._steps_back = 0
@@ -166,7 +175,7 @@ class PageNumberPaginator:
         """Whether nothing can lie between what has been read and this page."""
         if request.start == 0:
             return True
-        known = [any(item.id in ids for ids in reversed(self._known)) for item in page.items]
+        known = [any((item.id, item.updated_at) in rows for rows in reversed(self._known)) for item in page.items]
         if request.end > self._furthest and all(known) and len(known) >= request.per_page:
             raise ApiError(
                 f"page {request.number} holds only items of the pages before it: the store does not heed `page`",
@@ -214,17 +223,24 @@ class PageNumberPaginator:
 class PassedWindow:
     """An `Enough` for a list that is oldest first: it has passed the window's end, so nothing of it can follow.
 
-    The order is documented only in passing. Once an item is older than one before it, the list is read to its end.
+    The order is documented only in passing, and it has to be seen: rows of one and the same second tell nothing, and
+    once an item is older than one before it, the list is read to its end.
     """
 
     def __init__(self, window: Window) -> None:
         self._end = window.end
-        self._newest = window.start.min.replace(tzinfo=window.start.tzinfo)
-        self._oldest_first = True
+        self._oldest: datetime | None = None
+        self._newest: datetime | None = None
+        self._falls = False
+
+    @property
+    def is_oldest_first(self) -> bool:
+        """Whether the list has been seen to rise, and never to fall."""
+        return not self._falls and self._oldest != self._newest
 
     def __call__(self, page: PageFacts) -> bool:
-        if page.first is None or page.last is None or not page.ascending or page.first < self._newest:
-            self._oldest_first = False
+        if page.first is None or page.last is None or not page.ascending or page.first < (self._newest or page.first):
+            self._falls = True
             return False
-        self._newest = page.last
-        return self._oldest_first and self._newest >= self._end
+        self._oldest, self._newest = self._oldest or page.first, page.last
+        return self.is_oldest_first and self._newest >= self._end
