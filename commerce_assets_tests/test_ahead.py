@@ -12,7 +12,17 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.extract import pull_into_staging
 from commerce_assets_tests.faulty_store import Delay, Exchange, Status, Then
-from commerce_assets_tests.pulling import LOG, ORDERS_OF_DAY, PRODUCTS, Puller, order, orders, product, puller_of, store_of
+from commerce_assets_tests.pulling import (
+    LOG,
+    ORDERS_OF_DAY,
+    PRODUCTS,
+    Puller,
+    order,
+    orders,
+    product,
+    puller_of,
+    store_of,
+)
 
 MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
 ROWS = 420

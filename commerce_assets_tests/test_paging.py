@@ -240,6 +240,19 @@ def test_a_row_that_moves_to_the_end_does_not_hide_that_the_list_has_moved_up(pu
     assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
 
 
+def test_a_page_of_rows_that_have_changed_and_moved_to_the_end_is_no_page_that_comes_again(puller: Puller) -> None:
+    """Fault 31: nor does the next run, which goes on with what is staged, take it for one."""
+    fill(puller, products=200)
+
+    def change(store: SampleStore) -> None:
+        rows = store.shop.products
+        rows[:] = [*rows[50:], *(row | {"updated_at": "2024-02-01T00:00:00Z"} for row in rows[:50])]
+        store.touch()
+
+    puller.server.script(Then(change))
+    assert {*puller.pull().ids} == {*range(1, 201)}
+
+
 def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_same(puller: Puller) -> None:
     """Fault 33."""
     store = fill(puller, products=300)
