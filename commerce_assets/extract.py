@@ -52,7 +52,8 @@ def pull_into_staging(
     row that was deleted meanwhile moves all that follow it one place up, and one of them to a page already read.
 
     Raises:
-        PullError: A page could not be had; what came before it stays staged.
+        PullError: A page could not be had, and what came before it stays staged; or the list does not go on as it
+            should, and nothing does.
         FilterIgnoredError: The store does not heed `updated_after`; noticed on the first page.
     """
     pull = staged.pull
@@ -94,6 +95,8 @@ def pull_into_staging(
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:
+            # The list itself makes no sense any more: gone on with, it would make none in the next run either.
+            staged.clear()
             raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)
     tally = client.tally

@@ -7,7 +7,7 @@ next to nothing, and a failure shrinks to something that a person can read.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from hypothesis import strategies as st
 
@@ -30,6 +30,7 @@ from commerce_assets_tests.faulty_store import (
 )
 from commerce_assets_tests.pulling import BY_NAME
 
+Stored: TypeAlias = Literal["nothing", "same", "older", "half"]
 Kind: TypeAlias = Literal["window", "list", "changes"]
 ChangeKind: TypeAlias = Literal["append", "insert", "update", "delete", "move"]
 
@@ -130,7 +131,7 @@ class Plan:
     rows: int
     layout: Literal["spread", "dense", "bounds", "end"]
     salt: int
-    stored: Literal["nothing", "same", "older", "half"]
+    stored: Stored
     vanished: int
     dialect: Dialect
     per_page: int
@@ -165,7 +166,7 @@ def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
     )
     overlap = draw(st.booleans())
     concurrency = draw(st.sampled_from([1, 1, 1, 1, 1, 4]))
-    stored = draw(st.sampled_from(["nothing", "same", "older", "half"]))
+    stored = draw(st.sampled_from(get_args(Stored)))
     vanished = draw(st.sampled_from([0, 0, 1, 5]))
     changing: list[ChangeKind] = ["append", "insert", "update"]
     may_kill = True

@@ -167,6 +167,20 @@ def test_a_page_of_a_window_that_comes_again_is_noticed_by_its_ids(puller: Pulle
         puller.pull(ORDERS_OF_DAY)
 
 
+def test_a_list_that_has_moved_by_whole_pages_is_begun_anew_by_the_next_run(puller: Puller) -> None:
+    """Fault 31: going on with what is staged, it would meet the same page again, run after run."""
+    fill(puller, orders=orders(200))
+
+    def come_in(store: SampleStore) -> None:
+        for item in orders(100, start=MIDNIGHT):
+            store.add_order(item | {"id": 1000 + item["id"]})
+
+    puller.server.script(Then(come_in))
+    with pytest.raises(PullError, match="page 3 holds the same items as page 1"):
+        puller.pull(ORDERS_OF_DAY)
+    assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 201), *range(1001, 1101)}
+
+
 def test_orders_that_come_in_while_paging_lose_none(puller: Puller) -> None:
     """Fault 32: an oldest-first list grows at its end."""
     fill(puller, orders=orders(100, start=MIDNIGHT))
