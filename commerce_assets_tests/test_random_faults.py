@@ -33,16 +33,16 @@ from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pages import Page
-from commerce_assets.assets import extraction
 from commerce_assets.extract import FilterIgnoredError
+from commerce_assets.extraction import extraction, load_extraction
 from commerce_assets.resources import Warehouse
 from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from commerce_assets.sample_store.shop import Shop
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.sample_store.values import Item, timestamp
-from commerce_assets.staging import StagedPull, StagingError
+from commerce_assets.staging import StagingError
 from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.load import LoadError, StagedItemsUnreadableError, load
+from commerce_assets.warehouse.load import LoadError
 from commerce_assets.warehouse.tables import create_or_migrate, exists, table_of
 from commerce_assets_tests.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.project import as_stored
@@ -257,14 +257,15 @@ class World:
                     log=LOG,
                     sleep=lambda _: None,
                 ) as client,
-                extraction(self.plan.pull, client, self.warehouse, LOG) as pulled,  # type: ignore[arg-type]
+                extraction(self.plan.pull, client, self.warehouse, LOG) as pulled,
             ):
                 pulled.believe_shrinkage = believe_shrinkage
                 staged = pulled.staged
                 if not pulled.is_believed:
                     staged.discard()
                     raise NotBelievedError
-                self._load(staged, believe_shrinkage=believe_shrinkage)
+                with self.warehouse.database(LOG).write() as connection:
+                    load_extraction(connection, pulled)
                 if kill_at is None and self.plan.killed_after_commit:
                     return staged.manifest.began_at
                 began_at = staged.manifest.began_at
@@ -274,14 +275,6 @@ class World:
             for thread in threading.enumerate():
                 if thread.name.startswith("page "):
                     thread.join()
-
-    def _load(self, staged: StagedPull, *, believe_shrinkage: bool) -> None:
-        try:
-            with self.warehouse.database(LOG).write() as connection:
-                load(connection, staged, believe_shrinkage=believe_shrinkage)
-        except StagedItemsUnreadableError:
-            staged.discard()
-            raise
 
     def tear(self) -> None:
         """Leaves what a process leaves that is killed as it writes."""
