@@ -1,5 +1,6 @@
 """What Dagster is given: the names that people rely on, and what an entry in the endpoint table brings with it."""
 
+import contextvars
 import os
 import re
 import subprocess
@@ -215,7 +216,14 @@ def test_every_setting_is_in_the_readme_and_in_the_example_of_an_env_file() -> N
 
 
 def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
-    """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range."""
+    """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range.
+
+    In a context of its own: an evaluated schedule leaves its instance in a variable of the context.
+    """
+    return contextvars.copy_context().run(evaluate_daily, tick, *materialized)
+
+
+def evaluate_daily(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
     definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
     with DagsterInstance.local_temp() as instance:
         for day in materialized:

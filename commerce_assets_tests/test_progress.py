@@ -80,7 +80,7 @@ def test_a_pull_tells_each_retry_with_its_reason_and_at_its_end_what_it_took(
         puller.pull()
     retry, end = said.messages
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; again in 7 s"
-    assert end.startswith("products: page 2, 60 rows, ")
+    assert end.startswith("products: page 2, 61 rows, ")
     assert end.endswith(" rows/s, 3 requests (1 retries), 7 s waited, complete")
 
 

@@ -215,7 +215,7 @@ def test_whatever_changes_what_is_stored_makes_a_new_copy_once(storage: Storage,
     storage.execute(
         "CREATE TABLE commerce.model AS SELECT 1 AS value, _extracted_at FROM commerce.orders",
         "CREATE VIEW commerce.seen AS SELECT 1 AS value",
-        "CREATE TABLE commerce_loads.notes AS SELECT 1 AS value",
+        "CREATE TABLE commerce_loads.remarks AS SELECT 1 AS value",
     )
     copy.renew()
     edited = order(1, tag="edited", updated_at="2024-03-16T00:00:00Z")
@@ -228,7 +228,7 @@ def test_whatever_changes_what_is_stored_makes_a_new_copy_once(storage: Storage,
         "a table has a column more": lambda: storage.execute("ALTER TABLE commerce.orders ADD COLUMN more INTEGER"),
         "a model that carries the stamps of its rows": lambda: storage.execute("UPDATE commerce.model SET value = 2"),
         "a view": lambda: storage.execute("CREATE OR REPLACE VIEW commerce.seen AS SELECT 2 AS value"),
-        "a note on stored rows": lambda: storage.execute("INSERT INTO commerce_loads.notes VALUES (2)"),
+        "a note on stored rows": lambda: storage.execute("INSERT INTO commerce_loads.remarks VALUES (2)"),
     }
     for what, change in changes.items():
         change()
