@@ -17,6 +17,7 @@ from dagster import (
     DefaultSensorStatus,
     build_sensor_context,
 )
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.test_utils import create_run_for_test
 from dagster_shared.serdes import serialize_value
@@ -269,10 +270,14 @@ def test_what_belongs_to_another_code_location_is_passed_by(alerts: Alerts) -> N
     positions = latest_positions(instance)
     report(alerts, passed=False, asset="theirs")
     instance.report_run_failed(create_run_for_test(instance, "their_job"))
+    for location in ("theirs", "ours"):
+        there = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(location), "__repository__")
+        run = create_run_for_test(instance, "orders", remote_job_origin=RemoteJobOrigin(there, "orders"))
+        instance.report_run_failed(run)
 
-    sightings, reached = read(instance, positions, repository=repository, location="commerce_assets")
+    sightings, reached = read(instance, positions, repository=repository, location="ours")
 
-    assert not sightings
+    assert [seen.run_id for seen in sightings] == [run.run_id]
     assert reached != positions
 
 
@@ -455,7 +460,7 @@ def test_no_secret_and_nothing_of_a_buyer_is_told(alerts: Alerts, monkeypatch: p
         def broken(*_: object) -> None:
             raise ValueError(f"{KEY} {SECRET} {EMAIL} {alerts.receiver.url}")
 
-        patched.setattr("commerce_assets.assets.compare", broken)
+        patched.setattr("commerce_assets.assets.check_results", broken)
         alerts.project.run("orders", days=(DAY, DAY), expect_success=False)
     told += alerts.told()
 
