@@ -77,6 +77,21 @@ def checked_base_url(value: str) -> str:
     return url if url.endswith("/") else url + "/"
 
 
+def checked_webhook_url(value: str) -> str:
+    """The webhook that alerts are posted to, which is a secret as a whole.
+
+    Raises:
+        SettingError: It is no URL, or not encrypted; does not show it.
+    """
+    url = value.strip()
+    parts = _parts(url)
+    if parts is None:
+        raise SettingError("COMMERCE_ALERT_WEBHOOK_URL is no URL; copy it again from where the webhook was made")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise SettingError("COMMERCE_ALERT_WEBHOOK_URL is not encrypted: it must begin with https://")
+    return url
+
+
 def _parts(url: str) -> SplitResult | None:
     """The parts of an http or https URL; None if it is none. Python's own errors quote what may be a password."""
     if not url.isprintable() or " " in url or "\\" in url:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from dagster import Definitions, EnvVar, in_process_executor
 
+from commerce_assets.alerts.sensor import AlertWebhook, build_alerts_sensor
 from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job
 from commerce_assets.assets import build_endpoint_asset, build_partitions
 from commerce_assets.checks import build_standing_checks
@@ -59,6 +60,7 @@ def build_definitions(
         asset_checks=standing_checks,
         jobs=[*jobs, build_analytics_job()],
         schedules=schedules,
+        sensors=[build_alerts_sensor()],
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
         executor=in_process_executor,
         resources={
@@ -70,6 +72,9 @@ def build_definitions(
                 requests_per_second=settings.requests_per_second,
                 concurrency=settings.concurrency,
                 overlap_windows=settings.overlap_windows,
+            ),
+            "alert_webhook": AlertWebhook(
+                url=EnvVar("COMMERCE_ALERT_WEBHOOK_URL") if settings.has_alert_webhook else None
             ),
             "warehouse": warehouse,
             "warehouse_io_manager": CommerceDuckDBIOManager(

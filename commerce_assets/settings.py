@@ -1,6 +1,6 @@
 """The settings that people make in the environment or in `.env`, read once, in the composition root.
 
-The credentials are not among them: they are `EnvVar`s of the API resource, which Dagster reads when a run needs them,
+The secrets are not among them: they are `EnvVar`s of the resources, which Dagster reads when a run needs them,
 and masks.
 """
 
@@ -44,6 +44,7 @@ class Settings:
         request_budget: Requests that a comparison with the store may make.
         lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
         personal_data: What becomes of personal data and of capability URLs; without the key of the hash.
+        has_alert_webhook: Alerts go to a webhook. Its URL is a secret, and read where it is needed.
     """
 
     orders_start: date = DEFAULT_START
@@ -60,6 +61,7 @@ class Settings:
     request_budget: int = 200
     lookback_days: int = 30
     personal_data: PersonalDataPolicy = field(default_factory=PersonalDataPolicy)
+    has_alert_webhook: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], endpoints: Sequence[Endpoint]) -> "Settings":
@@ -86,6 +88,7 @@ class Settings:
             request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
             personal_data=_personal_data(values, endpoints),
+            has_alert_webhook="COMMERCE_ALERT_WEBHOOK_URL" in values,
         )
 
 

@@ -49,6 +49,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         request_budget=200,
         lookback_days=30,
         personal_data=PersonalDataPolicy(personal=Treatment.KEEP, capability_urls=Treatment.DROP),
+        has_alert_webhook=False,
     )
 
 
@@ -84,6 +85,7 @@ def test_nothing_set_gives_the_defaults() -> None:
             PersonalDataPolicy(personal=Treatment.DROP, exceptions={"orders.buyer_email": Treatment.KEEP}),
         ),
         ("COMMERCE_CAPABILITY_URLS", "keep", "personal_data", PersonalDataPolicy(capability_urls=Treatment.KEEP)),
+        ("COMMERCE_ALERT_WEBHOOK_URL", f"https://hooks.example/{CANARY}", "has_alert_webhook", True),
     ],
 )
 def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: str, read_as: object) -> None:
@@ -107,6 +109,7 @@ def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: s
         "COMMERCE_PERSONAL_DATA",
         "COMMERCE_PERSONAL_DATA_KEY",
         "COMMERCE_CAPABILITY_URLS",
+        "COMMERCE_ALERT_WEBHOOK_URL",
     ],
 )
 @pytest.mark.parametrize("blank", ["", "  ", "\n"])
@@ -230,6 +233,11 @@ def test_the_key_of_the_hash_is_the_warehouses_own_and_not_shown() -> None:
 
 def test_where_nothing_is_hashed_a_key_does_not_matter() -> None:
     assert read(COMMERCE_PERSONAL_DATA="drop", COMMERCE_PERSONAL_DATA_KEY="short").personal_data.key is None
+
+
+def test_the_webhook_of_alerts_is_not_among_the_settings() -> None:
+    """Fault 65."""
+    assert CANARY not in repr(read(COMMERCE_ALERT_WEBHOOK_URL=f"https://hooks.example/{CANARY}"))
 
 
 def test_the_variable_of_a_path_is_named_after_its_endpoint() -> None:
