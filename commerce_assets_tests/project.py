@@ -84,10 +84,10 @@ class Project:
             connection.execute("USE shop.commerce")
             return connection.execute(sql).fetchall()
 
-    def rows(self, endpoint: Endpoint) -> dict[int, Row]:
+    def rows(self, endpoint: Endpoint, *, where: str = "TRUE") -> dict[int, Row]:
         """The stored rows by id, times and amounts as Python has them, JSON as text."""
         names = [column.name for column in endpoint.stored_columns]
-        rows = self.query(f"SELECT {', '.join(names)} FROM {endpoint.name}")
+        rows = self.query(f"SELECT {', '.join(names)} FROM {endpoint.name} WHERE {where}")
         return {row[names.index(endpoint.primary_key)]: dict(zip(names, row, strict=True)) for row in rows}
 
 

@@ -33,15 +33,21 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
 
 
 def materialize(project: Project, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
-    """`dagster asset materialize`, as typed in a terminal, with a history of its own.
+    """`dagster asset materialize`, as typed in a terminal, with a history of its own."""
+    return dagster(project, "asset", "materialize", *arguments, **settings)
+
+
+def dagster(project: Project, *command: str, **settings: str) -> "subprocess.Popen[str]":
+    """A command on the project's definitions; its history is its own.
 
     Dagster makes its SQLite files in a way that only one process at a time can.
     """
     home = Path(mkdtemp(dir=project.folder))
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    what, verb, *arguments = command
     return subprocess.Popen(
         [
-            *(sys.executable, "-W", "ignore", "-m", "dagster", "asset", "materialize"),
+            *(sys.executable, "-W", "ignore", "-m", "dagster", what, verb),
             *("-m", "commerce_assets.definitions", *arguments),
         ],
         cwd=project.folder,
@@ -173,6 +179,27 @@ def test_three_processes_that_pull_at_once_stay_below_the_rate_together(shop: Pr
         assert len(within) <= rate
     assert (len(times) - 1) / (times[-1] - times[0]) < rate
     assert shop.query("SELECT count(*), count(DISTINCT id) FROM orders") == [(600, 600)]
+
+
+@pytest.mark.slow
+def test_two_refreshes_at_once_bring_every_change_and_neither_undoes_the_other(shop: Project) -> None:
+    assert materialize(shop, *ORDERS).wait(PATIENCE) == 0
+    for number in range(1, 301):
+        shop.store.update_order(number, tag="sale")
+    shop.store.forget_requests()
+
+    # Six pages and a half, two a second: each is far from done when the other begins.
+    processes = [
+        dagster(shop, "job", "execute", "-j", "orders_refresh", COMMERCE_API_REQUESTS_PER_SECOND="2") for _ in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+
+    assert shop.query("SELECT count(*), count(DISTINCT id), count_if(tag = 'sale') FROM orders") == [(600, 600, 300)]
+    assert shop.query("SELECT count(*) FROM shop.commerce_loads.high_water_marks") == [(1,)]
+    # Each has asked for its mark and for nine overlapping pages: the second one waited, and read them all again.
+    assert len(shop.store.requests_to("/orders")) == 2 * 10
 
 
 def test_everything_and_a_range_of_days_can_be_materialized_by_one_command(shop: Project) -> None:

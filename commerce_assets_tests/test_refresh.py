@@ -1,15 +1,16 @@
 """Late changes: the real refresh job against a store whose orders change after they were loaded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import ExecuteInProcessResult
+from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 
 from commerce_assets.sample_store.shop import Shop, build_orders
 from commerce_assets.sample_store.store import SampleStore
+from commerce_assets.sample_store.transport import Answer
 from commerce_assets_tests.project import Project, running_project
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -46,6 +47,18 @@ def order_of_now(number: int) -> dict[str, Any]:
     return {**order, "created_at": now, "updated_at": now}
 
 
+def after_the_next_answer(store: SampleStore, change: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    respond, changes = store.respond, [change]
+
+    def answer(path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        answered = respond(path, query, headers)
+        if changes:
+            changes.pop()()
+        return answered
+
+    monkeypatch.setattr(store, "respond", answer)
+
+
 def test_a_refresh_with_nothing_new_costs_at_most_two_requests_and_touches_nothing(loaded: Project) -> None:
     result = loaded.run("orders_refresh")
 
@@ -68,6 +81,32 @@ def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refr
     assert touched(result).keys() == {day.isoformat()}
     numbers = touched(result)[day.isoformat()]
     assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
+
+
+def test_a_refund_on_an_order_of_400_days_ago_rewrites_one_row_and_reports_one_partition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = TODAY - timedelta(days=420)
+    store = SampleStore(Shop(orders=build_orders(start=start, days=420, per_day=2)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = start.date().isoformat()
+        project.run("orders", days=(start.date(), (TODAY - timedelta(days=1)).date()))
+        day = (TODAY - timedelta(days=400)).date()
+        order = order_of(project, day)
+        store.update_order(order, refunded=True, settled_gross="0.00")
+        store.forget_requests()
+        before = dict(project.query("SELECT id, hash(o) FROM orders o"))
+
+        result = project.run("orders_refresh")
+
+        assert project.requests() <= 3
+        after = project.query("SELECT id, hash(o) FROM orders o")
+        assert len(after) == len(before)
+        # `_extracted_at` is hashed with the rest: the row would differ if it had only been written again as it was.
+        assert [number for number, hashed in after if before[number] != hashed] == [order]
+        assert project.query(f"SELECT refunded, settled_gross FROM orders WHERE id = {order}") == [(True, 0)]
+        assert touched(result).keys() == {day.isoformat()}
+        assert touched(result)[day.isoformat()]["rows_updated"] == 1
 
 
 def test_changes_on_many_days_are_reported_as_just_those_partitions(loaded: Project) -> None:
@@ -141,6 +180,66 @@ def test_a_store_that_ignores_the_filter_is_noticed_on_the_first_request_and_rec
     assert all("from" in query for query in others)
     # Thirty days and a padding of one, ten orders each: seven pages.
     assert len(others) == 7
+
+
+def test_whether_the_filter_is_heeded_is_said_in_the_log_and_by_a_check(
+    loaded: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def evaluation() -> AssetCheckEvaluation:
+        checks = loaded.run("standing").get_asset_check_evaluations()
+        return next(check for check in checks if check.check_name == "update_filter_heeded")
+
+    loaded.store.dialect.ignores_updated_after = True
+    loaded.run("orders_refresh")
+    ignored = evaluation()
+
+    assert "the store does not heed updated_after; pulling" in capfd.readouterr().err
+    assert not ignored.passed
+    assert "COMMERCE_ORDERS_LOOKBACK_DAYS" in (ignored.description or "")
+
+    loaded.store.dialect.ignores_updated_after = False
+    loaded.run("orders_refresh")
+
+    assert evaluation().passed
+
+
+def test_changes_that_no_window_reached_arrive_when_the_store_heeds_the_filter_again(loaded: Project) -> None:
+    loaded.run("orders_refresh")
+    loaded.store.dialect.ignores_updated_after = True
+    order = order_of(loaded, (TODAY - timedelta(days=60)).date())
+    loaded.store.update_order(order, tag="out of reach")
+    loaded.run("orders_refresh")
+    assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'out of reach'") == [(0,)]
+    loaded.store.dialect.ignores_updated_after = False
+
+    loaded.run("orders_refresh")
+
+    assert loaded.query(f"SELECT tag FROM orders WHERE id = {order}") == [("out of reach",)]
+
+
+def test_orders_that_change_while_they_are_swept_are_right_after_the_next_refresh(
+    loaded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 121):
+        loaded.store.update_order(number, tag="sale")
+
+    def change() -> None:
+        for number in (10, 110):  # on a page that has been read, and on one that has not
+            loaded.store.update_order(number, tag="changed again")
+
+    after_the_next_answer(loaded.store, change, monkeypatch)
+
+    loaded.run("orders_refresh")
+    assert loaded.query("SELECT id, tag FROM orders WHERE id IN (10, 110) ORDER BY id") == [
+        (10, "sale"),
+        (110, "changed again"),
+    ]
+
+    loaded.run("orders_refresh")
+    assert loaded.query("SELECT tag, count(*) FROM orders WHERE id <= 120 GROUP BY 1 ORDER BY 1") == [
+        ("changed again", 2),
+        ("sale", 118),
+    ]
 
 
 def test_a_refresh_follows_on_from_the_one_before_it_also_after_a_month(loaded: Project) -> None:

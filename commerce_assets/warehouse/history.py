@@ -35,7 +35,7 @@ class Followed(NamedTuple):
 def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows: int) -> None:
     window = staged.pull.window
     connection.execute(
-        f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, now(), ?)",
+        f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             staged.manifest.pull_id,
             staged.pull.endpoint.name,
@@ -43,6 +43,7 @@ def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows:
             window.end if window else None,
             staged.manifest.began_at,
             staged.began_at_store,
+            datetime.now(UTC),
             rows,
         ],
     )

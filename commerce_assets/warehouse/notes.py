@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -34,7 +34,9 @@ def write_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: 
     """Replaces the note of its kind."""
     create_own(connection)
     connection.execute(f"DELETE FROM {_NOTES} WHERE endpoint = ? AND kind = ?", [endpoint.name, kind])
-    connection.execute(f"INSERT INTO {_NOTES} VALUES (?, ?, now(), ?)", [endpoint.name, kind, json.dumps(value)])
+    connection.execute(
+        f"INSERT INTO {_NOTES} VALUES (?, ?, ?, ?)", [endpoint.name, kind, datetime.now(UTC), json.dumps(value)]
+    )
 
 
 def read_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: Kind) -> Note | None:
