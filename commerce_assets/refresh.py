@@ -84,7 +84,8 @@ def _refresh(
     known = _followed(endpoint, warehouse, log)
     base = known.mark or _first_mark(client, endpoint, known)
     now = datetime.now(UTC)
-    is_wide = known.wide_at is None or now - known.wide_at > _WIDE_EVERY
+    # Also where that lies in the future: this machine's clock was wrong then.
+    is_wide = known.wide_at is None or abs(now - known.wide_at) > _WIDE_EVERY
     overlap = WIDE_OVERLAP if is_wide else OVERLAP
     changes = Pull(endpoint=endpoint, updated_after=(base - overlap).replace(microsecond=0))
     first_day = partitions.start.astimezone(UTC)
