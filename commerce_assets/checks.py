@@ -1,6 +1,7 @@
 """The asset checks: their specs, and their results from what is stored."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import duckdb
@@ -23,6 +24,7 @@ from commerce_assets.warehouse.findings import Finding, Scope, blocking_question
 from commerce_assets.warehouse.standing import StandingQuestion
 
 _SHRINKAGE = "not_suddenly_empty"
+_NOTHING_YET = Finding(passed=False, summary="nothing has been loaded yet: materialize an asset")
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
@@ -95,9 +97,9 @@ def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
     )
     def standing_checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         database, now = warehouse.database(context.log), datetime.now(UTC)
-        with database.read() as connection:
+        with database.read() if database.path.exists() else nullcontext() as connection:
             for question in questions:
-                finding = question(connection, endpoint, now)
+                finding = question(connection, endpoint, now) if connection else _NOTHING_YET
                 yield AssetCheckResult(
                     check_name=question.__name__,
                     asset_key=endpoint.name,

@@ -172,6 +172,16 @@ def test_the_job_standing_asks_about_every_table_without_a_request_and_a_refresh
     assert all(check.passed for check in after.values()), after
 
 
+def test_before_anything_is_loaded_the_job_standing_says_so_and_does_not_fail(project: Project) -> None:
+    result = project.run("standing")
+
+    assert result.success
+    assert {check.description for check in standing_results(result).values()} == {
+        "nothing has been loaded yet: materialize an asset"
+    }
+    assert not project.database.exists()
+
+
 def test_a_store_that_does_not_heed_the_filter_turns_the_check_yellow_and_the_days_count_as_followed(
     project: Project,
 ) -> None:
