@@ -303,6 +303,7 @@ def change_and_publish(folder: Path, version: str) -> None:
     copy_of(folder).renew()
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_leave_an_old_copy_or_a_new_one_and_the_next_renewal_works(
     storage: Storage, copy: PublishedCopy
 ) -> None:

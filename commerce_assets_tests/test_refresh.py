@@ -83,6 +83,7 @@ def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refr
     assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
 
 
+@pytest.mark.slow
 def test_a_refund_on_an_order_of_400_days_ago_rewrites_one_row_and_reports_one_partition(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,7 @@ def assert_equal(endpoint: Endpoint, row: Mapping[str, Any], item: Mapping[str, 
     assert (row["_extra"], row["_invalid"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
