@@ -30,7 +30,7 @@ _SALE_SIZE = 120
 _EDITS_AN_HOUR, _DELETIONS_AN_HOUR, _IMPORTS_AN_HOUR = 0.15, 0.04, 0.02
 _SALES_AN_HOUR, _CATALOG_EDITS_AN_HOUR = 0.004, 0.06
 # A part of what is stamped with an instant can be seen only later: a slow transaction, a queue.
-_LATE_SHARE, _LATEST = 0.03, timedelta(minutes=50)
+_LATE_SHARE, _LATEST = 0.1, timedelta(minutes=50)
 
 Event = Callable[[datetime], None]
 

@@ -11,7 +11,10 @@ from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 from commerce_assets.sample_store.shop import Shop, build_orders
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.sample_store.transport import Answer
+from commerce_assets_tests.clock import TwoClocks
+from commerce_assets_tests.machine import Machine, machine_of
 from commerce_assets_tests.project import Project, running_project
+from commerce_assets_tests.simulation import SimulatedShop
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 70
@@ -295,3 +298,60 @@ def test_a_refresh_of_an_empty_warehouse_brings_what_is_new_and_materializes_not
 
     assert project.query("SELECT count(*) FROM orders") == [(1,)]
     assert touched(result) == {}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine that has followed the changes of a shop up to this afternoon; the shop stands still from then on."""
+    shop = SimulatedShop(TwoClocks(datetime(2024, 1, 1, tzinfo=UTC)), orders_a_day=10, seed=7)
+    with machine_of(shop, tmp_path, monkeypatch) as machine:
+        machine.api.is_alive = False
+        shop.live_until(datetime(2024, 1, 2, 0, 10, tzinfo=UTC))
+        machine.run_scheduled_day()
+        shop.live_until(datetime(2024, 1, 2, 14, tzinfo=UTC))
+        machine.run("orders_refresh")
+        yield machine
+
+
+def mark_of(machine: Machine) -> datetime:
+    ((mark,),) = machine.project.query("SELECT changed_up_to FROM shop.commerce_loads.high_water_marks")
+    assert isinstance(mark, datetime)
+    return mark
+
+
+def asked_for(machine: Machine) -> datetime:
+    """From which instant on the last refresh has asked for changes."""
+    machine.run("orders_refresh")
+    return datetime.fromisoformat(machine.server.requests[0].query["updated_after"])
+
+
+def test_an_order_that_is_seen_an_hour_after_its_stamp_arrives_with_the_next_refresh(machine: Machine) -> None:
+    mark = mark_of(machine)
+    (order,) = build_orders(start=mark - timedelta(hours=1), days=1, per_day=1, first_id=9_000)
+    stamp = (mark - timedelta(minutes=55)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    machine.clocks.store += timedelta(hours=1)
+    machine.shop.store.add_order({**order, "created_at": stamp, "updated_at": stamp})
+
+    assert asked_for(machine) == mark - timedelta(hours=1)
+    assert machine.project.query("SELECT count(*) FROM orders WHERE id = 9000") == [(1,)]
+
+
+def test_once_a_day_a_refresh_asks_for_a_whole_day_again(machine: Machine) -> None:
+    mark = mark_of(machine)
+
+    machine.clocks.store += timedelta(hours=19)
+    assert asked_for(machine) == mark - timedelta(hours=1)
+    machine.clocks.store += timedelta(hours=2)
+    assert asked_for(machine) == mark - timedelta(days=1)
+    machine.clocks.store += timedelta(hours=2)
+    assert asked_for(machine) == mark - timedelta(hours=1)
+
+
+def test_a_machine_whose_clock_was_a_year_ahead_once_still_asks_for_a_whole_day(machine: Machine) -> None:
+    mark = mark_of(machine)
+    machine.clocks.skew = timedelta(days=365)
+    assert asked_for(machine) == mark - timedelta(days=1)
+
+    machine.clocks.skew = timedelta()
+    assert asked_for(machine) == mark - timedelta(days=1)
+    assert mark_of(machine) == mark

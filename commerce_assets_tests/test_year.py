@@ -1,9 +1,13 @@
 """A shop and a machine that live through weeks: at the end of each, the warehouse equals the store.
 
-All that runs are the project's own jobs, in this process, against a server on loopback; the daily one runs what its
-schedule asks for. They run less often than they are scheduled: the refresh once or twice a day instead of every hour,
-the day before and the catalogue on some days only, as if the machine slept through the others. Sleep and the clocks
-are patched: the store's, the machine's, which is up to five minutes off, and Dagster's.
+All that runs are the project's own jobs, in this process, against a server on loopback; that of the days runs what its
+schedule asks for. None of their functions is called past them. But they run far less often than they are scheduled,
+as if the machine slept through most of its runs: a run takes a third of a second, and a year has ten thousand. So the
+refresh runs every few days and not every hour, some days are loaded on the next one and most by catching up, and the
+catalogue is read every few weeks. Every Sunday, all but the catalogue runs. Sleep and the clocks are patched: the
+store's, the machine's, which is up to five minutes off, and Dagster's.
+
+Run it with `-s` to see the bill.
 """
 
 import json
@@ -231,7 +235,7 @@ def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=20, seed=7)
-    plan = Plan(seed=3, refresh_hours=(14,), awake=0.4, catalog_weeks=1, outages=0.3, filter_ignored=range(8, 11))
+    plan = Plan(seed=3, refresh_hours=(14, 22), awake=0.25, catalog_weeks=1, outages=0.3, filter_ignored=range(8, 11))
     with machine_of(shop, tmp_path, monkeypatch) as machine:
         life = Life(machine, plan)
         life.live(weeks=3)
@@ -268,9 +272,9 @@ def test_a_year_of_twenty_thousand_orders_ends_each_week_with_a_warehouse_that_e
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=60, seed=7)
     plan = Plan(
         seed=1,
-        refresh_hours=(14,),
-        awake=0.2,
-        catalog_weeks=2,
+        refresh_hours=(14, 22),
+        awake=0.12,
+        catalog_weeks=4,
         outages=0.2,
         refresh_off=range(100, 130),
         all_off=range(200, 212),
