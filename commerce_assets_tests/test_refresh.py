@@ -355,3 +355,23 @@ def test_a_machine_whose_clock_was_a_year_ahead_once_still_asks_for_a_whole_day(
     machine.clocks.skew = timedelta()
     assert asked_for(machine) == mark - timedelta(days=1)
     assert mark_of(machine) == mark
+
+
+def test_with_a_history_a_refund_is_a_new_version_of_its_order_and_the_old_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(Shop(orders=build_orders(start=TODAY - timedelta(days=2), days=2, per_day=3)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDER_HISTORY"] = "true"
+        days = [(TODAY - timedelta(days=back)).date() for back in (2, 1)]
+        project.settings["COMMERCE_ORDERS_START_DATE"] = days[0].isoformat()
+        project.run("orders", days=(days[0], days[1]))
+        order = order_of(project, days[0])
+        store.update_order(order, refunded=True, tag="refunded")
+
+        result = project.run("orders_refresh")
+
+        versions = "SELECT tag = 'refunded', valid_to IS NULL FROM orders_history WHERE id = "
+        assert project.query(f"{versions} {order} ORDER BY valid_from") == [(None, False), (True, True)]
+        assert project.query("SELECT count(*) FROM orders_history") == [(7,)]
+        assert touched(result)[days[0].isoformat()]["fields_changed"].keys() >= {"refunded", "tag", "updated_at"}
