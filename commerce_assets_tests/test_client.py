@@ -600,7 +600,9 @@ def test_a_signal_during_a_wait_ends_the_process_at_once_and_the_next_run_goes_o
     assert time.monotonic() - signalled < 2
     assert process.returncode != 0
     puller.server.forget()
-    assert puller.pull().ids == [*range(1, 121)]
+    pulled = puller.pull()
+    assert pulled.ids == [*range(1, 121)]
+    assert pulled.cost.rows_resumed == 50
     assert puller.server.pages == [1, 2, 3]
 
 
