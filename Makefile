@@ -30,8 +30,8 @@ demo: $(VENV)/.runtime  ## pull everything from the sample store, backfill 30 da
 test: $(VENV)/.dev  ## the tests (without the slow and the browser ones)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
-slow: $(VENV)/.dev  ## the tests that take minutes
-	$(BIN)/python -m pytest -n 2 -m slow
+slow: $(VENV)/.dev  ## the tests that take minutes; another SEED draws other examples
+	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-seed=$(or $(SEED),0)
 
 browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
 	$(BIN)/python -m pytest -m browser

@@ -175,7 +175,9 @@ def test_the_definitions_are_valid_without_credentials_database_or_network(tmp_p
 def test_importing_the_definitions_opens_no_file_of_ours_no_socket_and_takes_little_beyond_dagster() -> None:
     script = """
 import sys, time
+began = time.process_time()
 import dagster
+print(time.process_time() - began)
 opened = []
 def audit(event, args):
     if event in ("socket.connect", "socket.bind", "subprocess.Popen"):
@@ -189,7 +191,7 @@ import commerce_assets.definitions
 print(time.process_time() - began)
 assert not opened, opened
 """
-    times = []
+    times: list[list[float]] = []
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-c", script],
@@ -199,10 +201,11 @@ assert not opened, opened
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        times.append(float(done.stdout))
+        times.append([float(line) for line in done.stdout.split()])
 
-    # Seconds of CPU, of which this machine's other work takes none; the best of three.
-    assert min(times) < 0.3
+    # Seconds of CPU, the best of three. On a slow or busy machine, Dagster's own import says how slow.
+    dagster, ours = map(min, zip(*times, strict=True))
+    assert ours < max(0.3, 0.45 * dagster)
 
 
 def test_every_setting_is_in_the_readme_and_in_the_example_of_an_env_file() -> None:
