@@ -85,7 +85,7 @@ class Database:
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
         self.prepare()
-        with _OWNER_ONLY:
+        with _interrupts_as_such(), _OWNER_ONLY:
             connection = self._connect(read_only=False)
             # Nobody else has the file open now, so what lies here was spilled by a process that was killed.
             shutil.rmtree(_spill_directory(self.path), ignore_errors=True)
@@ -95,8 +95,6 @@ class Database:
                 connection.commit()
             except BaseException as error:
                 _roll_back(connection)
-                if _is_interrupt(error):
-                    raise KeyboardInterrupt from error
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
@@ -111,7 +109,7 @@ class Database:
                 f"there is no database at {self.path}. "
                 "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
             )
-        with _OWNER_ONLY:
+        with _interrupts_as_such(), _OWNER_ONLY:
             connection = self._connect(read_only=True)
             try:
                 yield connection
@@ -242,9 +240,15 @@ def _holder_of(error: duckdb.IOException) -> str | None:
     return "another process"
 
 
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether a signal's handler wanted to end this: DuckDB raises an error of its own in place of the handler's."""
-    return type(error) is RuntimeError and str(error) == "Query interrupted"
+@contextmanager
+def _interrupts_as_such() -> Iterator[None]:
+    """What DuckDB makes of a signal amid a statement, be it to open the file, is an interrupt for Dagster too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) is RuntimeError and str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _is_of_the_file(error: BaseException) -> bool:
