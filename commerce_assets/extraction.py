@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 import duckdb
@@ -81,15 +82,21 @@ def extraction(
         yield Extraction(staged=staged, cost=cost, comparison=comparison, policy=policy)
 
 
-def load_extraction(connection: duckdb.DuckDBPyConnection, pulled: Extraction) -> LoadResult:
-    """Loads what is staged, in the transaction of the connection.
+def load_extraction(
+    connection: duckdb.DuckDBPyConnection, pulled: Extraction, *, not_before: datetime | None = None
+) -> LoadResult:
+    """Loads what is staged, in the transaction of the connection; `not_before` is that of `load`.
 
     Raises:
         LoadError: It is not to be stored. What DuckDB cannot parse is not kept for the next run either.
     """
     try:
         pulled.result = load(
-            connection, pulled.staged, believe_shrinkage=pulled.believe_shrinkage, policy=pulled.policy
+            connection,
+            pulled.staged,
+            not_before=not_before,
+            believe_shrinkage=pulled.believe_shrinkage,
+            policy=pulled.policy,
         )
     except StagedItemsUnreadableError:
         pulled.staged.discard()

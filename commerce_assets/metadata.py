@@ -24,6 +24,7 @@ from commerce_assets.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.extraction import Extraction
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
+from commerce_assets.warehouse.history import count_by_day
 from commerce_assets.warehouse.load import DayCounts, LoadResult
 from commerce_assets.warehouse.sql import SCHEMA, identifier
 from commerce_assets.warehouse.tables import table_of
@@ -113,7 +114,7 @@ def partitions_metadata(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult, days: Mapping[str, date]
 ) -> dict[str, dict[str, RawMetadataValue]]:
     """The numbers of each day that a load was for, by partition key; the newest day that has rows shows some."""
-    stored = _rows_by_day(connection, endpoint, list(days.values()))
+    stored = count_by_day(connection, endpoint, first=min(days.values()), last=max(days.values())) if days else {}
     shown = max((day for day in days.values() if stored.get(day)), default=None)
     return {
         key: {
@@ -129,8 +130,8 @@ def partitions_metadata(
 
 
 def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
-    days = [last - timedelta(days=back) for back in range(DAYS)]
-    return daily_chart({"Rows a day": _rows_by_day(connection, endpoint, days)})
+    first = last - timedelta(days=DAYS - 1)
+    return daily_chart({"Rows a day": count_by_day(connection, endpoint, first=first, last=last)})
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
@@ -147,17 +148,6 @@ def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValu
         "rows_removed": counts.removed,
         **changed,
     }
-
-
-def _rows_by_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, days: list[date]) -> dict[date, int]:
-    if not endpoint.cursor or not days:
-        return {}
-    day = f"CAST({identifier(endpoint.cursor)} AS DATE)"
-    rows = connection.execute(
-        f"SELECT {day}, count(*) FROM {table_of(endpoint)} WHERE {day} BETWEEN ? AND ? GROUP BY 1",
-        [min(days), max(days)],
-    ).fetchall()
-    return dict(rows)
 
 
 def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> MetadataValue:

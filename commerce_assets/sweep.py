@@ -11,11 +11,11 @@ from dagster import AssetMaterialization, DagsterLogManager, DailyPartitionsDefi
 from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.extraction import Extraction
+from commerce_assets.extraction import Extraction, load_extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
 from commerce_assets.resources import Warehouse
 from commerce_assets.warehouse.history import loaded_windows, set_mark
-from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+from commerce_assets.warehouse.load import LoadResult
 from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets.window import Window
 
@@ -50,23 +50,19 @@ def store(
     With `report_whole_window`, every day of the pull's window is reported, also one that was found as it was.
     """
     endpoint, window = pulled.staged.pull.endpoint, pulled.staged.pull.window
-    try:
-        with warehouse.database(log).write() as connection:
-            result = load(connection, pulled.staged, not_before=not_before, policy=pulled.policy)
-            if followed_to:
-                set_mark(connection, endpoint, followed_to.mark)
-                wide_at = followed_to.wide_at.isoformat() if followed_to.wide_at else None
-                write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True, "wide_at": wide_at})
-            numbers = load_metadata(connection, pulled, result)
-            days = {day for day, counts in result.days.items() if counts.touched}
-            if window and report_whole_window:
-                days.update(window.days)
-            windows = loaded_windows(connection, endpoint)
-            reported = sorted(day for day in days if _is_kept(day, windows, partitions))
-            by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in reported})
-    except StagedItemsUnreadableError:
-        pulled.staged.discard()
-        raise
+    with warehouse.database(log).write() as connection:
+        result = load_extraction(connection, pulled, not_before=not_before)
+        if followed_to:
+            set_mark(connection, endpoint, followed_to.mark)
+            wide_at = followed_to.wide_at.isoformat() if followed_to.wide_at else None
+            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True, "wide_at": wide_at})
+        numbers = load_metadata(connection, pulled, result)
+        days = {day for day, counts in result.days.items() if counts.touched}
+        if window and report_whole_window:
+            days.update(window.days)
+        windows = loaded_windows(connection, endpoint)
+        reported = sorted(day for day in days if _is_kept(day, windows, partitions))
+        by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in reported})
     pulled.staged.discard()
     return Stored(result, numbers, by_key)
 

@@ -112,27 +112,24 @@ def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
     return [Window(start.astimezone(UTC), end.astimezone(UTC)) for start, end in rows]
 
 
-class LastLoads(NamedTuple):
-    """When a list was last loaded whole, and when late changes were; None if never."""
-
-    whole: datetime | None
-    changes: datetime | None
-
-
-def last_loads(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> LastLoads:
-    """When the loads of an endpoint were. A pull that is not of a window is one of the whole list, or of changes."""
+def last_followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> datetime | None:
+    """When a list was last loaded whole, or, of one that has days, its late changes were; None if never."""
     if not exists(connection, OWN_SCHEMA, "loads"):
-        return LastLoads(None, None)
+        return None
     row = connection.execute(
         f"SELECT max(loaded_at) FROM {_LOADS} WHERE endpoint = ? AND window_start IS NULL", [endpoint.name]
     ).fetchone()
-    at = row[0] if row else None
-    return LastLoads(None, at) if endpoint.is_partitioned else LastLoads(at, None)
+    return row[0] if row else None
 
 
-def count_by_day(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[date, int]:
-    """How many rows are stored of each UTC day that has any."""
-    if not exists(connection, SCHEMA, endpoint.name):
+def count_by_day(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, first: date = date.min, last: date = date.max
+) -> dict[date, int]:
+    """How many rows are stored of each UTC day, from the first to the last, that has any."""
+    if not endpoint.cursor or not exists(connection, SCHEMA, endpoint.name):
         return {}
     day = day_of(endpoint, "t")
-    return dict(connection.execute(f"SELECT {day}, count(*) FROM {table_of(endpoint)} t GROUP BY 1").fetchall())
+    rows = connection.execute(
+        f"SELECT {day}, count(*) FROM {table_of(endpoint)} t WHERE {day} BETWEEN ? AND ? GROUP BY 1", [first, last]
+    ).fetchall()
+    return dict(rows)

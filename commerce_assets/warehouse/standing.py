@@ -10,7 +10,7 @@ import duckdb
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.findings import Finding
-from commerce_assets.warehouse.history import last_loads, loaded_windows
+from commerce_assets.warehouse.history import last_followed, loaded_windows
 from commerce_assets.warehouse.notes import Kind, read_note
 
 # Schedules run within the hour after midnight; a day that is not in by then was missed.
@@ -25,13 +25,13 @@ StandingQuestion = Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], Fin
 
 def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> Finding:
     """Yesterday is loaded and late changes were followed within three hours; a whole list was read within a day."""
-    loads = last_loads(connection, endpoint)
+    followed = last_followed(connection, endpoint)
     if endpoint.is_partitioned:
         due = (now - timedelta(days=1 if now.time() >= _YESTERDAY_IS_DUE_AT else 2)).date()
         midnight = datetime.combine(due, time(0), UTC)
         filtered = read_note(connection, endpoint, Kind.UPDATE_FILTER)
         # Where the store does not heed the filter, the refresh pulls days instead, and notes that it did.
-        changes = max((at for at in (loads.changes, filtered.at if filtered else None) if at), default=None)
+        changes = max((at for at in (followed, filtered.at if filtered else None) if at), default=None)
         faults = []
         if not any(window.contains(midnight) for window in loaded_windows(connection, endpoint)):
             faults.append(f"{due} is not loaded")
@@ -39,8 +39,8 @@ def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: dateti
             faults.append(f"late changes were last followed: {_ago(changes, now)}")
         good = f"{due} is loaded; late changes were followed {_ago(changes, now)}"
     else:
-        faults = [f"last read: {_ago(loads.whole, now)}"] if _is_late(loads.whole, now, _LIST_IS_DUE_AFTER) else []
-        good = f"read {_ago(loads.whole, now)}"
+        faults = [f"last read: {_ago(followed, now)}"] if _is_late(followed, now, _LIST_IS_DUE_AFTER) else []
+        good = f"read {_ago(followed, now)}"
     return Finding(passed=not faults, summary="; ".join(faults) or good)
 
 
