@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import text
 
 # BI tools carry DuckDB 1.5 for a while yet; a file written with 2.0's own format cannot be opened by them.
@@ -107,7 +108,7 @@ class Database:
         if not self.path.exists():
             raise WarehouseError(
                 f"there is no database at {self.path}. "
-                "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
+                "What to do: pull or materialize something first, or look at COMMERCE_DUCKDB_PATH."
             )
         with _interrupts_as_such(), _OWNER_ONLY:
             connection = self._connect(read_only=True)
@@ -259,10 +260,9 @@ def _is_of_the_file(error: BaseException) -> bool:
 
 
 def _why_not(path: Path, done: str, error: BaseException) -> str:
-    reason = str(error).splitlines()[0]
     state = "there is none yet" if done == "created" else "it is as it was"
     return (
-        f"the database {path} cannot be {done} ({reason}); {state}. What to do: see that the folder can be "
+        f"the database {path} cannot be {done} ({reason_of(error)}); {state}. What to do: see that the folder can be "
         "written to, that its disk has room and that the file is a DuckDB database; restore it from a copy if it is "
         "damaged."
     )
