@@ -30,15 +30,22 @@ class Shell:
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """The command in a process of its own, in a pipe."""
-        self._write_dotenv()
         return subprocess.Popen(
-            [sys.executable, "-m", "commerce_assets", *arguments],
+            self.command(*arguments),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
+            env=self.process_environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def command(self, *arguments: str) -> list[str]:
+        """What starts it in a process of its own."""
+        self._write_dotenv()
+        return [sys.executable, "-m", "commerce_assets", *arguments]
+
+    def process_environment(self, **environment: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment}
 
     def _write_dotenv(self) -> None:
         if not self.settings:
