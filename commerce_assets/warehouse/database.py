@@ -130,13 +130,14 @@ class Database:
             "preserve_insertion_order": "false",
             **self.config,
         }
-        options = "READ_ONLY" if read_only else _AS_WRITTEN
         connection = duckdb.connect(":memory:", config=config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             if not read_only:
                 self._create_if_missing(connection)
-            self._attach(connection, options)
+            # A file that is there keeps its format, be it a newer one in which somebody has made it.
+            as_it_is = "READ_ONLY" if read_only else "READ_WRITE"
+            self._attach(connection, as_it_is if os.access(self.path, os.F_OK) else _AS_WRITTEN)
             connection.execute(f"USE {_ALIAS}")
         except BaseException:
             connection.close()
