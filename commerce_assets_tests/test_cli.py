@@ -375,6 +375,13 @@ def test_a_pull_that_is_interrupted_keeps_its_pages_and_says_so(shell: Shell, se
     assert server.pages == [2, 3]
 
 
+def test_after_a_pull_that_got_no_page_nothing_is_said_of_its_pages(shell: Shell) -> None:
+    shell.settings["COMMERCE_API_KEY"] = "another"
+    assert "kept" not in shell.run("pull", "products").stderr
+    shell.settings |= settings_for(shell.settings["COMMERCE_API_BASE_URL"])
+    assert "staged pages of an earlier pull" not in shell.run("pull", "products").stderr
+
+
 def test_pages_that_make_no_list_are_not_said_to_be_kept(shell: Shell, server: FaultyStore) -> None:
     def first_page(exchange: Exchange) -> None:
         request = exchange.request
@@ -820,7 +827,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(pulled: Shell) -> None:
 
 
 def test_a_character_that_cannot_be_shown_is_a_question_mark(pulled: Shell) -> None:
-    query = pulled.start("query", "SELECT 'Søndag' AS name", PYTHONIOENCODING="ascii")
+    query = pulled.start("query", "SELECT 'Søndag' AS name", "--format", "csv", PYTHONIOENCODING="ascii")
     assert query.communicate(timeout=20) == ("name\nS?ndag\n", "")
 
 

@@ -443,8 +443,9 @@ def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(sh
 
 def test_a_database_that_another_program_holds_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
     with held(tmp_path / "shop.duckdb") as holder:
-        verdict, told = rows_of(shell.run("check").stdout)["database"]
-    assert verdict == "look"
+        result = shell.run("check")
+    verdict, told = rows_of(result.stdout)["database"]
+    assert (verdict, result.stderr) == ("look", "")
     assert "is held by python" in told
     assert f"(pid {holder.process.pid})" in told
 

@@ -42,8 +42,9 @@ _EPILOG = """Settings come from the environment and from .env in this folder; .e
 Exit status: 0 all is well; 1 it failed, or what was asked is not so; 2 the command or a setting cannot be used;
 130 interrupted.
 
-Completion, where it is installed as commerce-assets: eval "$(_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets)";
-zsh_source and fish_source likewise.
+\b
+Completion of commerce-assets in bash (zsh, fish: zsh_source, fish_source):
+eval "$(_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets)"
 """
 
 
