@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 
 from commerce_assets.api.paging import PageRequest, overlapping
+from commerce_assets.docs.cookbook import QUERY, cookbook
+from commerce_assets.docs.dictionary import data_dictionary
+from commerce_assets.docs.sample import build_sample_database, connect
 
 TESTS = Path(__file__).parent
-FAULTS = TESTS.parent / "docs" / "faults.md"
+DOCS = TESTS.parent / "docs"
+FAULTS = DOCS / "faults.md"
 ROW = re.compile(r"\| (\d+) \| .+ \| .+ \| `(test_\w+)\.(test_\w+)` \|")
 NUMBERS = re.compile(r"Faults? (\d+(?:(?:, | and | to )\d+)*)")
 
@@ -62,3 +66,16 @@ def test_the_list_of_faults_is_complete_and_each_names_a_test_that_says_it_prove
     assert [int(number) for number, _, _ in rows] == list(range(1, 69))
     for number, module, test in rows:
         assert int(number) in proven.get(f"{module}.{test}", set()), f"{number}: {module}.{test}"
+
+
+def test_the_data_dictionary_is_what_the_endpoint_table_and_the_models_say() -> None:
+    assert (DOCS / "data-dictionary.md").read_text() == data_dictionary(), "run `make docs`"
+
+
+def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path) -> None:
+    page = (DOCS / "cookbook.md").read_text()
+    with connect(build_sample_database(tmp_path)) as connection:
+        answered = cookbook(page, connection)
+
+    assert len(QUERY.findall(page)) == 10
+    assert answered == page, "run `make docs`"
