@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -77,6 +77,13 @@ def test_every_service_is_hardened_and_only_the_code_location_is_given_the_crede
         assert unit.settings["UMask"] == ["0077"]
         assert ("EnvironmentFile" in unit.settings) == (service == "code")
     assert [name for name, service in compose()["services"].items() if "env_file" in service] == ["code"]
+
+
+def test_the_code_location_is_first_as_several_processes_that_make_dagsters_files_at_once_have_spoilt_them() -> None:
+    for service in ("webserver", "daemon"):
+        assert unit_of(service).settings["After"] == ["commerce-assets-code.service"]
+        assert compose()["services"][service]["depends_on"] == {"code": {"condition": "service_healthy"}}
+    assert "commerce_assets.dev.runs" in unit_of("code").settings["ExecStartPre"][0]
 
 
 def test_the_containers_execute_what_the_units_do_and_the_ui_is_published_on_this_machine_only() -> None:
@@ -183,19 +190,21 @@ def is_up(port: int) -> bool:
 @pytest.mark.slow
 def test_the_services_of_the_units_go_on_after_the_code_location_was_restarted_amid_a_run(services: Services) -> None:
     port, days = services.port, (FIRST_DAY, FIRST_DAY + timedelta(days=38))
-    with services.running("commerce-assets-webserver"), services.running("commerce-assets-daemon"):
-        with services.running("commerce-assets-code"):
+    with ExitStack() as first:
+        first.enter_context(services.running("commerce-assets-code"))
+        with services.running("commerce-assets-webserver"), services.running("commerce-assets-daemon"):
             wait_until(lambda: is_up(port))
             wait_until(lambda: has_loaded(port))
             launch(port, "orders", days)
             wait_until(lambda: [*services.folder.glob("data/commerce.staging/orders/*/pages.jsonl")])
-        wait_until(lambda: statuses(port) == ["FAILURE"])
-        with services.running("commerce-assets-code"):
-            wait_until(lambda: has_loaded(port))
-            launch(port, "orders", days)
-            wait_until(lambda: statuses(port) == ["SUCCESS", "FAILURE"])
-            assert "going on after page" in services.log_of("commerce-assets-code")
-            services.run(BACKUP)
+            first.close()
+            wait_until(lambda: statuses(port) == ["FAILURE"])
+            with services.running("commerce-assets-code"):
+                wait_until(lambda: has_loaded(port))
+                launch(port, "orders", days)
+                wait_until(lambda: statuses(port) == ["SUCCESS", "FAILURE"])
+                assert "going on after page" in services.log_of("commerce-assets-code")
+                services.run(BACKUP)
 
     (backup,) = services.folder.glob("backups/*")
     with closing(sqlite3.connect(backup / "dagster" / "history" / "runs.db")) as history:
