@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types slow browser bench lock audit clean
+.PHONY: help install dev demo test check lint format types slow browser bench docs lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
 
 bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench/RESULTS.md; SIZE=small for minutes only
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
+
+docs: $(VENV)/.runtime  ## write the data dictionary and the cookbook's results anew
+	$(BIN)/python -m commerce_assets.docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
