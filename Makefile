@@ -4,22 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types slow browser bench lock audit clean
+.PHONY: help install dev demo test check lint format types slow browser bench docs lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.runtime: requirements.lock
+$(VENV)/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	touch $@
 
-install: $(VENV)/.runtime  ## make .venv with the pinned dependencies
+install: $(VENV)/.runtime  ## make .venv with the pinned dependencies and this package
 
 dev: $(VENV)/.runtime  ## Dagster's UI and daemon; without credentials on the bundled sample store
 	@exec $(BIN)/python -m commerce_assets.dev
@@ -39,6 +40,9 @@ browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
 bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench/RESULTS.md; SIZE=small for minutes only
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
 
+docs: $(VENV)/.runtime  ## write the data dictionary and the cookbook's results anew
+	$(BIN)/python -m commerce_assets.docs
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -53,8 +57,8 @@ format: $(VENV)/.dev  ## rewrite the code as ruff wants it
 	$(BIN)/ruff check --fix .
 
 lock: $(VENV)/.dev  ## resolve the dependencies anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev -c requirements.lock -o requirements-dev.lock
 
 # Strict: a package that the service does not answer for is a failure, and not one without vulnerabilities.
 audit:  ## look the pinned versions up among known vulnerabilities (needs uv and the internet)

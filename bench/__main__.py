@@ -2,6 +2,7 @@
 
     make bench              everything; an hour or so
     make bench SIZE=small   20,000 orders only; some minutes
+    make bench SIZE=tiny    does the benchmark itself still run? a minute, without peers
 
 Who runs: `wire` (asks for the pages and throws them away), `floor` (the least script that gets typed orders into
 DuckDB), this project as people run it (`dagster asset materialize`, `dagster job execute`), dlt's rest_api source and
@@ -20,47 +21,74 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from bench import report, scenarios
-from bench.contenders import EVERYBODY
-from bench.scenarios import Bench, history
+from bench.contenders import FLOOR, PEERS, SELF, WIRE
+from bench.scenarios import YEAR, Bench, history
 
 HERE = Path(__file__).resolve().parent
-_SIZES = {"small": (20_000,), "full": (20_000, 100_000)}
-_GROWTH = {"small": (), "full": (10_000, 100_000, 1_000_000)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured: first loads and their growth in orders, backfills and the pace in days."""
+
+    loads: tuple[int, ...] = (20_000,)
+    growth: tuple[int, ...] = ()
+    backfills: tuple[int, ...] = (30, 365)
+    paced_days: int = 28
+    slow_orders: int = 20_000
+    large_table: tuple[int, int] | None = None
+    rounds: int = 3
+    peers: bool = True
+
+
+_SIZES = {
+    # Whether the benchmark itself still runs; its numbers mean nothing.
+    "tiny": Size(loads=(800,), backfills=(30,), paced_days=2, slow_orders=800, rounds=1, peers=False),
+    "small": Size(),
+    "full": Size(loads=(20_000, 100_000), growth=(10_000, 100_000, 1_000_000), large_table=(10_000, 1_000)),
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--size", choices=_SIZES, default="full")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds of first loads and backfills")
+    parser.add_argument("--rounds", type=int, help="of first loads and backfills")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--work", type=Path, default=HERE / ".work", help="where orders and databases lie meanwhile")
     parser.add_argument("--keep", action="store_true", help="keep the generated orders for the next time")
     arguments = parser.parse_args()
     # Byte code that is not written triples the start of every Dagster process.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    size = _SIZES[arguments.size]
     facts = report.machine()
-    for contender in EVERYBODY:
+    bench = Bench(arguments.work, arguments.rounds or size.rounds, PEERS if size.peers else ())
+    for contender in (WIRE, FLOOR, SELF, *bench.peers):
         print(f"{contender.name}: {contender.versions}", flush=True)
-    bench = Bench(HERE / ".work", arguments.repeat)
-    largest = max(_SIZES[arguments.size])
+    largest = max(size.loads)
     steps: list[Callable[[], None]] = [
         partial(scenarios.import_times, bench),
-        *(partial(scenarios.first_load_and_after, bench, history(size)) for size in _SIZES[arguments.size]),
-        *(partial(scenarios.backfill, bench, days) for days in (30, 365)),
-        partial(scenarios.slow_server, bench),
-        partial(scenarios.one_a_second, bench),
+        *(partial(scenarios.first_load_and_after, bench, history(orders)) for orders in size.loads),
+        *(partial(scenarios.backfill, bench, YEAR, days) for days in size.backfills),
+        partial(scenarios.slow_server, bench, history(size.slow_orders)),
+        partial(scenarios.one_a_second, bench, history(min(size.loads)), size.paced_days),
         partial(scenarios.breakdown, bench, history(largest)),
+        partial(scenarios.growth, bench, size.growth),
     ]
-    if growth := _GROWTH[arguments.size]:
-        steps += [partial(scenarios.growth, bench, growth), partial(scenarios.large_table, bench, times=1_000)]
+    if size.large_table:
+        orders, times = size.large_table
+        steps.append(partial(scenarios.large_table, bench, history(orders), times))
+    failed = 0
     for step in steps:
         # What has been measured is not thrown away because of what cannot be.
         try:
             step()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
+            failed += 1
             print(f"this scenario failed: {error}", flush=True)
     text = report.render(bench, facts, largest)
     arguments.output.write_text(text)
@@ -68,8 +96,8 @@ def main() -> int:
     shutil.rmtree(bench.runs, ignore_errors=True)
     if not arguments.keep:
         shutil.rmtree(bench.work, ignore_errors=True)
-    complete = (outcome.complete for outcomes in bench.sections.values() for outcome in outcomes)
-    return 1 if any(one is False for one in complete) else 0
+    ours = [one for outcomes in bench.sections.values() for one in outcomes if one.contender in {FLOOR, SELF}]
+    return 1 if failed or any(one.failure or one.complete is False for one in ours) else 0
 
 
 if __name__ == "__main__":

@@ -152,4 +152,3 @@ PEERS = (
     Contender("pyairbyte", ("airbyte", "airbyte-cdk", "duckdb")),
     Contender("singer", ("singer-sdk", "target-duckdb", "duckdb")),
 )
-EVERYBODY = (WIRE, FLOOR, SELF, *PEERS)

@@ -67,7 +67,7 @@ def measure(what: str, action: Callable[[], object], file: Path) -> None:
 
 
 def bench(rows: int, folder: Path) -> None:
-    database = Database(path=folder / "commerce.duckdb", memory_limit="256MB")
+    database = Database(path=folder / "commerce.duckdb")
     published = PublishedCopy(path=folder / "shop.duckdb", source=database)
     copied, rewritten = folder / "copied.duckdb", folder / "rewritten.duckdb"
     print(f"{rows:,} orders")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contenders import EVERYBODY, WIRE
+from bench.contenders import FLOOR, SELF, WIRE
 from bench.runs import Outcome
 from bench.scenarios import Bench
 from bench.targets import verdicts
@@ -57,7 +57,7 @@ def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
             "",
             *_table(("", ""), facts.items()),
             "",
-            *_table(("", "versions"), ((one.name, one.versions) for one in EVERYBODY)),
+            *_table(("", "versions"), ((one.name, one.versions) for one in (WIRE, FLOOR, SELF, *bench.peers))),
             "",
             "## Targets",
             "",

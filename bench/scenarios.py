@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from bench.contenders import EVERYBODY, FLOOR, PEERS, SELF, Contender, Task
+from bench.contenders import FLOOR, PEERS, SELF, WIRE, Contender, Task
 from bench.data import START, DataSet
 from bench.runs import Outcome, best, run
 from bench.store import ROOT, running
@@ -19,19 +19,18 @@ from bench.store import ROOT, running
 HISTORY = 400
 YEAR = DataSet(380, 55)
 """365 days and some around them, 20,075 orders in 365 days."""
-SLOW_DAYS = 100
-PACED_DAYS = 28
 LATENCY = 0.2
-_SOME_PEERS = tuple(peer for peer in PEERS if peer.name in {"dlt", "dlt-arrow", "dagster-pandas"})
-_WITH_CHANGES = tuple(peer for peer in PEERS if peer.name in {"dlt", "dlt-arrow", "singer"})
+_ASKED_FOR_DAYS = {"dlt", "dlt-arrow", "dagster-pandas"}
+_ASKED_FOR_CHANGES = {"dlt", "dlt-arrow", "singer"}
 
 
 @dataclass
 class Bench:
-    """The session: where things lie, how often runs are repeated, what came out."""
+    """The session: where things lie, how often runs are repeated, with whom this project is compared, what came out."""
 
     work: Path
     repeat: int
+    peers: Sequence[Contender] = PEERS
     sections: dict[str, list[Outcome]] = field(default_factory=dict)
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     imports: tuple[float, float] = (0.0, 0.0)
@@ -43,6 +42,9 @@ class Bench:
     @property
     def runs(self) -> Path:
         return self.work / "runs"
+
+    def peers_in(self, names: Collection[str]) -> list[Contender]:
+        return [peer for peer in self.peers if peer.name in names]
 
     def section(self, title: str) -> list[Outcome]:
         print(title, flush=True)
@@ -69,51 +71,56 @@ def first_load_and_after(bench: Bench, data: DataSet) -> None:
         full = Task(store, days)
         changed = Task(store, days, "changed", since)
         section = bench.section(f"First load of {data.orders:,} orders")
-        section += bench.in_turn(EVERYBODY, lambda contender: run(contender, full, bench.runs))
+        everybody = (WIRE, FLOOR, SELF, *bench.peers)
+        section += bench.in_turn(everybody, lambda contender: run(contender, full, bench.runs))
         section = bench.section(f"The same again, nothing changed, {data.orders:,} orders")
-        section += [run(contender, full, bench.runs, fresh=False) for contender in (SELF, *PEERS)]
+        section += [run(contender, full, bench.runs, fresh=False) for contender in (SELF, *bench.peers)]
         section = bench.section(f"Refresh, nothing changed, {data.orders:,} orders")
         # The first refresh looks for where to begin; from the second on it is as every hour.
         run(SELF, changed, bench.runs, fresh=False, rows=0)
-        section += [run(contender, changed, bench.runs, fresh=False, rows=0) for contender in (SELF, *_WITH_CHANGES)]
+        section += [
+            run(contender, changed, bench.runs, fresh=False, rows=0)
+            for contender in (SELF, *bench.peers_in(_ASKED_FOR_CHANGES))
+        ]
     with running(data, bench.data, changed=0.01) as store:
         changed = Task(store, days, "changed", since)
         section = bench.section(f"Refresh, 1 % of {data.orders:,} orders changed")
         section += [
             run(contender, changed, bench.runs, fresh=False, rows=data.orders // 100)
-            for contender in (SELF, *_WITH_CHANGES)
+            for contender in (SELF, *bench.peers_in(_ASKED_FOR_CHANGES))
         ]
 
 
-def backfill(bench: Bench, count: int) -> None:
+def backfill(bench: Bench, data: DataSet, count: int) -> None:
     first = START + timedelta(days=1)
-    with running(YEAR, bench.data) as store:
+    with running(data, bench.data) as store:
         task = Task(store, (first, first + timedelta(days=count - 1)))
         section = bench.section(f"Backfill of {count} days")
         section += bench.in_turn(
-            (FLOOR, SELF, *_SOME_PEERS), lambda contender: run(contender, task, bench.runs, whole=False)
+            (FLOOR, SELF, *bench.peers_in(_ASKED_FOR_DAYS)),
+            lambda contender: run(contender, task, bench.runs, whole=False),
         )
 
 
-def slow_server(bench: Bench) -> None:
-    days = (START + timedelta(days=1), START + timedelta(days=SLOW_DAYS))
-    with running(history(20_000), bench.data, latency=LATENCY) as store:
-        section = bench.section(f"Backfill of {SLOW_DAYS} days, {LATENCY * 1000:.0f} ms latency")
-        plain = [peer for peer in _SOME_PEERS if peer.name == "dlt"]
-        section += [run(contender, Task(store, days), bench.runs, whole=False) for contender in (FLOOR, SELF, *plain)]
+def slow_server(bench: Bench, data: DataSet) -> None:
+    """All of a store whose every answer takes a while: one page at a time, and several in flight."""
+    plain = [peer for peer in bench.peers if peer.name == "dlt"]
+    with running(data, bench.data, latency=LATENCY) as store:
+        title = f"First load of {data.orders:,} orders, {LATENCY * 1000:.0f} ms latency"
+        section = bench.section(title)
+        task = Task(store, (START, data.last_day))
+        section += [run(contender, task, bench.runs) for contender in (FLOOR, SELF, *plain)]
         for concurrency in ("1", "8"):
-            section = bench.section(
-                f"Backfill of {SLOW_DAYS} days, {LATENCY * 1000:.0f} ms latency, COMMERCE_API_CONCURRENCY={concurrency}"
-            )
+            section = bench.section(f"{title}, COMMERCE_API_CONCURRENCY={concurrency}")
             settings = (("COMMERCE_API_CONCURRENCY", concurrency),)
-            section.append(run(SELF, Task(store, days, settings=settings), bench.runs, whole=False))
+            section.append(run(SELF, replace(task, settings=settings), bench.runs))
 
 
-def one_a_second(bench: Bench) -> None:
-    days = (START + timedelta(days=1), START + timedelta(days=PACED_DAYS))
+def one_a_second(bench: Bench, data: DataSet, count: int) -> None:
+    days = (START + timedelta(days=1), START + timedelta(days=count))
     settings = (("COMMERCE_API_REQUESTS_PER_SECOND", "1"),)
-    with running(history(20_000), bench.data, rate=1) as store:
-        section = bench.section(f"Backfill of {PACED_DAYS} days, a server that allows one request a second")
+    with running(data, bench.data, rate=1) as store:
+        section = bench.section(f"Backfill of {count} days, a server that allows one request a second")
         section.append(run(SELF, Task(store, days, settings=settings), bench.runs, whole=False))
 
 
@@ -126,9 +133,8 @@ def growth(bench: Bench, sizes: Sequence[int]) -> None:
             section += [run(contender, task, bench.runs) for contender in (FLOOR, SELF)]
 
 
-def large_table(bench: Bench, times: int) -> None:
-    """A refresh with 1 % of 10,000 orders changed, on a table of just these, and on one so many times as large."""
-    data = history(10_000)
+def large_table(bench: Bench, data: DataSet, times: int) -> None:
+    """A refresh with 1 % of the orders changed, on a table of just these, and on one so many times as large."""
     days = (START, data.last_day)
     for factor in (1, times):
         with running(data, bench.data) as store:
@@ -138,8 +144,9 @@ def large_table(bench: Bench, times: int) -> None:
             if factor > 1:
                 subprocess.run([sys.executable, "-m", "bench.grow", str(database), str(factor)], cwd=ROOT, check=True)
         with running(data, bench.data, changed=0.01) as store:
-            section = bench.section(f"Refresh of 100 changed orders on {data.orders * factor:,} rows")
-            section.append(run(SELF, Task(store, days, "changed"), bench.runs, fresh=False, rows=100))
+            changed = data.orders // 100
+            section = bench.section(f"Refresh of {changed:,} changed orders on {data.orders * factor:,} rows")
+            section.append(run(SELF, Task(store, days, "changed"), bench.runs, fresh=False, rows=changed))
         database.unlink()
 
 

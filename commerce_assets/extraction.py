@@ -16,7 +16,8 @@ from commerce_assets.staging import StagedPull, Staging
 from commerce_assets.warehouse.comparison import Comparison, compare
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.history import has_loaded
-from commerce_assets.warehouse.load import LoadResult, StagedItemsUnreadableError, load
+from commerce_assets.warehouse.load import LoadResult, load
+from commerce_assets.warehouse.segments import StagedItemsUnreadableError
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient

@@ -31,6 +31,7 @@ from pydantic import Field
 
 from commerce_assets.extraction import Extraction, load_extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
+from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.sql import identifier, table, within
 
@@ -50,7 +51,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
     """
 
     lock_timeout: float = Field(default=300.0, ge=0, description="Seconds to wait for who holds the file.")
-    memory_limit: str = Field(default="256MB", description="What DuckDB may use before it spills to disk.")
+    memory_limit: str = Field(default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk.")
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:

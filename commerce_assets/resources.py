@@ -12,6 +12,7 @@ from commerce_assets.api.pages import LARGEST_PAGE
 from commerce_assets.privacy import PersonalDataPolicy, Treatment
 from commerce_assets.settings import checked_hash_key
 from commerce_assets.staging import Staging
+from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.publish import PublishedCopy
 
@@ -83,7 +84,7 @@ class Warehouse(ConfigurableResource[Any]):
         default=300.0, ge=0, description="Seconds to wait for who holds the file (COMMERCE_DUCKDB_LOCK_TIMEOUT)."
     )
     memory_limit: str = Field(
-        default="256MB", description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
+        default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
     )
     publish_path: str | None = Field(
         default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.privacy import PersonalDataPolicy, Treatment
+from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")
@@ -56,7 +57,7 @@ class Settings:
     staging: Path = DEFAULT_STAGING
     publish: Path | None = None
     lock_timeout: float = 300.0
-    memory_limit: str = "256MB"
+    memory_limit: str = MEMORY_LIMIT
     order_history: bool = False
     request_budget: int = 200
     lookback_days: int = 30
@@ -83,7 +84,7 @@ class Settings:
             staging=Path(staging) if staging else database.with_suffix(".staging"),
             publish=_published("COMMERCE_DUCKDB_PUBLISH_PATH", values),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
-            memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default="256MB"),
+            memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default=MEMORY_LIMIT),
             order_history=_flag("COMMERCE_ORDER_HISTORY", values),
             request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
             lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),

@@ -1,4 +1,4 @@
-"""Pulled items on disk until they are loaded: memory stays flat, a crash costs a page, a retry goes on.
+"""Pulled items on disk until they are loaded: memory stays flat, a crash costs half a second, a retry goes on.
 
 One folder a pull, below the staging directory:
 
@@ -8,8 +8,9 @@ One folder a pull, below the staging directory:
                             the load takes file after file, and its memory shall not grow with the pull
         pages.jsonl         the facts of each page, and where its items end
 
-A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written; what
-follows the last whole page among the items is cut off when the pull goes on. Fields that the endpoint does not declare
+A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written: at the
+pace of the API page by page, of faster stores every half second. What follows the last whole page among the items is
+cut off when the pull goes on. Fields that the endpoint does not declare
 are repeated in the member `_extra` as an item is written, so that the load, which reads declared names only, finds
 them too.
 """
@@ -37,6 +38,8 @@ from commerce_assets.endpoint import EXTRA, Endpoint
 _LONGEST_PAUSE = timedelta(hours=12)
 _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
+# To see a page onto the disk takes as long as to pull one from a store without limits.
+_SYNC_EVERY_SECONDS = 0.5
 
 
 class StagingError(Exception):
@@ -164,6 +167,8 @@ class StagingWriter:
         self._items = _open_private(_segment(folder, self._segment))
         self._items.truncate(pages[-1].items_end if pages else 0)
         self._items.seek(0, os.SEEK_END)
+        self._unlisted: list[StagedPage] = []
+        self._synced_at = float("-inf")
 
     def write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
         with _usable(self._folder):
@@ -171,12 +176,12 @@ class StagingWriter:
 
     def _write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
         if self._items.tell() >= _SEGMENT_BYTES:
+            self._sync()
             self._items.close()
             self._segment += 1
             self._items = _open_private(_segment(self._folder, self._segment))
             self._items.truncate()
         self._items.write(b"".join(self._line(item) for item in page.items))
-        _to_disk(self._items)
         staged = StagedPage(
             facts=facts,
             segment=self._segment,
@@ -184,13 +189,24 @@ class StagingWriter:
             is_last=is_last,
             store_clock=store_clock,
         )
-        self._index.write(msgspec.json.encode(staged) + b"\n")
-        self._index.flush()
         self._pages.append(staged)
+        self._unlisted.append(staged)
+        if is_last or time.monotonic() - self._synced_at >= _SYNC_EVERY_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Lists the pages that are not listed yet, once their items are on the disk."""
+        _to_disk(self._items)
+        # Taken out beforehand: a line that an interrupt leaves unwritten must not come twice.
+        unlisted, self._unlisted = self._unlisted, []
+        self._index.write(_index_of(unlisted))
+        self._index.flush()
+        self._synced_at = time.monotonic()
 
     def close(self) -> None:
         with _usable(self._folder), self._index, self._items:
-            pass
+            if self._unlisted:
+                self._sync()
 
     def _line(self, item: Item) -> bytes:
         raw = bytes(item.raw)

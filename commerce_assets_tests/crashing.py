@@ -11,7 +11,9 @@ from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
+from commerce_assets import staging
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.pacing import Pacer
 from commerce_assets.api.pull import Pull
@@ -178,6 +180,8 @@ def scene_in(folder: Path) -> Iterator[Scene]:
 
 
 def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
+    # Each page is on the disk before the next one is asked for, as at the pace of the API: there is most to disturb.
+    mock.patch.object(staging, "_SYNC_EVERY_SECONDS", 0.0).start()
     disturb(folder)
     error = None
     try:

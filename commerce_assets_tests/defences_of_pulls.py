@@ -215,15 +215,15 @@ PULLS: tuple[Defence, ...] = (
     ),
     Defence(
         fault=34,
-        file="warehouse/load.py",
-        code="DESC NULLS LAST, rowid DESC",
-        without="ASC, rowid DESC",
+        file="warehouse/segments.py",
+        code="DESC NULLS LAST, file_row_number DESC",
+        without="ASC, file_row_number DESC",
     ),
     Defence(
         fault=34,
-        file="warehouse/load.py",
-        code="rowid DESC",
-        without="rowid",
+        file="warehouse/segments.py",
+        code='file_row_number DESC"',
+        without='file_row_number"',
     ),
     Defence(
         fault=35,

@@ -7,7 +7,7 @@ STORAGE: tuple[Defence, ...] = (
     Defence(fault=38, file="api/pages.py", code="if key is None:", without="if False:"),
     Defence(
         fault=39,
-        file="warehouse/load.py",
+        file="warehouse/segments.py",
         code="{invalid} AS {identifier(INVALID.name)},",
         without="CAST(NULL AS JSON) AS {identifier(INVALID.name)},",
     ),
@@ -47,7 +47,7 @@ STORAGE: tuple[Defence, ...] = (
     ),
     Defence(
         fault=46,
-        file="warehouse/load.py",
+        file="warehouse/segments.py",
         code='belongs = f"({within(cursor, start, end)}) OR {cursor} IS NULL" if cursor else "TRUE"',
         without='belongs = "TRUE"',
     ),
@@ -103,7 +103,7 @@ STORAGE: tuple[Defence, ...] = (
         code="AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} ",
         without="",
     ),
-    Defence(fault=57, file="warehouse/load.py", code="if first is None:", without="if False:"),
+    Defence(fault=57, file="warehouse/load.py", code="elif rows.count:", without="else:"),
     Defence(fault=58, file="assets.py", code="if not partitions.has_partition_key(day):", without="if False:"),
     Defence(
         fault=59,
@@ -142,7 +142,9 @@ STORAGE: tuple[Defence, ...] = (
         without="return False and (",
     ),
     Defence(fault=65, file="api/responses.py", code="plain = unquote(message)", without="plain = message"),
-    Defence(fault=66, file="warehouse/load.py", code="reason = type(error).__name__", without="reason = str(error)"),
+    Defence(
+        fault=66, file="warehouse/segments.py", code="reason = type(error).__name__", without="reason = str(error)"
+    ),
     Defence(fault=67, file="access.py", code="if not secret.isprintable():", without="if False:"),
     Defence(
         fault=68,

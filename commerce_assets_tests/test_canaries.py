@@ -41,7 +41,8 @@ from commerce_assets.sample_store.values import timestamp
 from commerce_assets.settings import Settings
 from commerce_assets.warehouse.comparison import Comparison
 from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.load import StagedItemsUnreadableError, load
+from commerce_assets.warehouse.load import load
+from commerce_assets.warehouse.segments import StagedItemsUnreadableError
 from commerce_assets.window import Window
 from commerce_assets_tests.canaries import (
     BUYER,

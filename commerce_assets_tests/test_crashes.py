@@ -100,7 +100,7 @@ def test_what_counts_is_on_the_disk_before_it_counts(scene: Scene) -> None:
 
 def test_a_run_that_is_told_to_end_does_so_within_two_seconds_and_the_next_goes_on(scene: Scene) -> None:
     """Faults 28 and 52."""
-    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=3, seed=5, disturb=heed_sigterm))
+    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=6, seed=5, disturb=heed_sigterm))
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ from commerce_assets.metadata import definition_metadata
 from commerce_assets.privacy import DEFAULT_POLICY
 from commerce_assets.warehouse.comparison import Comparison
 from commerce_assets.warehouse.database import WarehouseError
-from commerce_assets.warehouse.load import StagedItemsUnreadableError
+from commerce_assets.warehouse.segments import StagedItemsUnreadableError
 from commerce_assets_tests.staged import ORDERS, Storage, days, held, opens_elsewhere, order
 
 DAILY = DailyPartitionsDefinition(start_date="2024-03-08", end_date="2024-03-14", timezone="UTC")

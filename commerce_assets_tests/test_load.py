@@ -16,8 +16,10 @@ from commerce_assets import staging
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.sample_store.shop import build_orders
 from commerce_assets.warehouse.comparison import compare
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.history import followed, has_loaded, set_mark
-from commerce_assets.warehouse.load import DayCounts, StagedItemsUnreadableError, SuddenlyEmptyError, load
+from commerce_assets.warehouse.load import DayCounts, SuddenlyEmptyError, load
+from commerce_assets.warehouse.segments import StagedItemsUnreadableError
 from commerce_assets_tests.staged import (
     FIRST_PULL,
     ORDERS,
@@ -608,6 +610,33 @@ def test_what_the_database_spills_is_for_the_owner_alone_also_while_reading(stor
         connection.execute("CREATE TEMP TABLE copied AS FROM big")
         modes = {oct(S_IMODE(path.stat().st_mode)) for path in [spilled, *spilled.iterdir()]}
     assert modes == {"0o700", "0o600"}
+
+
+@pytest.mark.slow
+def test_the_memory_that_a_load_needs_does_not_grow_with_the_number_of_its_files(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is of 32 MiB, so that a hundred of them are two million orders; here each is a page."""
+    monkeypatch.setattr(staging, "_SEGMENT_BYTES", 1)
+    items: list[Item] = list(build_orders(start=datetime(2024, 3, 15, tzinfo=UTC), days=1, per_day=5_000))
+    staged = storage.stage(ORDERS, items, window=WINDOW)
+
+    with Database(path=storage.path, memory_limit="100MB").write() as connection:
+        result = load(connection, staged)
+        held = connection.execute("SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory()")
+        ((held_bytes,),) = held.fetchall()
+
+    assert len(staged.segments) == 100
+    assert result.inserted == 5_000
+    # As temporary tables of the transaction, the typed rows would still be there: a megabyte a file, and more on disk.
+    assert held_bytes < 20 << 20
+
+
+def test_typed_rows_are_gone_with_the_load(storage: Storage) -> None:
+    """Fault 66."""
+    storage.load(ORDERS, [order(1), order(1, tag="again")], window=WINDOW)
+
+    assert [path.name for path in storage.folder.iterdir() if path.name.startswith("shop")] == ["shop.duckdb"]
 
 
 def test_a_list_with_an_item_that_cannot_be_parsed_is_left_to_the_load_to_refuse(storage: Storage) -> None:

@@ -45,7 +45,11 @@ def test_what_is_installed_for_the_tests_is_what_runs_and_more() -> None:
 
 def test_everything_that_the_project_asks_for_is_locked() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    for lock, asked in ((RUNTIME, project["project"]["dependencies"]), (DEV, project["dependency-groups"]["dev"])):
+    groups = project["dependency-groups"]
+    for lock, asked in (
+        (RUNTIME, project["project"]["dependencies"] + groups["install"]),
+        (DEV, groups["dev"]),
+    ):
         names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("_", "-") for requirement in asked}
         assert names - versions_of(lock).keys() == set()
 

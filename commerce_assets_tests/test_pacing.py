@@ -1,5 +1,6 @@
 """All processes of the machine together ask no faster than they may: measured at the server."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from commerce_assets.api import pacing
-from commerce_assets.api.pacing import Pacer
+from commerce_assets.api.pacing import Pacer, PacingError
 from commerce_assets.extract import pull_into_staging
 from commerce_assets_tests.faulty_store import FaultyStore, Redirect, Status, faulty
 from commerce_assets_tests.pulling import LOG, PRODUCTS, Clock, puller_of, store_of
@@ -193,6 +194,15 @@ def test_what_lies_in_the_slot_directory_is_the_users_own(tmp_path: Path) -> Non
     """Fault 68."""
     pacer(tmp_path / "slots", rate=100).wait_for_slot()
     assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_slot_directory_that_another_user_made_is_refused_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody_else = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody_else)
+    with pytest.raises(PacingError, match=r"belongs to another user\. What to do: .* TMPDIR"):
+        Pacer(base_url=SHOP, requests_per_second=1, directory=tmp_path)
 
 
 def test_the_time_that_pacing_took_is_told(tmp_path: Path, clock: Clock) -> None:

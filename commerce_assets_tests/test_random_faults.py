@@ -42,7 +42,7 @@ from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.sample_store.values import Item, timestamp
 from commerce_assets.staging import StagingError
 from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.load import LoadError
+from commerce_assets.warehouse.segments import LoadError
 from commerce_assets.warehouse.tables import create_or_migrate, exists, table_of
 from commerce_assets_tests.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.project import as_stored

@@ -44,7 +44,7 @@ def test_nothing_set_gives_the_defaults() -> None:
         staging=Path("data/commerce.staging"),
         publish=None,
         lock_timeout=300.0,
-        memory_limit="256MB",
+        memory_limit="160MB",
         order_history=False,
         request_budget=200,
         lookback_days=30,

@@ -34,6 +34,7 @@ from commerce_assets_tests.pulling import (
     LOG,
     ORDERS_OF_DAY,
     PRODUCTS,
+    Clock,
     Puller,
     order,
     orders,
@@ -499,6 +500,38 @@ def test_a_pull_goes_on_in_the_file_that_its_last_page_is_in(
     (folder / "pages.jsonl").write_bytes(b"".join(index[:pages]))
     assert puller.pull().ids == ALL
     assert puller.server.pages == [*range(pages, 6)]
+
+
+@dataclasses.dataclass
+class Listing:
+    """A watcher that looks at how many pages are listed on the disk each time that one is staged."""
+
+    folder: Path
+    clock: Clock
+    seconds_a_page: float
+    listed: list[int] = dataclasses.field(default_factory=list)
+
+    def begin(self, staged: object) -> None:
+        """Nothing is to be seen yet."""
+
+    def page(self, _: object) -> None:
+        self.listed.append((self.folder / "pages.jsonl").read_bytes().count(b"\n"))
+        self.clock.now += self.seconds_a_page
+
+
+@pytest.mark.parametrize(
+    ("seconds_a_page", "listed"), [(1.0, [1, 2, 3, 4, 5]), (0.3, [1, 1, 3, 3, 5]), (0.0, [1, 1, 1, 1, 5])]
+)
+def test_pages_are_put_on_the_disk_one_by_one_at_the_pace_of_the_api_and_together_where_they_come_faster(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch, seconds_a_page: float, listed: list[int]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(staging, "time", clock)
+    with puller.hold(PRODUCTS) as staged, puller.client() as client:
+        watcher = Listing(staged.folder, clock, seconds_a_page)
+        pull_into_staging(client, staged, log=LOG, watcher=watcher)
+
+    assert watcher.listed == listed
 
 
 def test_a_missing_file_of_items_costs_the_pages_from_there_on(puller: Puller, monkeypatch: pytest.MonkeyPatch) -> None:

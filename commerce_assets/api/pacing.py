@@ -16,6 +16,10 @@ from filelock import FileLock
 _MARGIN = 1.02
 
 
+class PacingError(Exception):
+    """The folder through which processes keep to one pace cannot be trusted."""
+
+
 class Pacer:
     """Lets one request start per interval, over all threads and processes that share its slot file.
 
@@ -28,7 +32,11 @@ class Pacer:
     """
 
     def __init__(self, *, base_url: str, requests_per_second: float, directory: Path | None = None) -> None:
-        """Paces the host of `base_url`; `requests_per_second` of 0 means no pacing at all."""
+        """Paces the host of `base_url`; `requests_per_second` of 0 means no pacing at all.
+
+        Raises:
+            PacingError: The folder of the slot files is another user's, who could hold every request up.
+        """
         if requests_per_second < 0:
             raise ValueError(f"requests_per_second is {requests_per_second}, and must not be negative")
         self.interval = _MARGIN / requests_per_second if requests_per_second else 0.0
@@ -36,6 +44,11 @@ class Pacer:
         if self.interval:
             folder = directory or _slot_directory()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+                raise PacingError(
+                    f"{folder}, through which all processes keep to one pace, belongs to another user. "
+                    "What to do: have it removed, or point TMPDIR to a folder of your own, for every process alike."
+                )
             name = hashlib.sha256((urlsplit(base_url).netloc or "").lower().encode()).hexdigest()[:16]
             self._slot = folder / f"{name}.slot"
             self._file_lock = FileLock(folder / f"{name}.lock", mode=0o600)

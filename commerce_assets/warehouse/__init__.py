@@ -1,1 +1,7 @@
 """The DuckDB side: the file, the tables, the load, the checks. Nothing in here knows of Dagster or HTTP."""
+
+MEMORY_LIMIT = "160MB"
+"""What DuckDB may use before it spills to disk, unless a setting says otherwise.
+
+A first load of a million orders needs less than 128 MB, and none of the tables built on them is faster with 256.
+"""

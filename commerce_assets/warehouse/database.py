@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import text
 
@@ -51,14 +52,14 @@ class Database:
     Attributes:
         path: The file; its folder must exist.
         lock_wait_seconds: How long to wait for another process that holds the file.
-        memory_limit: What DuckDB may use before it spills to disk, as in "400MB".
+        memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
         config: Further settings of DuckDB.
         log: Told who holds the file while it is waited for.
     """
 
     path: Path
     lock_wait_seconds: float = 300.0
-    memory_limit: str = "400MB"
+    memory_limit: str = MEMORY_LIMIT
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
@@ -126,8 +127,6 @@ class Database:
             "custom_user_agent": "dagster",
             "memory_limit": self.memory_limit,
             "temp_directory": str(_spill_directory(self.path)),
-            # The order of rows in a table means nothing here, and keeping it costs memory.
-            "preserve_insertion_order": "false",
             **self.config,
         }
         connection = duckdb.connect(":memory:", config=config)

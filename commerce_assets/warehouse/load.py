@@ -7,19 +7,19 @@ of what is there already changes nothing, and the file does not grow by it.
 import time
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
 
 import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse import values, versions
+from commerce_assets.warehouse import versions
 from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.history import record_load
-from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, text, within
+from commerce_assets.warehouse.segments import LoadError, SegmentRows, typing_segments
+from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, within
 from commerce_assets.warehouse.tables import create_or_migrate, create_own, day_of, table_of
-from commerce_assets.warehouse.treated import bind_key, treated
+from commerce_assets.warehouse.treated import bind_key
 from commerce_assets.warehouse.treatments import bring_in_line
 from commerce_assets.window import Window
 
@@ -29,14 +29,6 @@ _DOUBTED_IF_LESS_THAN_HALF = 20
 _VERDICT_COLUMNS = (
     "key BIGINT, segment INTEGER, day DATE, old_day DATE, verdict VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
 )
-
-
-class LoadError(Exception):
-    """The staged items were not loaded; says why and what to do. The table is as it was."""
-
-
-class StagedItemsUnreadableError(LoadError):
-    """DuckDB cannot parse what is staged: it is of no use to a later run either."""
 
 
 class SuddenlyEmptyError(LoadError):
@@ -146,22 +138,24 @@ def load(
     is_whole = pull.updated_after is None
     stored_before = _count_covered(connection, endpoint, pull.window)
     connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
-    # Staged rows keep the order of the pages: of two versions with one `updated_at` the later counts.
-    connection.execute("SET preserve_insertion_order = true")
     if endpoint.keeps_versions:
         versions.prepare(connection, endpoint)
     if policy.key:
         bind_key(connection, policy.key)
     result.notes = bring_in_line(connection, endpoint, policy)
     in_window = 0
-    for number, segment in enumerate(staged.segments):
-        in_window += _stage(connection, staged, segment, kept, policy)
-        _drop_repeated(connection, endpoint)
-        _judge(connection, endpoint, number)
-        _note_changes(result, count_changed_fields(connection, endpoint, number))
-        _write(connection, endpoint, number)
-        if endpoint.keeps_versions:
-            versions.follow(connection, endpoint, number)
+    with typing_segments(connection, staged, kept, policy) as typed:
+        for number, segment in enumerate(staged.segments):
+            rows = typed(segment)
+            in_window += rows.count
+            if rows.are_all_new(connection, endpoint):
+                _insert(connection, endpoint, number)
+            elif rows.count:
+                _judge(connection, endpoint, rows, number)
+                _note_changes(result, count_changed_fields(connection, endpoint, number))
+                _write(connection, endpoint, number)
+            if endpoint.keeps_versions:
+                versions.follow(connection, endpoint, number)
     _settle_repeated(connection)
     result.outside_window = staged.count - in_window
     result.loaded = _count(connection, f"SELECT count(*) FROM {VERDICT}")
@@ -177,8 +171,7 @@ def load(
             versions.close_removed(connection, endpoint, staged.manifest.began_at)
     _sum_up(connection, endpoint, result)
     record_load(connection, staged, result.loaded)
-    for temporary in (STAGED, VERDICT):
-        connection.execute(f"DROP TABLE IF EXISTS {temporary}")
+    connection.execute(f"DROP TABLE {VERDICT}")
     result.seconds = time.monotonic() - began
     return result
 
@@ -188,76 +181,25 @@ def is_doubtful(*, stored: int, pulled: int) -> bool:
     return (stored >= _DOUBTED_IF_NONE and not pulled) or (stored >= _DOUBTED_IF_LESS_THAN_HALF and pulled * 2 < stored)
 
 
-def _stage(
-    connection: duckdb.DuckDBPyConnection,
-    staged: StagedPull,
-    segment: Path,
-    kept: tuple[datetime | None, datetime | None],
-    policy: PersonalDataPolicy,
-) -> int:
-    """The rows of a file of items, typed, treated and cut to what is kept; returns how many they are.
-
-    Nothing between the file and the temporary table is held back, so that what is spilled to disk is treated too.
-    """
-    endpoint = staged.pull.endpoint
-    raw_columns = ", ".join(f"{text(column.name)}: 'JSON'" for column in (*endpoint.columns, EXTRA))
-    source = f"read_json({text(str(segment))}, format = 'newline_delimited', columns = {{{raw_columns}}})"
-    raw = ", ".join(f"{identifier(column.name)} AS {values.raw_name(column)}" for column in endpoint.columns)
-    typed = ", ".join(f"{values.typed(column)} AS {identifier(column.name)}" for column in endpoint.columns)
-    treatments = policy.treatments(endpoint)
-    stored = ", ".join(
-        f"{treated(identifier(column.name), column, treatment)} AS {identifier(column.name)}"
-        for column, treatment in treatments.items()
-    )
-    invalid = values.invalid({column: treatments[column] for column in endpoint.columns})
-    deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
-    start, end = kept
-    # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.
-    cursor = identifier(endpoint.cursor) if endpoint.cursor else None
-    belongs = f"({within(cursor, start, end)}) OR {cursor} IS NULL" if cursor else "TRUE"
-    try:
-        connection.execute(f"""
-            CREATE OR REPLACE TEMP TABLE staged AS
-            SELECT {stored}, {invalid} AS {identifier(INVALID.name)},
-                {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
-            FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
-            WHERE {belongs}""")
-    except duckdb.InvalidInputException as error:
-        # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
-        reason = type(error).__name__
-    else:
-        if not cursor or not _count(connection, f"SELECT count(*) FROM {STAGED} WHERE {cursor} IS NULL"):
-            return _count(connection, f"SELECT count(*) FROM {STAGED}")
-        reason = f"{endpoint.cursor} is missing"
-    raise StagedItemsUnreadableError(
-        f"{staged.pull}: an item that was pulled cannot be parsed ({reason}): it names a field twice, say. "
-        "What to do: look at the store's answer; the pull starts anew next time."
-    )
-
-
-def _drop_repeated(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
-    """One row a key, the newest by `updated_at`."""
-    key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
+def _insert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
+    """Adds the staged rows, of which none is stored yet, and their verdicts."""
     connection.execute(f"""
-        DELETE FROM {STAGED} WHERE rowid IN (
-            SELECT rowid FROM (
-                SELECT rowid, row_number() OVER (PARTITION BY {key} ORDER BY {updated_at} DESC NULLS LAST, rowid DESC) n
-                FROM {STAGED} SEMI JOIN (SELECT {key} FROM {STAGED} GROUP BY {key} HAVING count(*) > 1) USING ({key})
-            ) WHERE n > 1)""")
+        INSERT INTO {VERDICT}
+        SELECT {identifier(endpoint.primary_key)}, {segment}, {day_of(endpoint, "s")}, NULL, 'inserted',
+            {identifier(INVALID.name)} IS NOT NULL, {identifier(EXTRA.name)} IS NOT NULL
+        FROM {STAGED} s""")
+    connection.execute(f"INSERT INTO {table_of(endpoint)} BY NAME FROM {STAGED}")
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
+def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, rows: SegmentRows, segment: int) -> None:
     """Adds to the verdicts what is to happen to each staged key, and the days of its new and its old version."""
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
     # A row that the store has again is so in the version that it has now, whatever its stamp.
     came_back = "" if endpoint.is_partitioned else f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
-    first, last = connection.execute(f"SELECT min({key}), max({key}) FROM {STAGED}").fetchone() or (None, None)
-    if first is None:
-        return
     # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
-    near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {first} AND {last})"
+    near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {rows.first} AND {rows.last})"
     connection.execute(f"""
         INSERT INTO {VERDICT}
         SELECT s.{key}, {segment}, {day_of(endpoint, "s")}, {day_of(endpoint, "t")},
