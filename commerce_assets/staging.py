@@ -299,7 +299,10 @@ class Staging:
             paused = datetime.now(UTC) - found.last_written_at
             if found.manifest.identity == identity and timedelta(0) <= paused < _LONGEST_PAUSE:
                 return found
-            self._log.info("%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull)
+            if found.pages:
+                self._log.info(
+                    "%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull
+                )
         _remove(folder)
         folder.mkdir(mode=0o700)
         manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))

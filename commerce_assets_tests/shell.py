@@ -1,8 +1,12 @@
 """A person at the command line: a folder with a `.env`, commands typed in it, and what they show."""
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,15 +34,33 @@ class Shell:
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """The command in a process of its own, in a pipe."""
-        self._write_dotenv()
         return subprocess.Popen(
-            [sys.executable, "-m", "commerce_assets", *arguments],
+            self.command(*arguments),
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment},
+            env=self.process_environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def start_on_terminal(self, *arguments: str, columns: int = 100) -> "tuple[subprocess.Popen[bytes], int]":
+        """The command in a process of its own, on a terminal whose other end is the file descriptor."""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = self.process_environment(TERM="xterm-256color", LC_ALL="C.UTF-8")
+        process = subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, env=environment, stdin=its, stdout=its, stderr=its
+        )
+        os.close(its)
+        return process, ours
+
+    def command(self, *arguments: str) -> list[str]:
+        """What starts it in a process of its own."""
+        self._write_dotenv()
+        return [sys.executable, "-m", "commerce_assets", *arguments]
+
+    def process_environment(self, **environment: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment}
 
     def _write_dotenv(self) -> None:
         if not self.settings:

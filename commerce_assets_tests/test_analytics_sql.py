@@ -176,6 +176,7 @@ def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
         paid(6, "8.00", refunded=True, refund_transactions=[refund("2.00"), refund("2.00", "USD"), refund("£1")]),
         paid(7, None, None, refunded=True, refund_transactions=[]),
         paid(8, "8.00", refunded=False, refund_transactions=[]),
+        paid(9, "8.00", "eur ", refunded=True, refund_transactions=[refund("1"), refund("2", "eur"), refund("4", "")]),
     ) == [
         (1, "refund", *cents("30", "10", "20"), True, False, 2),
         (2, "refund", *cents("14.2", "14.2", "0"), True, True, 2),
@@ -184,6 +185,8 @@ def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
         (5, "chargeback", *cents("0", "0", "0"), False, True, 0),
         (6, "refund", *cents("10", "2", "8"), False, False, 3),
         (7, "refund", None, Decimal(0), None, False, False, 0),
+        # However it is written, a currency is one.
+        (9, "refund", *cents("15", "7", "8"), True, False, 3),
     ]
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -21,9 +22,10 @@ from typing import Any
 import click
 import duckdb
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from dagster import DagsterInstance
 
+from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api import retrying
 from commerce_assets.api.pages import PageFacts
 from commerce_assets.cli.estimate import Estimate, in_words
@@ -31,7 +33,7 @@ from commerce_assets.cli.main import COMMANDS, main
 from commerce_assets.cli.status import ranges
 from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.window import Window
-from commerce_assets_tests.faulty_store import Body, Delay, FaultyStore, OnPage, Reset, Status, faulty
+from commerce_assets_tests.faulty_store import Body, Delay, Exchange, Fault, FaultyStore, OnPage, Reset, Status, faulty
 from commerce_assets_tests.project import Project
 from commerce_assets_tests.pulling import DAY, NOON, order, product, store_of
 from commerce_assets_tests.shell import Shell, settings_for
@@ -40,6 +42,7 @@ from commerce_assets_tests.staged import ROOT, held
 CANARY = "buyer-canary@example.com"
 TEN_DAYS = ("pull", "orders", "--from", "2024-03-01", "--to", "2024-03-10")
 WINDOW = Window.of_days(date(2024, 3, 1), date(2024, 3, 10))
+YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
 
 def store_of_ten_days() -> SampleStore:
@@ -81,6 +84,18 @@ def pulled(shell: Shell, ten_days: Path) -> Shell:
     """A folder into which the orders of the ten days have been pulled."""
     shutil.copy(ten_days, shell.folder)
     return shell
+
+
+@contextlib.contextmanager
+def project_of(shell: Shell, server: FaultyStore) -> Iterator[Project]:
+    """The shell's folder, as Dagster works in it with the same settings."""
+    with pytest.MonkeyPatch.context() as patch, DagsterInstance.ephemeral() as instance:
+        project = Project(store=server.store, base_url=server.base_url, folder=shell.folder, instance=instance)
+        project.settings["COMMERCE_ORDERS_START_DATE"] = shell.settings["COMMERCE_ORDERS_START_DATE"]
+        shell.settings["COMMERCE_DUCKDB_PATH"] = str(project.database)
+        for name, value in project.environment.items():
+            patch.setenv(name, value)
+        yield project
 
 
 def failed(result: Result, exit_code: int) -> str:
@@ -126,6 +141,7 @@ def test_no_command_needs_dagster_and_the_help_of_each_shows_an_example() -> Non
     helps = re.split(r"^Usage: |^usage: ", shown, flags=re.MULTILINE)[1:]
     for command, text in zip(COMMANDS, helps, strict=True):
         assert command in text.partition("Example")[2].split()
+        assert ("ENDPOINT  products, packages, orders, subscriptions" in text) == (command in {"pull", "preview"})
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "sample-store"])
@@ -167,6 +183,26 @@ def test_what_cannot_be_meant_is_refused_in_a_line_with_status_2(shell: Shell, a
 def test_a_setting_that_cannot_be_used_is_named_with_status_2(shell: Shell) -> None:
     shell.settings["COMMERCE_ORDERS_START_DATE"] = "yesterday"
     assert "COMMERCE_ORDERS_START_DATE is 'yesterday', which is no date" in failed(shell.run("status"), 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("commerce-assets p", {"preview", "pull"}),
+        ("commerce-assets --ver", {"--version"}),
+        ("commerce-assets pull o", {"orders"}),
+        ("commerce-assets query --form", {"--format"}),
+    ],
+)
+def test_the_shell_completes_what_is_typed(typed: str, completed: set[str]) -> None:
+    """As the script does that click gives to bash, and the help tells how to get."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_COMMERCE_ASSETS_COMPLETE": "bash_complete"}
+    assert set(CliRunner(env=words).invoke(main, prog_name="commerce-assets").stdout.split()) == {
+        f"plain,{word}" for word in completed
+    }
+    script = CliRunner(env={"_COMMERCE_ASSETS_COMPLETE": "bash_source"}).invoke(main, prog_name="commerce-assets")
+    assert "commerce-assets" in script.stdout
+    assert "_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets" in help_of("")[0]
 
 
 def test_no_command_at_all_shows_the_help_with_status_2(shell: Shell) -> None:
@@ -236,17 +272,18 @@ def test_a_pull_stores_says_what_it_took_and_checks(shell: Shell) -> None:
 
 
 def test_a_pull_without_an_end_goes_up_to_yesterday_as_the_partitions_do(shell: Shell) -> None:
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
     result = shell.run("pull", "orders", "--from", "2024-03-01")
-    assert f"orders of 2024-03-01...{yesterday}: 120 rows loaded" in result.stdout
-    assert "no day is missing" in shell.run("status").stdout
+    assert f"orders of 2024-03-01...{YESTERDAY}: 120 rows loaded" in result.stdout
+    assert "days missing" not in shell.run("status").stdout
 
 
 def test_a_pull_goes_on_where_one_that_failed_was_cut_short(shell: Shell, server: FaultyStore) -> None:
     server.script(otherwise=OnPage(3, Status(503)))
-    line = failed(shell.run(*TEN_DAYS), 1)
+    failure = shell.run(*TEN_DAYS)
+    line = failed(failure, 1)
     assert "orders of 2024-03-01...2024-03-10, page 3, attempt 4: the store answered 503" in line
     assert "What to do: " in line
+    assert failure.stderr.splitlines()[-2].endswith("what has been pulled is kept; the same command goes on from there")
     server.script()
     server.forget()
     result = shell.run(*TEN_DAYS)
@@ -258,34 +295,27 @@ def test_a_pull_goes_on_where_one_that_failed_was_cut_short(shell: Shell, server
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (Status(401), "first attempt: the store answered 401 Unauthorized. What to do: The key or the secret is wrong"),
-        (Status(404), "first attempt: the store answered 404 Not Found. What to do: The path is wrong"),
-        (Body(b"<html>"), "attempt 4: the store answered 200 with a web page instead of JSON"),
-        (Reset(), "attempt 4: the connection broke in the middle of the answer"),
+        (Body(b"<html>"), "the store answered 200 with a web page instead of JSON"),
+        (Reset(), "the connection broke in the middle of the answer"),
     ],
-    ids=["wrong key", "wrong path", "website", "hangs up"],
+    ids=["website", "hangs up"],
 )
-@pytest.mark.parametrize("command", ["pull", "preview"])
-def test_a_store_that_does_not_answer_well_is_told_in_a_line(
-    shell: Shell, server: FaultyStore, command: str, fault: Status, says: str
+@pytest.mark.parametrize(("command", "attempts"), [("pull", "attempt 4"), ("preview", "first attempt")])
+def test_a_store_that_does_not_answer_well_is_told_in_a_line_a_preview_at_once(
+    shell: Shell, server: FaultyStore, *, command: str, attempts: str, fault: Fault, says: str
 ) -> None:
     server.script(otherwise=fault)
-    assert says in failed(shell.run(command, "products"), 1)
+    assert f"products, page 1, {attempts}: {says}" in failed(shell.run(command, "products"), 1)
 
 
 def test_dagster_goes_on_with_what_the_command_line_has_left_and_finds_its_rows(
-    shell: Shell, server: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, server: FaultyStore
 ) -> None:
-    shell.settings["COMMERCE_DUCKDB_PATH"] = str(shell.folder / "commerce.duckdb")
-    for name, value in shell.settings.items():
-        monkeypatch.setenv(name, value)
-    server.script(otherwise=OnPage(3, Status(503)))
-    shell.run(*TEN_DAYS)
-    server.script()
-    server.forget()
-    with DagsterInstance.ephemeral() as instance:
-        project = Project(store=server.store, base_url=server.base_url, folder=shell.folder, instance=instance)
-        project.settings["COMMERCE_ORDERS_START_DATE"] = "2024-03-01"
+    with project_of(shell, server) as project:
+        server.script(otherwise=OnPage(3, Status(503)))
+        shell.run(*TEN_DAYS)
+        server.script()
+        server.forget()
         project.run("orders", days=(WINDOW.first_day, WINDOW.last_day))
     assert server.pages == [2, 3]
     assert "120 rows loaded" in (again := shell.run(*TEN_DAYS).stdout)
@@ -345,10 +375,46 @@ def test_a_pull_that_is_interrupted_keeps_its_pages_and_says_so(shell: Shell, se
     assert server.pages == [2, 3]
 
 
+def test_after_a_pull_that_got_no_page_nothing_is_said_of_its_pages(shell: Shell) -> None:
+    shell.settings["COMMERCE_API_KEY"] = "another"
+    assert "kept" not in shell.run("pull", "products").stderr
+    shell.settings |= settings_for(shell.settings["COMMERCE_API_BASE_URL"])
+    assert "staged pages of an earlier pull" not in shell.run("pull", "products").stderr
+
+
+def test_pages_that_make_no_list_are_not_said_to_be_kept(shell: Shell, server: FaultyStore) -> None:
+    def first_page(exchange: Exchange) -> None:
+        request = exchange.request
+        exchange.send_answer(exchange.store.respond(request.path, {**request.query, "page": "1"}, request.headers))
+
+    server.script(otherwise=first_page)
+    result = shell.run(*TEN_DAYS)
+    assert "the store does not heed `page`" in failed(result, 1)
+    assert "kept" not in result.stderr
+
+
 def test_a_pull_on_a_terminal_shows_a_bar_and_no_lines_of_progress(shell: Shell) -> None:
     result = shell.run(*TEN_DAYS, TTY_COMPATIBLE="1", NO_COLOR="1")
     assert "120 rows, loading" in result.stderr
     assert "page 3, " not in result.stderr
+
+
+def test_a_pull_on_a_terminal_that_cannot_take_a_line_back_shows_lines_of_progress(shell: Shell) -> None:
+    result = shell.run(*TEN_DAYS, TTY_COMPATIBLE="1", TERM="dumb")
+    assert "120 rows, loading" not in result.stderr
+    assert "page 3, " in result.stderr
+
+
+def test_a_pull_whose_reader_has_seen_enough_publishes_and_has_its_own_status(
+    shell: Shell, server: FaultyStore
+) -> None:
+    shell.settings["COMMERCE_DUCKDB_PUBLISH_PATH"] = "copy.duckdb"
+    server.script(otherwise=Delay(0.5))
+    pull = shell.start("pull", "products")
+    assert pull.stdout is not None
+    pull.stdout.close()
+    assert pull.wait(timeout=20) == 0
+    assert (shell.folder / "copy.duckdb").exists()
 
 
 # The estimate.
@@ -436,15 +502,20 @@ def test_the_status_tells_rows_dates_and_the_days_that_no_pull_has_covered(shell
     result = shell.run("status")
     assert result.exit_code == 0
     heading, *lines = result.stdout.splitlines()
-    assert heading.split() == ["table", "rows", "newest", "(UTC)", "last", "loaded", "changes", "up", "to"]
-    rows = {line.split()[0]: line.split() for line in lines}
-    today = f"{datetime.now(UTC):%Y-%m-%d}"
-    assert rows["orders"][1:5] == ["36", "2024-03-05", "22:00", today]
-    assert rows["packages"][1:] == ["never", "pulled"]
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    missing = (yesterday - date(2024, 3, 1)).days + 1 - 3
-    ranges_told = f"2024-03-01, 2024-03-04, 2024-03-06...{yesterday}"
-    assert lines[-1] == f"orders: days missing: {missing:,} ({ranges_told})"
+    table, _, remarks = "\n".join(lines).partition("\n\n")
+    assert re.split(" {2,}", heading) == ["table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step"]
+    assert [re.split(" {2,}", line) for line in table.splitlines()] == [
+        ["products", "3", "2024-01-01 00:00", "just now", "yes", "-", "-"],
+        ["packages", "never pulled"],
+        ["orders", "36", "2024-03-05 22:00", "just now", "no", "?", "-"],
+        ["subscriptions", "never pulled"],
+    ]
+    missing = (YESTERDAY - date(2024, 3, 1)).days + 1 - 3
+    ranges_told = f"2024-03-01, 2024-03-04, 2024-03-06...{YESTERDAY}"
+    assert remarks.splitlines()[:2] == [
+        "packages: never pulled",
+        f"orders: days missing: {missing:,} ({ranges_told})",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -463,7 +534,43 @@ def test_a_check_that_fails_is_named_by_the_status_which_is_1_if_it_stops_what_i
         connection.execute(change)
     result = pulled.run("status")
     assert result.exit_code == exit_code
-    assert result.stdout.splitlines()[-1] == f"orders: check failing: {check}"
+    assert [line for line in result.stdout.splitlines() if line.startswith(f"orders: check failing: {check}: ")]
+    told = json.loads(pulled.run("status", "--format", "json").stdout)
+    assert (told["is_blocked"], told["is_well"]) == (exit_code == 1, False)
+
+
+def test_the_status_of_a_shop_in_which_all_is_well_is_0_however_strict(shell: Shell, server: FaultyStore) -> None:
+    shell.settings["COMMERCE_ORDERS_START_DATE"] = YESTERDAY.isoformat()
+    server.store.add("orders", order(900, datetime.combine(YESTERDAY, NOON.timetz())))
+    with project_of(shell, server) as project:
+        project.run("catalog")
+        project.run("orders", days=(YESTERDAY, YESTERDAY))
+        project.run("orders_refresh")
+        project.run("reconcile")
+        project.run("analytics", days=(YESTERDAY, YESTERDAY))
+        strict = shell.run("status", "--strict")
+        assert strict.exit_code == 0
+        assert strict.stdout.splitlines()[-1] == "no day is missing, and no check fails"
+        rows = {line.split()[0]: line.split() for line in strict.stdout.splitlines() if line}
+        assert rows["orders"][-3:] == ["yes", "yes", "yes"]
+        assert {rows[f"analytics.{model.name}"][-1] for model in MODELS} == {"yes"}
+
+        server.store.update_order(900, settled_gross="99.00", settled_currency="EUR")
+        project.run("orders_refresh")
+    assert shell.run("status").exit_code == 0
+    behind = shell.run("status", "--strict")
+    assert behind.exit_code == 1
+    assert "analytics.daily_revenue: not in step: money_equals_orders: " in behind.stdout
+    told = {table["table"]: table for table in json.loads(shell.run("status", "--format", "json").stdout)["tables"]}
+    assert told["orders"]["in_step"] == {"passed": True, "summary": "updated_after is heeded"}
+    assert told["analytics.daily_revenue"]["in_step"]["passed"] is False
+    assert told["analytics.daily_revenue"]["rows"] == 0
+
+
+def test_the_status_counts_the_versions_where_they_are_kept(shell: Shell) -> None:
+    shell.settings["COMMERCE_ORDER_HISTORY"] = "true"
+    shell.run(*TEN_DAYS)
+    assert re.search(r"^orders_history +120 +2024-03-10 22:00", shell.run("status").stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", [("status",), ("query", "SELECT 1"), ("export", "out")])
@@ -532,6 +639,72 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(pulled: Shell, monkeyp
     said = "o.csv cannot be written (No space left on device). What to do: choose another place with --output."
     assert said in failed(pulled.run("query", "FROM orders", "--output", "o.csv"), 1)
     assert not list(pulled.folder.glob("*o.csv*"))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_where_there_is_no_folder_is_told_in_a_line(pulled: Shell, form: str) -> None:
+    line = failed(pulled.run("query", "FROM orders", "--output", f"nowhere/o.{form}"), 1)
+    assert "nowhere/o." in line
+    assert "No such file or directory). What to do: choose another place with --output." in line
+
+
+def test_an_output_that_is_full_is_told_in_a_line(pulled: Shell) -> None:
+    """In `status` it shows as the line is printed, in `query` not before the end."""
+    for command in (("status",), ("query", "SELECT 1", "--format", "csv")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                pulled.command(*command),
+                cwd=pulled.folder,
+                env=pulled.process_environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.startswith("commerce-assets: what is written to cannot be used (No space left on device).")
+        assert done.stderr.count("\n") == 1
+
+
+def test_an_output_that_is_closed_is_for_nobody(pulled: Shell) -> None:
+    script = f"{shlex.join(pulled.command('query', '-', '--format', 'csv'))} <&- >&-"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=pulled.folder,
+        env=pulled.process_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "one statement is asked for, and there are 0" in done.stderr
+
+
+def test_stdout_is_written_to_and_not_replaced_also_where_it_is_a_file(pulled: Shell) -> None:
+    # /dev/stdout by another name, under which a mistake here replaces nothing of this machine's.
+    with (pulled.folder / "o.csv").open("w") as file:
+        query = pulled.command("query", "SELECT 1 AS one", "--format", "csv", "--output", "/dev/fd/1")
+        subprocess.run(query, cwd=pulled.folder, env=pulled.process_environment(), stdout=file, check=True)
+        assert os.fstat(file.fileno()).st_size == len("one\n1\n")
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(pulled: Shell) -> None:
+    link = pulled.folder / "latest.csv"
+    link.symlink_to("march.csv")
+    assert pulled.run("query", "SELECT 1 AS one", "--output", "latest.csv").exit_code == 0
+    assert link.is_symlink()
+    assert (pulled.folder / "march.csv").read_text() == "one\n1\n"
+
+
+def test_a_query_for_a_table_that_is_not_there_names_those_that_are(pulled: Shell) -> None:
+    line = failed(pulled.run("query", "FROM refunds"), 1)
+    assert "Table with name refunds does not exist; there are orders, commerce_loads." in line
+
+
+def test_a_query_that_needs_too_much_memory_names_the_setting(pulled: Shell) -> None:
+    pulled.settings["COMMERCE_DUCKDB_MEMORY_LIMIT"] = "20MB"
+    line = failed(pulled.run("query", "SELECT list(range) FROM range(20000000)"), 1)
+    assert "needs more memory than it may use, which is 20MB. What to do: raise COMMERCE_DUCKDB_MEMORY_LIMIT" in line
 
 
 def test_what_is_no_regular_file_is_written_to_and_not_replaced(pulled: Shell) -> None:
@@ -622,6 +795,24 @@ def test_an_export_replaces_a_table_only_when_it_is_told_to_and_nothing_else(pul
     assert mine.read_text() == "mine"
 
 
+def test_an_export_on_a_terminal_prints_its_lines_below_and_not_beside_its_bar(pulled: Shell) -> None:
+    pulled.run("pull", "products")
+    screen = pulled.run("export", "out", TTY_COMPATIBLE="1", TERM="xterm").output
+    for line in ("products: 3 rows in out/products", "orders: 120 rows in out/orders"):
+        before, _, _ = screen.partition(line)
+        # The line that held the bar has been erased, and the cursor shown again.
+        assert before.endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_an_export_whose_reader_has_seen_enough_is_whole(pulled: Shell) -> None:
+    pulled.run("pull", "products")
+    export = pulled.start("export", "out")
+    assert export.stdout is not None
+    export.stdout.close()
+    assert export.wait(timeout=20) == 0
+    assert sorted(path.name for path in (pulled.folder / "out").iterdir()) == ["orders", "products"]
+
+
 # Pipes, terminals, what nobody has foreseen.
 
 
@@ -635,12 +826,9 @@ def test_a_reader_that_has_seen_enough_is_no_failure(pulled: Shell) -> None:
     assert query.wait(timeout=20) == 0
 
 
-def test_in_a_pipe_there_are_no_colours_and_nothing_moves(pulled: Shell) -> None:
-    status = pulled.start("status", PYTHONIOENCODING="ascii")
-    stdout, stderr = status.communicate(timeout=20)
-    assert (status.returncode, stderr) == (0, "")
-    assert "\x1b" not in stdout
-    assert stdout.startswith("table ")
+def test_a_character_that_cannot_be_shown_is_a_question_mark(pulled: Shell) -> None:
+    query = pulled.start("query", "SELECT 'Søndag' AS name", "--format", "csv", PYTHONIOENCODING="ascii")
+    assert query.communicate(timeout=20) == ("name\nS?ndag\n", "")
 
 
 def test_what_nobody_has_foreseen_is_told_without_its_message_unless_asked_for(

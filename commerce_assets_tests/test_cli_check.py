@@ -1,5 +1,7 @@
 """`commerce-assets check` tells the mistakes of setting up apart, in words that docs/check.md explains."""
 
+import ast
+import contextlib
 import re
 import socket
 from collections.abc import Iterator, Mapping
@@ -9,7 +11,9 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
+from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.certificates import self_signed
 from commerce_assets_tests.faulty_store import (
     Body,
@@ -17,7 +21,9 @@ from commerce_assets_tests.faulty_store import (
     Exchange,
     Fault,
     FaultyStore,
+    Raw,
     Redirect,
+    Reset,
     Serve,
     Status,
     faulty,
@@ -195,9 +201,84 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "another selector": Mistake(
         subject="products",
-        says='no key "product"',
+        says='where only "product" belongs',
         advises="dialect",
         otherwise=OnPath("products", Edit(lambda body: body.replace(b'{"product":', b'{"item":'))),
+    ),
+    "an object": Mistake(
+        subject="products",
+        says="with an object other than",
+        advises="dialect",
+        otherwise=OnPath("products", Body(b'{"error": "told to"}')),
+    ),
+    "no list": Mistake(
+        subject="products", says="instead of a list", advises="dialect", otherwise=OnPath("products", Body(b"42"))
+    ),
+    "no objects": Mistake(
+        subject="products",
+        says="holds is not an object",
+        advises="dialect",
+        otherwise=OnPath("products", Body(b'[{"product": 42}]')),
+    ),
+    "no ids": Mistake(
+        subject="products",
+        says="is missing or not a whole number",
+        advises="dialect",
+        otherwise=OnPath("products", Body(b'[{"product": {"name": "Ink"}}]')),
+    ),
+    "no time": Mistake(
+        subject="orders",
+        says="is missing or no instant",
+        advises="belongs to no partition",
+        otherwise=OnPath("orders", Body(b'[{"order": {"id": 1, "created_at": "in spring"}}]')),
+    ),
+    "empty body": Mistake(
+        subject="products",
+        says="with an empty body",
+        advises="An empty list would be []",
+        otherwise=OnPath("products", Body(b"")),
+    ),
+    "cut off": Mistake(
+        subject="products",
+        says="is not valid JSON, or was cut off",
+        advises="store's status",
+        otherwise=OnPath("products", Body(b'[{"product": {"id": 1')),
+    ),
+    "nested too deeply": Mistake(
+        subject="products",
+        says="is nested too deeply",
+        advises="dialect",
+        otherwise=OnPath("products", Body(b'[{"product": ' + b"[" * 100_000)),
+    ),
+    "compression": Mistake(
+        subject="products",
+        says="compression is broken",
+        advises="store's status",
+        otherwise=OnPath("products", Serve({"content-encoding": "gzip"})),
+    ),
+    "breaks off": Mistake(
+        subject="products", says="broke in the middle of the answer", advises="Run it again", otherwise=Reset()
+    ),
+    "hangs up": Mistake(
+        subject="products", says="could not be reached, or hung up", advises="the network", otherwise=Raw()
+    ),
+    "no host name": Mistake(
+        subject="products",
+        says="the request could not be sent",
+        advises="Look at COMMERCE_API_BASE_URL",
+        settings=url(f"https://{64 * 'a'}.invalid/"),
+    ),
+    "circles": Mistake(
+        subject="products",
+        says="redirects in circles",
+        advises="the endpoint's path",
+        otherwise=Redirect("/api/v1/products"),
+    ),
+    "in trouble": Mistake(
+        subject="products", says="503 Service Unavailable", advises="run it again later", otherwise=Status(503)
+    ),
+    "not understood": Mistake(
+        subject="products", says="400 Bad Request", advises="does not understand", otherwise=Status(400)
     ),
     "days ignored": Mistake(
         subject="orders by day",
@@ -238,11 +319,15 @@ MISTAKES: dict[str, Mistake] = {
 }
 
 
-@pytest.fixture
-def server() -> Iterator[FaultyStore]:
+def store_of_a_fortnight() -> SampleStore:
     """Orders of three days of a fortnight, in the version that has `refunded`."""
     orders = [order(day, NOON + timedelta(days=5 * day), refunded=False) for day in (1, 2, 3)]
-    with faulty(store_of(products=3, orders=orders)) as running:
+    return store_of(products=3, orders=orders)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyStore]:
+    with faulty(store_of_a_fortnight()) as running:
         yield running
 
 
@@ -280,19 +365,46 @@ def test_with_everything_right_every_row_is_ok_and_the_store_is_asked_six_times(
     assert result.stderr == ""
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """What `check` shows after each mistake."""
+    results = {}
+    for name, mistake in MISTAKES.items():
+        folder = tmp_path_factory.mktemp("mistake")
+        with faulty(store_of_a_fortnight()) as server, contextlib.chdir(folder):
+            shell = Shell(folder, settings_for(server.base_url))
+            shell.settings |= {
+                key: value.replace("{port}", str(server.port)) for key, value in mistake.settings.items()
+            }
+            server.script(*mistake.faults, otherwise=mistake.otherwise)
+            results[name] = shell.run("check")
+    return results
+
+
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_mistake_has_a_row_of_its_own_that_says_what_it_is_and_what_to_do(
-    shell: Shell, server: FaultyStore, name: str
-) -> None:
-    mistake = MISTAKES[name]
-    shell.settings |= {key: value.replace("{port}", str(server.port)) for key, value in mistake.settings.items()}
-    server.script(*mistake.faults, otherwise=mistake.otherwise)
-    result = shell.run("check")
+def test_each_mistake_has_a_row_that_says_what_it_is_and_what_to_do(made: Mapping[str, Result], name: str) -> None:
+    mistake, result = MISTAKES[name], made[name]
     verdict, told = rows_of(result.stdout)[mistake.subject]
     assert (verdict, result.exit_code) == (mistake.verdict, 1 if mistake.verdict == "wrong" else 0)
     assert mistake.says in told
     assert mistake.advises in told
     assert "sample-secret" not in result.output
+
+
+def test_no_two_mistakes_are_told_in_the_same_words(made: Mapping[str, Result]) -> None:
+    told = {name: rows_of(made[name].stdout)[mistake.subject][1] for name, mistake in MISTAKES.items()}
+    assert len(set(told.values())) == len(told) >= 12
+    # Nor could a person take one for another: of no other is the same said, and the same advised.
+    for name, mistake in MISTAKES.items():
+        assert [other for other, words in told.items() if mistake.says in words and mistake.advises in words] == [name]
+
+
+def test_another_path_than_sendowls_is_worth_a_look(shell: Shell) -> None:
+    # Without a key, nobody is asked.
+    shell.settings |= {**url("https://www.sendowl.com/"), "COMMERCE_API_KEY": ""}
+    verdict, told = rows_of(shell.run("check").stdout)["COMMERCE_API_BASE_URL"]
+    assert verdict == "look"
+    assert told == "has another path than SendOwl's: /  Note: for SendOwl it is https://www.sendowl.com/api/v1/"
 
 
 def test_a_store_that_is_down_is_asked_once_and_not_waited_for(shell: Shell) -> None:
@@ -331,8 +443,9 @@ def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(sh
 
 def test_a_database_that_another_program_holds_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
     with held(tmp_path / "shop.duckdb") as holder:
-        verdict, told = rows_of(shell.run("check").stdout)["database"]
-    assert verdict == "look"
+        result = shell.run("check")
+    verdict, told = rows_of(result.stdout)["database"]
+    assert (verdict, result.stderr) == ("look", "")
     assert "is held by python" in told
     assert f"(pid {holder.process.pid})" in told
 
@@ -368,8 +481,92 @@ def test_on_a_terminal_what_to_do_stands_below_the_finding(shell: Shell) -> None
     assert "-> The key or the secret is wrong" in screen
 
 
+# Where each is shown to be said, if that is no mistake of the table above.
+ELSEWHERE = {
+    "nothing listens at its address": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
+    "the answer would be the same": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
+    "certificate is not valid for its name, or not trusted": "test_a_certificate_of_nobody_that_is_trusted_is_named",
+    "is held by": "test_a_database_that_another_program_holds_is_named_with_its_holder",
+    "has another path than SendOwl's": "test_another_path_than_sendowls_is_worth_a_look",
+    "the settings above are needed for it": "test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told",
+    "there is nothing to tell it by": "test_an_account_without_orders_leaves_the_filters_open",
+    "did not answer in time": "test_client.py",
+    "the answer is larger than": "test_client.py",
+}
+
+
+def explained() -> set[str]:
+    """The words that docs/check.md explains."""
+    return {words.replace("`", "") for words in re.findall(r"^\| `(.+?)` \|", DOCS.read_text(), re.MULTILINE)}
+
+
 def test_the_docs_explain_each_mistake_in_the_words_of_the_check() -> None:
-    explained = re.findall(r"^\| `(.+?)` \|", DOCS.read_text(), re.MULTILINE)
-    others = {"nothing listens at its address", "certificate is not valid for its name, or not trusted", "is held by"}
-    said = {mistake.says.replace("`", "") for mistake in MISTAKES.values()} | others
-    assert {words.replace("`", "") for words in explained} == said
+    assert explained() == {mistake.says.replace("`", "") for mistake in MISTAKES.values()} | ELSEWHERE.keys()
+    tests = {path.name: path.read_text() for path in Path(__file__).parent.glob("test_*.py")}
+    for words, where in ELSEWHERE.items():
+        if where in tests:
+            assert words in tests[where], words
+        else:
+            assert f"def {where}" in tests[Path(__file__).name], where
+
+
+# What `check` can say is written in these functions and modules: of the settings, of where the data goes, by the client
+# and of the answers. The first words of each are its finding.
+SAYING = {
+    "cli/check.py": {"Row"},
+    "cli/diagnosis.py": {"Row"},
+    "access.py": {"SettingError"},
+    "api/client.py": {"ApiError"},
+    "api/failures.py": {"ApiError", "TransientApiError"},
+    "api/pages.py": {"ApiError", "TransientApiError"},
+    "warehouse/database.py": {"WarehouseError"},
+}
+# Said of a webhook, and of a file that is only read; `check` asks neither.
+NOT_BY_CHECK = ("COMMERCE_ALERT_WEBHOOK_URL", "there is no database at")
+
+
+def said() -> Iterator[tuple[str, str]]:
+    """Where in the code something is said that is not well, and what."""
+    for name, makers in SAYING.items():
+        for call in ast.walk(ast.parse((ROOT / "commerce_assets" / name).read_text())):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in makers:
+                continue
+            is_row = call.func.id == "Row"
+            if is_row and ast.unparse(call.args[1]) == "Verdict.OK":
+                continue
+            words = example_of(call.args[2] if is_row else call.args[0])
+            if words and not words.startswith(NOT_BY_CHECK):
+                yield f"{name}:{call.lineno}", words
+
+
+# What the values in the words are in the docs; any other one is dots here.
+EXAMPLES = {
+    "selector": "product",
+    "endpoint.selector": "product",
+    "target": "https://elsewhere.example",
+    "names": "from and to",
+    "direction": "behind",
+}
+
+
+def example_of(node: ast.expr) -> str:
+    """A literal, with examples for the values in it; empty for what was put together elsewhere."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if not isinstance(node, ast.JoinedStr):
+        return ""
+    return "".join(
+        EXAMPLES.get(ast.unparse(part.value), "...") if isinstance(part, ast.FormattedValue) else ast.literal_eval(part)
+        for part in node.values
+    )
+
+
+def test_whatever_the_check_can_say_is_explained_in_the_docs() -> None:
+    found = dict(said())
+    assert len(found) > 30
+    unexplained = {
+        place: words
+        for place, words in found.items()
+        if not any(part in words.replace("`", "") for part in explained())
+    }
+    assert unexplained == {}

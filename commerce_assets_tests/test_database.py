@@ -106,6 +106,18 @@ def test_a_wait_is_told_again_from_time_to_time(
     assert 2 <= len([record for record in caplog.records if "waiting for it" in record.getMessage()]) <= 6
 
 
+def test_a_file_that_somebody_has_made_in_a_newer_format_is_written_to_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "shop.duckdb"
+    duckdb.connect(path).close()
+    for _ in range(2):
+        with Database(path=path).write() as connection:
+            connection.execute(
+                "CREATE OR REPLACE TABLE made AS SELECT tags FROM duckdb_databases() WHERE tags <> MAP {}"
+            )
+    with Database(path=path).read() as connection:
+        assert connection.execute("FROM made").fetchall() == [({"storage_version": "v2.0.0+"},)]
+
+
 def test_readers_do_not_wait_for_each_other(storage: Storage) -> None:
     with held(storage.path, read_only=True), impatient(storage.path, seconds=0).read() as connection:
         assert connection.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
@@ -240,7 +252,9 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_reading_what_has_never_been_written_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first, or .*COMMERCE_DUCKDB_PATH"):
+    with pytest.raises(
+        WarehouseError, match=r"no database at .*materialize something first, or .*COMMERCE_DUCKDB_PATH"
+    ):
         Storage(tmp_path).query("SELECT 1")
     assert list(tmp_path.iterdir()) == []
 

@@ -143,13 +143,13 @@ def test_the_tags_of_a_column_say_what_is_stored_of_it(policy: PersonalDataPolic
 
 
 @pytest.mark.parametrize("key", [KEY, "k" * 64, "k" * 65, "ключ" * 40])
-def test_a_hash_is_the_hmac_of_the_text_in_small_letters_without_blanks_around_it(
+def test_a_hash_is_the_hmac_of_the_text_in_small_letters_without_blanks_around_it_if_there_is_any(
     session: duckdb.DuckDBPyConnection, key: str
 ) -> None:
     texts = ["ann@x.com", " Ann@X.COM\r\n", "", " ", "Jürgen Groß", "МАРИЯ", "佐藤 花子", "a\0b", "x" * 10_000, "it's"]
     bind_key(session, key)
     found = session.execute(f"SELECT {hashed('t')} FROM (SELECT unnest($1) AS t)", [texts]).fetchall()
-    assert [each for (each,) in found] == [digest(text, key) for text in texts]
+    assert [each for (each,) in found] == [digest(text, key) if text.strip() else "" for text in texts]
     assert session.execute(f"SELECT {hashed('NULL')}").fetchall() == [(None,)]
 
 

@@ -81,12 +81,8 @@ def build(
         window = None
     definitions = ", ".join(f"{identifier(name)} {kind}" for name, kind in declared.items())
     connection.execute(f"CREATE TABLE IF NOT EXISTS {target} ({definitions})")
-    scope = "TRUE"
-    if window and model.cursor:
-        scope = within(identifier(model.cursor), window.start, window.end)
+    scope = _scope(model, window)
     _offer(connection, endpoints, window)
-    for name in _SHARED:
-        connection.execute((SQL / "shared" / f"{name}.sql").read_text())
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
     selected = {name for name, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
@@ -102,8 +98,7 @@ def build(
     written = _count(
         connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
     )
-    # For the checks: the model's own name, its rows of the window only.
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(model.name)} AS FROM {target} WHERE {scope}")
+    _offer_model(connection, model, scope)
     rows = _count(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
 
@@ -122,6 +117,22 @@ def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[Finding]:
     return [_finding(connection, name, query) for name, query in queries.items()]
 
 
+def inspect(
+    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
+) -> list[Finding] | None:
+    """What the model's checks find in the table as it is stored, without building it; the connection may be read-only.
+
+    What is wrong then is mostly what has been loaded since the last build. None: the table is of an older declaration.
+    """
+    if {column.name: column.type for column in describe(connection, model.name, schema=SCHEMA)} != {
+        column.name: column.type for column in model.columns
+    }:
+        return None
+    _offer(connection, endpoints, window)
+    _offer_model(connection, model, _scope(model, window))
+    return check(connection, model)
+
+
 def _finding(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Finding:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE wrong AS {query}")
     wrong = _count(connection, "SELECT count(*) FROM temp.main.wrong")
@@ -131,7 +142,10 @@ def _finding(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Fi
 
 
 def _offer(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None) -> None:
-    """Each endpoint's table under its own name, with every declared column; of a window's rows, if it has days."""
+    """Each endpoint's table under its own name, with every declared column, and what all models share of them.
+
+    Of an endpoint that has days, only the rows of the window.
+    """
     # Before there are views, which the catalogue's list of columns would have to bind each time.
     stored = {endpoint: {column.name for column in describe(connection, endpoint.name)} for endpoint in endpoints}
     for endpoint, names in stored.items():
@@ -144,6 +158,18 @@ def _offer(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint],
         where = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
         source = f"FROM {table_of(endpoint)} WHERE {where}" if names else "WHERE FALSE"
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(endpoint.name)} AS SELECT {columns} {source}")
+    for name in _SHARED:
+        connection.execute((SQL / "shared" / f"{name}.sql").read_text())
+
+
+def _offer_model(connection: duckdb.DuckDBPyConnection, model: Model, scope: str) -> None:
+    """For the checks: the model's rows under its own name, those of the window only."""
+    source = f"FROM {table(SCHEMA, model.name)} WHERE {scope}"
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(model.name)} AS {source}")
+
+
+def _scope(model: Model, window: Window | None) -> str:
+    return within(identifier(model.cursor), window.start, window.end) if window and model.cursor else "TRUE"
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:

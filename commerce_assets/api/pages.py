@@ -173,7 +173,9 @@ class PageDecoder:
             try:
                 facts = self._lenient.decode(raw)
             except msgspec.ValidationError:
-                raise ApiError(f'item {index}: what "{endpoint.selector}" holds is not an object') from None
+                raise ApiError(
+                    f'item {index}: what "{endpoint.selector}" holds is not an object', hint=_OTHER_DIALECT
+                ) from None
         key = _as_bigint(getattr(facts, endpoint.primary_key))
         if key is None:
             raise ApiError(

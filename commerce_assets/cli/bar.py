@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from commerce_assets.api.pages import PageFacts
 from commerce_assets.api.pull import Pull
+from commerce_assets.cli.console import can_redraw
 from commerce_assets.cli.estimate import Estimate, in_words
 from commerce_assets.cli.session import Session
 
@@ -19,7 +20,8 @@ class PullBar:
     def __init__(self, session: Session, pull: Pull) -> None:
         self._handler = session.handler
         self._pull = pull
-        self._is_shown = session.aside.is_terminal
+        self._pages = 0
+        self._is_shown = can_redraw(session.aside)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -41,6 +43,11 @@ class PullBar:
     ) -> None:
         self._progress.stop()
         self._handler.has_bar = False
+
+    @property
+    def pages(self) -> int:
+        """How many are staged, those of an earlier run included."""
+        return self._pages
 
     def begin(self, staged: Sequence[PageFacts]) -> None:
         self._began = time.monotonic()

@@ -1,5 +1,6 @@
 """`check`: are the settings right? One request an endpoint, and a row for whatever can be wrong."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from commerce_assets.cli.session import Session, database_option, pass_session
 from commerce_assets.endpoints import ENDPOINTS
 
 _LOCK_WAIT_SECONDS = 0.5
+_SILENT = logging.getLogger(__name__)
+_SILENT.disabled = True
 _STYLES = {Verdict.OK: "green", Verdict.LOOK: "yellow", Verdict.WRONG: "bold red", Verdict.NOT_ASKED: "dim"}
 
 
@@ -47,7 +50,8 @@ def command(session: Session) -> int:
     """
     rows = [*settings_rows(session.environment, has_dotenv=Path(".env").exists())]
     may_ask = all(row.verdict != Verdict.WRONG for row in rows)
-    rows.append(database_row(session.database(session.log, lock_wait_seconds=_LOCK_WAIT_SECONDS)))
+    # The row tells who holds it; that it is waited for half a second is not worth a line.
+    rows.append(database_row(session.database(_SILENT, lock_wait_seconds=_LOCK_WAIT_SECONDS)))
     rows.append(staging_row(session.settings.staging))
     rows += _ask(session) if may_ask else [Row("store", Verdict.NOT_ASKED, "the settings above are needed for it")]
     show(session.out, _table(session.out, rows))

@@ -1,7 +1,7 @@
 """What all commands have: examples in their help, and `--debug`."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -26,12 +26,21 @@ debug_option = click.option(
 
 
 class Command(click.Command):
-    """A command whose help shows examples, and that takes `--debug` too."""
+    """A command whose help explains its arguments and shows examples, and that takes `--debug` too."""
 
-    def __init__(self, *args: Any, examples: Examples, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, examples: Examples, arguments: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = examples
+        self.arguments = arguments or {}
         debug_option(self)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl([*self.arguments.items()])
+        super().format_options(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_examples(ctx, formatter, self.examples)

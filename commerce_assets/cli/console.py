@@ -1,5 +1,6 @@
 """What is shown and how: on a terminal in colour and as wide as it is, in a pipe plain, a row a line."""
 
+import contextlib
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ from typing import Literal
 import click
 from rich import box
 from rich.console import Console, RenderableType
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +26,30 @@ def build_console(*, stderr: bool) -> Console:
     return console
 
 
+def can_redraw(console: Console) -> bool:
+    """Whether a line can be shown and taken back, as a progress bar does; a dumb terminal cannot."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+def build_waiting_bar(console: Console) -> Progress:
+    """For what takes nobody knows how long: a task's description, how long it has taken, and its field `told`."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[told]}"),
+        console=console,
+        transient=True,
+        disable=not can_redraw(console),
+    )
+
+
+def say(message: str) -> None:
+    """Prints a line of the result. That its reader has seen enough is no reason to leave the work undone."""
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(message)
+
+
 def printable(value: str) -> str:
     """A text from the store as it may be shown: what moves the cursor or hides text is replaced."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in value)
@@ -31,7 +57,14 @@ def printable(value: str) -> str:
 
 def build_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
     """A table for the console; columns of numbers alone are aligned to the right."""
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    # Columns are two blanks apart, and as few as that at the edges: 80 columns are soon full.
+    table = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0) if console.is_terminal else (0, 1),
+        header_style="bold",
+    )
     cells = [[cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row] for row in rows]
     for index, name in enumerate(columns):
         texts = [row[index].plain for row in cells]
@@ -87,4 +120,4 @@ class ConsoleHandler(logging.Handler):
 
 
 def _is_number(text: str) -> bool:
-    return re.fullmatch(r"-?[\d,]*\.?\d*", text) is not None
+    return re.fullmatch(r"(-?[\d,]+(\.\d+)?)?", text) is not None

@@ -70,7 +70,7 @@ def settings_rows(environment: Mapping[str, str], *, has_dotenv: bool) -> Iterat
 def _base_url_row(variable: str, url: str) -> Row:
     parts = urlsplit(url)
     if (parts.hostname or "").endswith("sendowl.com") and parts.path != "/api/v1/":
-        return Row(variable, Verdict.LOOK, f"is {parts.scheme}://{parts.netloc}{parts.path}", f"Note: {_SENDOWL}")
+        return Row(variable, Verdict.LOOK, f"has another path than SendOwl's: {parts.path}", f"Note: {_SENDOWL}")
     return Row(variable, Verdict.OK, f"is {parts.scheme}://{parts.netloc}{parts.path}")
 
 

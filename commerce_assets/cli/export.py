@@ -10,9 +10,11 @@ import duckdb
 from rich.progress import BarColumn, Progress, TextColumn
 
 from commerce_assets.cli.command import Command
-from commerce_assets.cli.session import Session, database_option, pass_session
+from commerce_assets.cli.console import can_redraw, say
+from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
 from commerce_assets.endpoint import EXTRA, INVALID, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, text
 from commerce_assets.warehouse.tables import describe, exists, table_of
 
@@ -54,26 +56,31 @@ def command(session: Session, folder: Path, *, replace: bool, without_personal_d
             raise click.ClickException(
                 f"{folder / taken[0]} is there already. What to do: choose another folder, or say --replace."
             )
+        if not stored:
+            raise click.ClickException(NOTHING_YET)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
-                console=session.aside,
-                transient=True,
-                disable=not session.aside.is_terminal,
-            ) as progress:
-                for endpoint in stored:
-                    rows = _export(connection, endpoint, folder, progress, without_personal_data=without_personal_data)
-                    click.echo(f"{endpoint.name}: {rows:,} rows in {folder / endpoint.name}")
+            for endpoint in stored:
+                # A bar of its own, which is gone when the line is printed.
+                with _bar(session) as bar:
+                    rows = _export(connection, endpoint, folder, bar, without_personal_data=without_personal_data)
+                say(f"{endpoint.name}: {rows:,} rows in {folder / endpoint.name}")
         except (OSError, duckdb.IOException) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
             raise click.ClickException(
-                f"{folder} cannot be written to ({reason}). What to do: choose another folder, or make room there."
+                f"{folder} cannot be written to ({reason_of(error)}). "
+                "What to do: choose another folder, or make room there."
             ) from error
-    if not stored:
-        raise click.ClickException("nothing is stored yet. What to do: pull something first.")
+
+
+def _bar(session: Session) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+        console=session.aside,
+        transient=True,
+        disable=not can_redraw(session.aside),
+    )
 
 
 def _export(

@@ -10,9 +10,11 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from commerce_assets import __version__
 from commerce_assets.cli.command import debug_option, write_examples
@@ -39,6 +41,10 @@ _EPILOG = """Settings come from the environment and from .env in this folder; .e
 
 Exit status: 0 all is well; 1 it failed, or what was asked is not so; 2 the command or a setting cannot be used;
 130 interrupted.
+
+\b
+Completion of commerce-assets in bash (zsh, fish: zsh_source, fish_source):
+eval "$(_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets)"
 """
 
 
@@ -54,6 +60,11 @@ class Commands(click.Group):
         module = importlib.import_module(f"{_PACKAGE}.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without importing any of them, and the options."""
+        names = [CompletionItem(name, help=told) for name, told in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -72,6 +83,7 @@ class Commands(click.Group):
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
+        status = OK
         try:
             status = super().invoke(ctx)
             sys.stdout.flush()
@@ -80,7 +92,6 @@ class Commands(click.Group):
             # at the end of the process.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return OK
         return status
 
     def main(  # type: ignore[override] # of click's two modes, there is one here
@@ -106,6 +117,10 @@ def main() -> None:
 
 
 def _prepare() -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        # Closed by whoever has started it, as by `>&-`: nothing comes from there, and what goes there is for nobody.
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows a question mark; the command goes on.
@@ -131,6 +146,10 @@ def _told(error: Exception) -> int:
         # The project's own errors are written for people: they say where, why and what to do.
         _tell(str(error))
         return USAGE if isinstance(error, SettingError) else NOT_SO
+    if isinstance(error, OSError) and error.strerror:
+        place = error.filename or "what is written to"
+        _tell(f"{place} cannot be used ({error.strerror}). What to do: see that it is there, may be used and has room.")
+        return NOT_SO
     # Anything else may quote what it stumbled over, which may be a buyer's.
     _tell(f"stopped by an unforeseen {type(error).__name__}. What to do: run it again with --debug, which shows where.")
     return NOT_SO

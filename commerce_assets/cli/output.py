@@ -1,23 +1,25 @@
 """Rows as a table for people, or as CSV, JSON or Parquet for programs."""
 
+import contextlib
 import csv
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
 from io import TextIOBase
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import duckdb
 
-from commerce_assets.cli.console import build_table, show_wide
+from commerce_assets.cli.console import build_table, build_waiting_bar, show_wide
 from commerce_assets.cli.session import Session
+from commerce_assets.warehouse.reasons import reason_of
 
 FORMATS = ("table", "csv", "json", "parquet")
 # A table is laid out as a whole, so that it cannot be without end.
@@ -50,19 +52,26 @@ def chosen_format(form: str | None, output: Path | None) -> str:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to beside `path`, which takes its place once all is written; a device is written to as it is."""
-    if path.exists() and not path.is_file():
+    # /dev/stdout is a file where stdout is redirected to one, and still not to be replaced.
+    if path.exists() and (not path.is_file() or path.absolute().parts[1] in {"dev", "proc"}):
         yield path
         return
-    part = path.with_name(f".{path.name}.part")
+    # A link stays, and what it leads to is replaced.
+    target = path.resolve()
+    part = target.with_name(f".{target.name}.part")
     try:
         yield part
-        part.replace(path)
-    except OSError as error:
+        part.replace(target)
+    except (OSError, duckdb.IOException) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
         raise click.ClickException(
-            f"{path} cannot be written ({error.strerror}). What to do: choose another place with --output."
+            f"{path} cannot be written ({reason_of(error)}). What to do: choose another place with --output."
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be removed either.
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_result(session: Session, result: duckdb.DuckDBPyConnection, form: str, output: Path | None) -> None:
@@ -71,25 +80,41 @@ def write_result(session: Session, result: duckdb.DuckDBPyConnection, form: str,
         _write(session, result, form, sys.stdout)
         return
     # The mask of the open connection makes the file its owner's.
-    with whole_file(output) as part, part.open("w", encoding="utf-8", newline="") as file:
-        _write(session, result, form, file)
+    with (
+        whole_file(output) as part,
+        part.open("w", encoding="utf-8", newline="") as file,
+        build_waiting_bar(session.aside) as bar,
+    ):
+        task = bar.add_task("writing", told="", total=None)
+        _write(session, result, form, file, lambda rows: bar.update(task, told=f"{rows:,} rows"))
 
 
-def _write(session: Session, result: duckdb.DuckDBPyConnection, form: str, file: IO[str] | TextIOBase) -> None:
+def _write(
+    session: Session,
+    result: duckdb.DuckDBPyConnection,
+    form: str,
+    file: IO[str] | TextIOBase,
+    tell: Callable[[int], object] = lambda rows: None,  # noqa: ARG005 - nobody is told
+) -> None:
+    rows = _rows(result, tell)
     columns = [str(column[0]) for column in result.description or []]
     if form == "csv":
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([plain(value) for value in row] for row in _rows(result))
+        writer.writerows([plain(value) for value in row] for row in rows)
     elif form == "json":
         is_json = [str(column[1]) == "JSON" for column in result.description or []]
-        _write_json(file, columns, is_json, _rows(result))
+        _write_json(file, columns, is_json, rows)
     else:
-        _write_table(session, columns, result, file)
+        _write_table(session, columns, rows, file)
 
 
-def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
-    return chain.from_iterable(iter(lambda: result.fetchmany(_BATCH), []))
+def _rows(result: duckdb.DuckDBPyConnection, tell: Callable[[int], object]) -> Iterator[tuple[Any, ...]]:
+    count = 0
+    while batch := result.fetchmany(_BATCH):
+        yield from batch
+        count += len(batch)
+        tell(count)
 
 
 def _write_json(
@@ -108,9 +133,9 @@ def _write_json(
 
 
 def _write_table(
-    session: Session, columns: Sequence[str], result: duckdb.DuckDBPyConnection, file: IO[str] | TextIOBase
+    session: Session, columns: Sequence[str], found: Iterator[tuple[Any, ...]], file: IO[str] | TextIOBase
 ) -> None:
-    rows = list(islice(_rows(result), _TABLE_ROWS + 1))
+    rows = list(islice(found, _TABLE_ROWS + 1))
     cells = [[plain(value) for value in row] for row in rows[:_TABLE_ROWS]]
     table = build_table(session.out, columns, cells)
     if file is sys.stdout:

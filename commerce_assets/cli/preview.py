@@ -14,16 +14,17 @@ from commerce_assets.api.pages import LARGEST_PAGE, PageDecoder
 from commerce_assets.api.pull import Pull
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, show_wide
-from commerce_assets.cli.session import Session, endpoint_argument, pass_session
+from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 
 _MASK = "***"
 _LONGEST_CELL = 40
-_GAP = 3
+_GAP = 2
 
 
 @click.command(
     cls=Command,
+    arguments=ENDPOINT_ARGUMENT,
     examples=[
         ("preview products", "the first ten of the list"),
         ("preview orders --rows 50", "the newest fifty, as far as the store sorts them"),
@@ -33,17 +34,20 @@ _GAP = 3
 @endpoint_argument
 @click.option("--rows", type=click.IntRange(1, LARGEST_PAGE), default=10, show_default=True, help="Rows to ask for.")
 @click.option("--columns", metavar="NAME,...", help="The columns to show; unless given, those that hold something.")
-@click.option("--show-personal-data", is_flag=True, help="Show buyers' data and secret links, which are masked else.")
+@click.option(
+    "--show-personal-data", is_flag=True, help="Show buyers' data and secret links, which are masked otherwise."
+)
 @pass_session
 def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | None, show_personal_data: bool) -> None:
     """Show one page of ENDPOINT as the store gives it, without storing it.
 
-    Values are shown as they come, before they are put into the types of the table.
+    Values are shown as they come, before they are put into the types of the table. The store is asked once: what a
+    pull would try again is told at once.
     """
     # A list that is cut by day is oldest first unless it is asked for otherwise.
     params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
     with session.client(per_page=rows) as client, session.aside.status("asking the store"):
-        page = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, **params)
+        page = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, once=True, **params)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
     shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
     if not items:

@@ -4,14 +4,17 @@ from datetime import UTC, date, datetime, timedelta
 
 import click
 
+from commerce_assets.api.errors import PullError, TransientApiError
 from commerce_assets.api.pull import Pull
 from commerce_assets.cli.bar import PullBar
 from commerce_assets.cli.command import Command
+from commerce_assets.cli.console import say
 from commerce_assets.cli.exits import NOT_SO, OK
-from commerce_assets.cli.session import Session, endpoint_argument, pass_session
+from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import Extraction, extraction, load_extraction
 from commerce_assets.settings import configured
+from commerce_assets.warehouse.database import WarehouseError
 from commerce_assets.warehouse.findings import Scope, blocking_questions, questions
 from commerce_assets.window import Window
 
@@ -25,6 +28,7 @@ def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> date 
 
 @click.command(
     cls=Command,
+    arguments=ENDPOINT_ARGUMENT,
     examples=[
         ("pull products", "the whole list"),
         ("pull orders --from 2024-01-01 --to 2024-01-31", "the orders of a month"),
@@ -61,10 +65,11 @@ def command(
     """
     (endpoint,) = configured(session.settings, [endpoint])
     pull = Pull(endpoint=endpoint, window=_window(session, endpoint, first, last))
+    bar = PullBar(session, pull)
     try:
         with (
             session.client() as client,
-            PullBar(session, pull) as bar,
+            bar,
             extraction(pull, client, session, session.log, watcher=bar) as pulled,
         ):
             pulled.believe_shrinkage = believe_shrinkage
@@ -73,8 +78,9 @@ def command(
                 with session.database(session.log).write() as connection:
                     load_extraction(connection, pulled)
             pulled.staged.discard()
-    except KeyboardInterrupt:
-        click.echo(f"{pull}: what has been pulled is kept; the same command goes on from there", err=True)
+    except (KeyboardInterrupt, PullError, WarehouseError) as error:
+        if bar.pages and _keeps_pages(error):
+            click.echo(f"{pull}: what has been pulled is kept; the same command goes on from there", err=True)
         raise
     if not pulled.is_believed:
         raise click.ClickException(
@@ -84,6 +90,11 @@ def command(
     status = _tell(session, pulled)
     session.publish(session.log)
     return status
+
+
+def _keeps_pages(error: BaseException) -> bool:
+    """Whether the next run can go on with what is staged; not where the list itself has made no sense."""
+    return not isinstance(error, PullError) or isinstance(error.error, TransientApiError) or bool(error.error.status)
 
 
 def _window(session: Session, endpoint: Endpoint, first: date | None, last: date | None) -> Window | None:
@@ -112,13 +123,13 @@ def _refuse_unless(holds: bool, message: str) -> None:  # noqa: FBT001 - reads a
 def _tell(session: Session, pulled: Extraction) -> int:
     """What was loaded, what it took, and what the checks say of it."""
     pull, cost = pulled.staged.pull, pulled.cost
-    click.echo(f"{pull}: {pulled.result}")
-    click.echo(f"requests: {cost.requests:,}, retries: {cost.retries:,}, {cost.bytes:,} bytes, {cost.seconds:,.1f} s")
+    say(f"{pull}: {pulled.result}")
+    say(f"requests: {cost.requests:,}, retries: {cost.retries:,}, {cost.bytes:,} bytes, {cost.seconds:,.1f} s")
     scope = Scope(pull.endpoint, pull.window, pulled.staged.manifest.began_at)
     with session.database(session.log).read() as connection:
         findings = {question: question(connection, scope) for question in questions(pull.endpoint)}
     failed = {question: finding for question, finding in findings.items() if not finding.passed}
-    click.echo(f"{len(findings) - len(failed)} of {len(findings)} checks passed")
+    say(f"{len(findings) - len(failed)} of {len(findings)} checks passed")
     for question, finding in failed.items():
-        click.echo(f"check failed: {question.__name__}: {finding.summary}")
+        say(f"check failed: {question.__name__}: {finding.summary}")
     return NOT_SO if failed.keys() & {*blocking_questions(pull.endpoint)} else OK

@@ -3,26 +3,32 @@
 import contextlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from pathlib import Path
 
 import click
 import duckdb
 
 from commerce_assets.cli.command import Command
+from commerce_assets.cli.console import build_waiting_bar
 from commerce_assets.cli.output import chosen_format, format_option, output_option, whole_file, write_result
-from commerce_assets.cli.session import Session, database_option, pass_session
+from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
+from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, text
 
 _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
+_LOOKS_EVERY_SECONDS = 0.25
 
 
 @click.command(
     cls=Command,
+    arguments={"SQL": 'one statement in DuckDB\'s dialect; "-" reads it from stdin'},
     examples=[
         ('query "FROM orders ORDER BY created_at DESC LIMIT 10"', "as a table; on a terminal, in its pager if need be"),
         ('query "SELECT id, settled_gross FROM orders" --format csv', "for a program"),
-        ('query "FROM products" --output products.parquet', "the ending says the format"),
+        ('query "FROM analytics.daily_revenue" --output revenue.parquet', "the ending says the format"),
         ("query - < report.sql", "the statement from a file"),
+        ('query "SHOW ALL TABLES"', "what there is"),
     ],
 )
 @click.argument("sql")
@@ -33,8 +39,8 @@ _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
 def command(session: Session, sql: str, *, form: str | None, output: Path | None) -> None:
     """Ask the database with SQL; nothing is changed.
 
-    SQL is DuckDB's dialect, one statement; "-" reads it from stdin. Tables are found with and without their schema:
-    orders, commerce.orders. Times are in UTC.
+    Tables are found with and without their schema: orders, commerce.orders; those of the analytics layer with it, as
+    analytics.daily_revenue. Times are in UTC.
     """
     statement = _read_only(sys.stdin.read() if sql == "-" else sql)
     form = chosen_format(form, output)
@@ -45,22 +51,33 @@ def command(session: Session, sql: str, *, form: str | None, output: Path | None
         with contextlib.suppress(duckdb.CatalogException):
             connection.execute(f"USE {identifier(SCHEMA)}")
         try:
-            with session.aside.status("asking the database"):
-                if form == "parquet" and output is not None:
-                    with whole_file(output) as part:
-                        _run(connection, f"COPY ({statement}\n) TO {text(str(part))} (FORMAT parquet)")
-                    return
-                _run(connection, statement)
+            if form == "parquet" and output is not None:
+                with whole_file(output) as part:
+                    _run(session, connection, f"COPY ({statement}\n) TO {text(str(part))} (FORMAT parquet)")
+                return
+            _run(session, connection, statement)
             write_result(session, connection, form, output)
+        except duckdb.OutOfMemoryException as error:
+            raise click.ClickException(
+                f"the query needs more memory than it may use, which is {session.settings.memory_limit}. "
+                "What to do: raise COMMERCE_DUCKDB_MEMORY_LIMIT, such as to 2GB, or ask for less."
+            ) from error
         except duckdb.Error as error:
-            raise click.ClickException(_in_one_line(error)) from error
+            raise click.ClickException(_explained(connection, error)) from error
 
 
-def _run(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+def _run(session: Session, connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     """Runs a statement so that Ctrl-C ends it: in the main thread DuckDB may not notice it for minutes."""
-    with ThreadPoolExecutor(max_workers=1) as worker:
+    with ThreadPoolExecutor(max_workers=1) as worker, build_waiting_bar(session.aside) as bar:
+        task = bar.add_task("asking the database", told="")
         running = worker.submit(connection.execute, statement)
         try:
+            while not running.done():
+                with contextlib.suppress(NotYet):
+                    running.result(_LOOKS_EVERY_SECONDS)
+                # As long as DuckDB does not know, it is less than nothing, or nothing.
+                percent = connection.query_progress()
+                bar.update(task, told=f"about {percent:.0f} %" if percent >= 1 else "")
             running.result()
         except KeyboardInterrupt:
             connection.interrupt()
@@ -83,6 +100,23 @@ def _read_only(sql: str) -> str:
         kind = statements[0].type.name
         raise click.UsageError(f"a {kind} statement is not for reading: query takes SELECT, FROM, DESCRIBE, SUMMARIZE")
     return statements[0].query.strip().rstrip(";")
+
+
+def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
+    """What DuckDB says; of a table that is not there, which there are instead of which it looks like."""
+    if isinstance(error, duckdb.IOException):
+        return reason_of(error)
+    if not (isinstance(error, duckdb.CatalogException) and "Table with name" in str(error)):
+        return _in_one_line(error)
+    said = _in_one_line(error).partition("! Did you mean")[0].rstrip("!.")
+    tables = connection.execute(
+        "SELECT if(schema_name = ?, table_name, concat(schema_name, '.', table_name)) FROM duckdb_tables() "
+        "WHERE database_name = current_database() ORDER BY schema_name, table_name",
+        [SCHEMA],
+    ).fetchall()
+    if not tables:
+        return f"{said}: {NOTHING_YET}"
+    return f"{said}; there are {', '.join(name for (name,) in tables)}"
 
 
 def _in_one_line(error: duckdb.Error) -> str:

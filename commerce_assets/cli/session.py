@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 
+NOTHING_YET = "nothing is stored yet. What to do: pull or materialize something first."
+
+
 class Session:
     """One command at work. It is the `Storage` that pulls are staged and loaded in.
 
@@ -127,6 +130,7 @@ def _endpoint_named(ctx: click.Context, param: click.Parameter, value: str) -> E
     return next(endpoint for endpoint in ENDPOINTS if endpoint.name == value)
 
 
+ENDPOINT_ARGUMENT = {"ENDPOINT": ", ".join(endpoint.name for endpoint in ENDPOINTS)}
 endpoint_argument = click.argument(
     "endpoint",
     metavar="ENDPOINT",

@@ -1,139 +1,153 @@
 """`status`: what is stored, how new it is, which days are missing and which checks fail."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import click
-import duckdb
+from rich.text import Text
 
 from commerce_assets.cli.command import Command
-from commerce_assets.cli.console import build_table, show
+from commerce_assets.cli.console import build_table, say, show
 from commerce_assets.cli.exits import NOT_SO, OK
-from commerce_assets.cli.session import Session, database_option, pass_session
-from commerce_assets.endpoint import Endpoint
-from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.findings import (
-    Question,
-    Scope,
-    blocking_questions,
-    columns_match_schema,
-    questions,
+from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
+from commerce_assets.cli.standings import TableStatus, standings
+from commerce_assets.warehouse.findings import Finding
+
+_PULLED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
+_BUILT = ("table", "rows", "newest (UTC)", "in step")
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        ("status", "a row for each table, and a line for whatever is not well"),
+        ("status --strict", "for a script: status 1 unless all is well"),
+        ("status --format json", "the same for a program, with times and the days that are missing"),
+    ],
 )
-from commerce_assets.warehouse.history import followed, last_loaded, loaded_windows
-from commerce_assets.warehouse.sql import SCHEMA, identifier
-from commerce_assets.warehouse.tables import exists, table_of
-
-_HEADINGS = ("table", "rows", "newest (UTC)", "last loaded", "changes up to")
-
-
-@dataclass(frozen=True, slots=True)
-class TableStatus:
-    """What is known of a table.
-
-    Attributes:
-        rows: How many there are, those that the store no longer has included.
-        newest: The latest creation, or change where the endpoint is not cut by day.
-        loaded_at: When something was loaded last.
-        changes_up_to: Up to where late changes have been followed; None before the first refresh.
-        missing: The days that no pull has brought, of those that are over; empty where it is not cut by day.
-        failing: The checks that fail.
-    """
-
-    rows: int
-    newest: datetime | None
-    loaded_at: datetime | None
-    changes_up_to: datetime | None
-    missing: Sequence[date]
-    failing: Sequence[Question]
-
-
-@click.command(cls=Command, examples=[("status", "a row for each table")])
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--strict", is_flag=True, help="Exit status 1 unless all is well: nothing is missing, late or failing.")
 @database_option
 @pass_session
-def command(session: Session) -> int:
+def command(session: Session, *, form: str, strict: bool) -> int:
     """Show what is stored, how new it is, which days are missing and which checks fail.
+
+    A table is fresh if what is due has been loaded: yesterday, late changes within three hours, a whole list within
+    a day. It is complete if the store had as many rows of each day when the job reconcile compared them; "?" if it
+    never did. It is in step if the store heeds the request for changes, or, in the analytics layer, if it holds what
+    the orders come to now. Nothing is asked of the store.
 
     Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday; one is missing until a pull has covered it.
 
-    Exit status 1 if a check fails that stops what is downstream; missing days and warnings leave it 0.
+    Exit status 1 if nothing is stored, or if a check fails that stops what is downstream. Whatever else is not well
+    leaves it 0, unless --strict is said.
     """
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    statuses: dict[Endpoint, TableStatus | None] = {}
-    with session.database(session.log).read() as connection, session.aside.status("") as told:
-        for endpoint in ENDPOINTS:
-            told.update(f"looking at {endpoint.name}")
-            statuses[endpoint] = _status_of(connection, endpoint, session.settings.orders_start, yesterday)
-    show(session.out, build_table(session.out, _HEADINGS, [_cells(*item) for item in statuses.items()]))
-    remarks = [remark for item in statuses.items() for remark in _remarks(*item)]
-    click.echo("\n".join(remarks) or "no day is missing, and no check fails")
-    blocked = any(
-        question in blocking_questions(endpoint)
-        for endpoint, status in statuses.items()
-        for question in (status.failing if status else ())
-    )
-    return NOT_SO if blocked else OK
+    now = datetime.now(UTC)
+    tables: list[TableStatus] = []
+    with session.database(session.log).read() as connection, session.aside.status("looking at the tables") as told:
+        for table in standings(connection, session.settings.orders_start, now):
+            tables.append(table)
+            told.update(f"looking at the tables, {table.table} done")
+    if all(table.rows is None for table in tables):
+        raise click.ClickException(NOTHING_YET)
+    if form == "json":
+        say(json.dumps(_as_json(tables, now), indent=2))
+    else:
+        _show(session, tables, now)
+    is_so = all(table.is_well for table in tables) if strict else not any(table.is_blocked for table in tables)
+    return OK if is_so else NOT_SO
 
 
-def _status_of(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, yesterday: date
-) -> TableStatus | None:
-    """None if the endpoint has never been pulled."""
-    if not exists(connection, SCHEMA, endpoint.name):
-        return None
-    loaded_at = last_loaded(connection, endpoint)
-    scope = Scope(endpoint, None, loaded_at or datetime.now(UTC))
-    # First of all the columns: the other questions name some of them.
-    asked = questions(endpoint) if columns_match_schema(connection, scope).passed else (columns_match_schema,)
-    failing = [question for question in asked if not question(connection, scope).passed]
-    stamp = identifier(endpoint.cursor or endpoint.updated_at)
-    row = connection.execute(f"SELECT count(*), max({stamp}) FROM {table_of(endpoint)}").fetchone()
-    rows, newest = row or (0, None)
-    return TableStatus(
-        rows=rows,
-        newest=newest,
-        loaded_at=loaded_at,
-        changes_up_to=followed(connection, endpoint).mark if endpoint.update_filter else None,
-        missing=list(_missing_days(connection, endpoint, start, yesterday)) if endpoint.is_partitioned else [],
-        failing=failing,
-    )
+def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> None:
+    pulled = [table for table in tables if not table.is_built]
+    show(session.out, build_table(session.out, _PULLED, [_pulled_cells(table, now) for table in pulled]))
+    if built := [table for table in tables if table.is_built]:
+        say("")
+        show(session.out, build_table(session.out, _BUILT, [_built_cells(table) for table in built]))
+    say("")
+    remarks = [remark for table in tables for remark in _remarks(table)]
+    say("\n".join(remarks) or "no day is missing, and no check fails")
 
 
-def _missing_days(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, yesterday: date
-) -> Iterator[date]:
-    """The days from `start` to `yesterday` that lie in no window that has been loaded, oldest first."""
-    covered = sorted((window.first_day, window.last_day) for window in loaded_windows(connection, endpoint))
-    day = start
-    for first, last in [*covered, (yesterday + timedelta(days=1), yesterday)]:
-        while day < first and day <= yesterday:
-            yield day
-            day += timedelta(days=1)
-        day = max(day, last + timedelta(days=1))
+def _pulled_cells(table: TableStatus, now: datetime) -> list[str | Text]:
+    if table.rows is None:
+        return [table.table, "", "never pulled", "", "", "", ""]
+    refreshed = _ago(now - table.refreshed) if table.refreshed else ""
+    # Where nothing was counted, nobody has looked.
+    is_compared = table.complete and table.complete.evidence
+    marks = [_mark(table.fresh), _mark(table.complete, if_not="no" if is_compared else "?"), _mark(table.in_step)]
+    return [table.table, f"{table.rows:,}", _minute(table.newest), refreshed, *marks]
 
 
-def _cells(endpoint: Endpoint, status: TableStatus | None) -> list[str]:
-    if status is None:
-        return [endpoint.name, "", "never pulled", "", ""]
-    return [
-        endpoint.name,
-        f"{status.rows:,}",
-        _minute(status.newest),
-        _minute(status.loaded_at),
-        _minute(status.changes_up_to),
-    ]
+def _built_cells(table: TableStatus) -> list[str | Text]:
+    return [table.table, f"{table.rows:,}", _minute(table.newest)[:10], _mark(table.in_step)]
 
 
-def _remarks(endpoint: Endpoint, status: TableStatus | None) -> Iterator[str]:
+def _mark(finding: Finding | None, *, if_not: str = "no") -> Text:
+    if finding is None:
+        return Text("-", style="dim")
+    return Text("yes", style="green") if finding.passed else Text(if_not, style="bold yellow")
+
+
+def _remarks(table: TableStatus) -> Iterator[str]:
     """What a person should know of a table."""
-    if status and status.missing:
-        yield f"{endpoint.name}: days missing: {ranges(status.missing)}"
-    for question in status.failing if status else ():
-        yield f"{endpoint.name}: check failing: {question.__name__}"
+    if table.rows is None:
+        yield f"{table.table}: never pulled"
+    if table.missing:
+        yield f"{table.table}: days missing: {ranges(table.missing)}"
+    for said, finding in (("not fresh", table.fresh), ("not complete", table.complete), ("not in step", table.in_step)):
+        if finding and not finding.passed:
+            yield f"{table.table}: {said}: {finding.summary}"
+    for name, finding in table.failing.items():
+        yield f"{table.table}: check failing: {name}: {finding.summary}"
+
+
+def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
+    return {
+        "at": _instant(now),
+        "is_well": all(table.is_well for table in tables),
+        "is_blocked": any(table.is_blocked for table in tables),
+        "tables": [
+            {
+                "table": table.table,
+                "rows": table.rows,
+                "newest": _instant(table.newest),
+                "refreshed": _instant(table.refreshed),
+                "changes_up_to": _instant(table.changes_up_to),
+                "days_missing": [day.isoformat() for day in table.missing],
+                "fresh": _finding(table.fresh),
+                "complete": _finding(table.complete),
+                "in_step": _finding(table.in_step),
+                "checks_failing": {name: finding.summary for name, finding in table.failing.items()},
+                "is_well": table.is_well,
+                "is_blocked": table.is_blocked,
+            }
+            for table in tables
+        ],
+    }
+
+
+def _finding(finding: Finding | None) -> dict[str, object] | None:
+    return {"passed": finding.passed, "summary": finding.summary} if finding else None
+
+
+def _instant(value: datetime | None) -> str | None:
+    return value.astimezone(UTC).isoformat(timespec="seconds") if value else None
 
 
 def _minute(instant: datetime | None) -> str:
     return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M") if instant else ""
+
+
+def _ago(age: timedelta) -> str:
+    """An age in a unit: "59 min ago", "47 h ago", "3 d ago"."""
+    if age < _MINUTE:
+        return "just now"
+    if age < _HOUR:
+        return f"{age // _MINUTE} min ago"
+    return f"{age // _HOUR} h ago" if age < 2 * _DAY else f"{age // _DAY} d ago"
 
 
 def ranges(days: Iterable[date]) -> str:

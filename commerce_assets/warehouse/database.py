@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import text
 
 # BI tools carry DuckDB 1.5 for a while yet; a file written with 2.0's own format cannot be opened by them.
@@ -108,7 +109,7 @@ class Database:
         if not self.path.exists():
             raise WarehouseError(
                 f"there is no database at {self.path}. "
-                "What to do: materialize an asset first, or look at COMMERCE_DUCKDB_PATH."
+                "What to do: pull or materialize something first, or look at COMMERCE_DUCKDB_PATH."
             )
         with _interrupts_as_such(), _OWNER_ONLY:
             connection = self._connect(read_only=True)
@@ -128,13 +129,14 @@ class Database:
             "temp_directory": str(_spill_directory(self.path)),
             **self.config,
         }
-        options = "READ_ONLY" if read_only else _AS_WRITTEN
         connection = duckdb.connect(":memory:", config=config)
         try:
             connection.execute("SET TimeZone = 'UTC'")
             if not read_only:
                 self._create_if_missing(connection)
-            self._attach(connection, options)
+            # A file that is there keeps its format, be it a newer one in which somebody has made it.
+            as_it_is = "READ_ONLY" if read_only else "READ_WRITE"
+            self._attach(connection, as_it_is if os.access(self.path, os.F_OK) else _AS_WRITTEN)
             connection.execute(f"USE {_ALIAS}")
         except BaseException:
             connection.close()
@@ -258,10 +260,9 @@ def _is_of_the_file(error: BaseException) -> bool:
 
 
 def _why_not(path: Path, done: str, error: BaseException) -> str:
-    reason = str(error).splitlines()[0]
     state = "there is none yet" if done == "created" else "it is as it was"
     return (
-        f"the database {path} cannot be {done} ({reason}); {state}. What to do: see that the folder can be "
+        f"the database {path} cannot be {done} ({reason_of(error)}); {state}. What to do: see that the folder can be "
         "written to, that its disk has room and that the file is a DuckDB database; restore it from a copy if it is "
         "damaged."
     )

@@ -32,12 +32,13 @@ def bind_key(connection: duckdb.DuckDBPyConnection, key: str) -> None:
 def hashed(value: str) -> str:
     """HMAC-SHA-256 of a text without the blanks around it, in small letters; 64 hexadecimal digits.
 
-    So "Ann@X.com " and "ann@x.com" are one buyer.
+    So "Ann@X.com " and "ann@x.com" are one buyer. Nothing but blanks is no buyer, and stays empty: its hash would look
+    like one who buys a lot.
     """
     # Blanks are spaces, tabs and line breaks.
-    message = f"encode(lower(trim({value}, chr(32) || chr(9) || chr(13) || chr(10))))"
-    inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || {message}))"
-    return f"sha256(getvariable({text(_OUTER_PAD)}) || {inner})"
+    bare = f"trim({value}, chr(32) || chr(9) || chr(13) || chr(10))"
+    inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || encode(lower({bare}))))"
+    return f"CASE WHEN {bare} = '' THEN '' ELSE sha256(getvariable({text(_OUTER_PAD)}) || {inner}) END"
 
 
 def treated(value: str, column: Column, treatment: Treatment, *, kind: ColumnType | None = None) -> str:

@@ -1,3 +1,6 @@
+-- XXX is what ISO 4217 has for no currency.
+CREATE OR REPLACE TEMP MACRO currency_code(written) AS coalesce(nullif(upper(trim(written)), ''), 'XXX');
+
 -- One row an order: what the models add up, each measure defined here and nowhere else.
 CREATE OR REPLACE TEMP VIEW order_amounts AS
 WITH refunds AS (
@@ -13,8 +16,8 @@ known AS (
     SELECT
         order_id,
         -- What was refunded in another currency than the order's cannot be added to it.
-        CASE WHEN coalesce(refund ->> '$.currency', settled_currency) IS NOT DISTINCT FROM settled_currency
-            THEN TRY_CAST(refund ->> '$.amount' AS DECIMAL(18, 4)) END AS amount,
+        CASE WHEN currency_code(coalesce(nullif(refund ->> '$.currency', ''), settled_currency))
+            = currency_code(settled_currency) THEN TRY_CAST(refund ->> '$.amount' AS DECIMAL(18, 4)) END AS amount,
         TRY_CAST(refund ->> '$.occurred_at' AS TIMESTAMPTZ) AS occurred_at
     FROM refunds
 ),
@@ -40,8 +43,7 @@ SELECT
     gateway_transaction_ids,
     cart,
     nullif(lower(trim(buyer_email)), '') AS customer,
-    -- XXX is what ISO 4217 has for no currency.
-    coalesce(nullif(upper(trim(settled_currency)), ''), 'XXX') AS currency,
+    currency_code(settled_currency) AS currency,
     settled_gross + coalesce(total, 0) AS gross,
     coalesce(total, 0) AS refunds,
     settled_gross AS net,

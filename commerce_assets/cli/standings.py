@@ -1,0 +1,152 @@
+"""How the stored tables stand: what `status` shows, gathered from the warehouse without a request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+
+from commerce_assets.analytics.build import inspect
+from commerce_assets.analytics.tables import MODELS, Model
+from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.findings import Finding, Scope, blocking_questions, columns_match_schema, questions
+from commerce_assets.warehouse.history import followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.sql import SCHEMA, identifier, table
+from commerce_assets.warehouse.standing import complete, fresh, update_filter_heeded
+from commerce_assets.warehouse.tables import exists, table_of
+from commerce_assets.warehouse.versions import VALID_FROM, history_of, versions_of
+from commerce_assets.window import Window
+
+_STAMPS = frozenset({"DATE", "TIMESTAMP WITH TIME ZONE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """What is known of a table; None is what is not known, or not asked of it.
+
+    Attributes:
+        table: Its name, with its schema unless that is the endpoints'.
+        rows: How many there are, those that the store no longer has included; None if it was never pulled.
+        newest: The latest creation, or change where it is not cut by day.
+        refreshed: When something was loaded last.
+        changes_up_to: Up to where late changes have been followed.
+        missing: The days that no pull has brought, of those that are over.
+        fresh: Whether what is due has been loaded.
+        complete: Whether the store had as many rows when they were last compared.
+        in_step: Whether changes arrive: from the store, or, of a table that is built, from what it is built of.
+        failing: The checks that fail, by name.
+        is_blocked: One of them stops what is downstream.
+        is_built: It is one of the analytics layer.
+    """
+
+    table: str
+    rows: int | None = None
+    newest: datetime | None = None
+    refreshed: datetime | None = None
+    changes_up_to: datetime | None = None
+    missing: Sequence[date] = ()
+    fresh: Finding | None = None
+    complete: Finding | None = None
+    in_step: Finding | None = None
+    failing: Mapping[str, Finding] = field(default_factory=dict)
+    is_blocked: bool = False
+    is_built: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        standing = [self.fresh, self.complete, self.in_step]
+        return (
+            self.rows is not None
+            and not self.missing
+            and not self.failing
+            and all(finding is None or finding.passed for finding in standing)
+        )
+
+
+def standings(connection: duckdb.DuckDBPyConnection, start: date, now: datetime) -> Iterator[TableStatus]:
+    """Of each endpoint's table, of its versions if they are kept, and of each table that has been built from them.
+
+    Args:
+        connection: May be read-only.
+        start: The first day that there should be.
+        now: By this machine's clock.
+    """
+    for endpoint in ENDPOINTS:
+        if not exists(connection, SCHEMA, endpoint.name):
+            yield TableStatus(table=endpoint.name)
+            continue
+        yield _of_endpoint(connection, endpoint, start, now)
+        if exists(connection, SCHEMA, history_of(endpoint)):
+            rows, newest = _extent(connection, versions_of(endpoint), VALID_FROM.name)
+            yield TableStatus(table=history_of(endpoint), rows=rows, newest=newest)
+    for model in MODELS:
+        if exists(connection, ANALYTICS, model.name):
+            yield _of_model(connection, model, start, now)
+
+
+def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:
+    refreshed = last_loaded(connection, endpoint)
+    scope = Scope(endpoint, None, refreshed or now)
+    # First of all the columns: the other questions name some of them.
+    asked = questions(endpoint) if columns_match_schema(connection, scope).passed else (columns_match_schema,)
+    failing = {question: finding for question in asked if not (finding := question(connection, scope)).passed}
+    rows, newest = _extent(connection, table_of(endpoint), endpoint.cursor or endpoint.updated_at)
+    changes_up_to = followed(connection, endpoint).mark if endpoint.update_filter else None
+    return TableStatus(
+        table=endpoint.name,
+        rows=rows,
+        newest=newest,
+        refreshed=refreshed,
+        changes_up_to=changes_up_to,
+        missing=[*_missing_days(connection, endpoint, start, now)] if endpoint.is_partitioned else [],
+        fresh=fresh(connection, endpoint, now),
+        complete=complete(connection, endpoint, now) if endpoint.is_partitioned else None,
+        # Before the first refresh there is nothing to tell it by.
+        in_step=update_filter_heeded(connection, endpoint, now) if changes_up_to else None,
+        failing={question.__name__: finding for question, finding in failing.items()},
+        is_blocked=any(question in blocking_questions(endpoint) for question in failing),
+    )
+
+
+def _of_model(connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime) -> TableStatus:
+    name = table(ANALYTICS, model.name)
+    # The day that goes on is no partition yet.
+    window = Window.of_days(start, max(_yesterday(now), start)) if model.is_partitioned else None
+    found = inspect(connection, model, ENDPOINTS, window)
+    wrong = [f"{finding.check}: {finding.wrong:,} rows" for finding in found or () if finding.wrong]
+    if found is None:
+        wrong = ["its columns are of another version"]
+    rows, newest = _extent(connection, name, next(c.name for c in model.columns if c.type in _STAMPS))
+    return TableStatus(
+        table=f"{ANALYTICS}.{model.name}",
+        rows=rows,
+        newest=newest,
+        is_built=True,
+        in_step=Finding(passed=not wrong, summary=f"{'; '.join(wrong)}; run the job analytics" if wrong else "in step"),
+    )
+
+
+def _extent(connection: duckdb.DuckDBPyConnection, name: str, stamp: str) -> tuple[int, datetime | None]:
+    """How many rows a table has, and the latest time in a column."""
+    row = connection.execute(f"SELECT count(*), max({identifier(stamp)})::TIMESTAMPTZ FROM {name}").fetchone()
+    return row or (0, None)
+
+
+def _missing_days(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime
+) -> Iterator[date]:
+    """The days from `start` to yesterday that lie in no window that has been loaded, oldest first."""
+    yesterday = _yesterday(now)
+    covered = sorted((window.first_day, window.last_day) for window in loaded_windows(connection, endpoint))
+    day = start
+    for first, last in [*covered, (yesterday + timedelta(days=1), yesterday)]:
+        while day < first and day <= yesterday:
+            yield day
+            day += timedelta(days=1)
+        day = max(day, last + timedelta(days=1))
+
+
+def _yesterday(now: datetime) -> date:
+    return now.astimezone(UTC).date() - timedelta(days=1)
