@@ -23,17 +23,13 @@ from commerce_assets.checks import build_check_specs, check_results, shrinkage_r
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
 from commerce_assets.metadata import definition_metadata
+from commerce_assets.pools import API_POOL
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.findings import Scope
 from commerce_assets.window import Window
 
 GROUP = "commerce"
-API_POOL = "commerce_api"
-"""The pool of every step that calls the API: one step at a time, as one address is counted by the API as one caller.
-
-All that write to the DuckDB file call the API first, so that this pool keeps the file to one writer as well.
-"""
 
 
 class LoadConfig(Config):

@@ -30,9 +30,9 @@ from pydantic import Field
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.positions import Positions
 from commerce_assets.api.pull import Pull
-from commerce_assets.assets import API_POOL
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
+from commerce_assets.pools import API_POOL
 from commerce_assets.reckoning import Reckoning, days_to_compare, reckon
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.sweep import report, store

@@ -21,10 +21,10 @@ from dagster import (
 
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.pull import Pull
-from commerce_assets.assets import API_POOL
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import FilterIgnoredError
 from commerce_assets.extraction import Extraction, extraction
+from commerce_assets.pools import API_POOL
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.sweep import FollowedTo, Stored, report, store
 from commerce_assets.warehouse.history import Followed, followed

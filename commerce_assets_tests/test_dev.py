@@ -226,6 +226,15 @@ def test_a_run_whose_process_was_killed_is_marked_failed_but_not_one_that_is_ali
     assert _run_statuses(project) == [DagsterRunStatus.FAILURE]
 
 
+def test_each_pool_has_its_limit_before_the_first_run_is_queued(project: Path) -> None:
+    assert _command("-m", "commerce_assets.dev.runs", cwd=project, DAGSTER_HOME=str(project)).returncode == 0
+
+    with _instance(project) as instance:
+        pools = instance.event_log_storage.get_pool_limits()
+        assert {pool.name: pool.limit for pool in pools} == {"commerce_api": 1, "warehouse": 1}
+        assert all(pool.from_default for pool in pools)
+
+
 def test_a_process_is_told_by_its_age_from_an_earlier_one_with_the_same_number() -> None:
     before = time.time()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -27,14 +27,9 @@ from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.assets import window_of
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.resources import Warehouse
+from commerce_assets.pools import WAREHOUSE_POOL
 
 GROUP = "analytics"
-WAREHOUSE_POOL = "warehouse"
-"""The pool of steps that only write to the DuckDB file: one at a time.
-
-It is not that of the API, where a pull of hours would keep them waiting. A load of a pull that falls in the same
-seconds waits for the file, as it does for anybody who has it open.
-"""
 
 
 def build_analytics_assets(
