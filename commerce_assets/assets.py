@@ -59,9 +59,8 @@ def build_endpoint_asset(
     spec = AssetSpec(
         endpoint.name,
         group_name=GROUP,
-        description=endpoint.description,
+        description=_described(endpoint),
         kinds={"duckdb", "python"},
-        owners=["team:data"],
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
@@ -99,6 +98,22 @@ def build_endpoint_asset(
         warehouse.publish(context.log)
 
     return endpoint_asset
+
+
+def _described(endpoint: Endpoint) -> str:
+    """What a row is; then what keeps the table up to date, and where to see whether it is."""
+    name = endpoint.name
+    if not endpoint.is_partitioned:
+        return (
+            f"{endpoint.description}\n\nRead whole by the schedule `catalog_daily`, once it is switched on. What the "
+            "store no longer has keeps its row, with `_deleted_at`. Fresh? See the check `fresh`. Right? The others."
+        )
+    changes = f", `{name}_refresh_hourly` what has changed later, and today" if endpoint.update_filter else ""
+    return (
+        f"{endpoint.description}\n\nA partition is a UTC day of `{endpoint.cursor}`. The schedule `{name}_daily` "
+        f"brings yesterday{changes}, once switched on. Fresh? See the check `fresh`. Complete? `complete`, which "
+        "`reconcile_weekly` asks the store for. Right? The others."
+    )
 
 
 def window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:
