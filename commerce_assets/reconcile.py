@@ -35,7 +35,7 @@ from commerce_assets.extraction import extraction
 from commerce_assets.pools import API_POOL
 from commerce_assets.reckoning import Reckoning, days_to_compare, reckon
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.sweep import report, store
+from commerce_assets.sweep import report, report_checks, store
 from commerce_assets.warehouse import standing
 from commerce_assets.warehouse.history import count_by_day, loaded_windows
 from commerce_assets.warehouse.notes import Kind, write_note
@@ -100,6 +100,7 @@ def _build_reconcile_op(
                         stored = store(pulled, warehouse, log, partitions=partitions, report_whole_window=True)
                     report(context, endpoint, stored, description="Differed from the store")
                 found = _compare(client, warehouse, log, endpoint=endpoint, requests=config.requests) or found
+                report_checks(context, endpoint, warehouse)
         with warehouse.database(log).read() as connection:
             finding = standing.complete(connection, endpoint, datetime.now(UTC))
         context.instance.report_runless_asset_event(
