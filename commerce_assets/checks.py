@@ -76,7 +76,7 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
             passed=finding.passed,
             severity=AssetCheckSeverity.ERROR if question in blocking else AssetCheckSeverity.WARN,
             description=finding.summary,
-            metadata=_metadata_of(finding),
+            metadata=metadata_of(finding),
         )
 
 
@@ -115,7 +115,7 @@ def _standing_results(
             passed=finding.passed,
             severity=AssetCheckSeverity.WARN,
             description=finding.summary,
-            metadata=_metadata_of(finding),
+            metadata=metadata_of(finding),
         )
 
 
@@ -137,7 +137,7 @@ def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
     return standing_checks
 
 
-def _metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
+def metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
     return {
         name: value if isinstance(value, int | str) else MetadataValue.json(value)
         for name, value in finding.evidence.items()

@@ -17,6 +17,7 @@ from dagster import (
     DagsterLogManager,
     DailyPartitionsDefinition,
     JobDefinition,
+    MetadataValue,
     Nothing,
     OpDefinition,
     OpExecutionContext,
@@ -30,6 +31,7 @@ from pydantic import Field
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.positions import Positions
 from commerce_assets.api.pull import Pull
+from commerce_assets.checks import metadata_of
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
 from commerce_assets.pools import API_POOL
@@ -110,7 +112,11 @@ def _build_reconcile_op(
                 passed=finding.passed,
                 severity=AssetCheckSeverity.WARN,
                 description=finding.summary,
-                metadata={"requests": found.requests, "run_id": context.run_id},
+                metadata={
+                    **metadata_of(finding),
+                    "requests": found.requests,
+                    "run": MetadataValue.dagster_run(context.run_id),
+                },
             )
         )
         warehouse.publish(log)

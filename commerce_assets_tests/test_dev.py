@@ -333,6 +333,12 @@ def test_credentials_decide_whose_store_is_pulled_from(
         ({"COMMERCE_API_KEY": "", "COMMERCE_API_SECRET": ""}, "COMMERCE_API_KEY"),
         ({"COMMERCE_DUCKDB_PATH": ""}, "COMMERCE_DUCKDB_PATH"),
         ({"COMMERCE_ORDERS_START_DATE": "yesterday"}, "COMMERCE_ORDERS_START_DATE"),
+        (_CREDENTIALS | {"COMMERCE_API_BASE_URL": "shop"}, "COMMERCE_API_BASE_URL is no URL"),
+        (
+            _CREDENTIALS | {"COMMERCE_API_BASE_URL": "http://shop.example.com/"},
+            "COMMERCE_API_BASE_URL is not encrypted",
+        ),
+        ({"COMMERCE_ALERT_WEBHOOK_URL": "hooks"}, "COMMERCE_ALERT_WEBHOOK_URL is no URL"),
         ({"DAGSTER_PORT": "http"}, "DAGSTER_PORT"),
         ({"DAGSTER_HOME": "elsewhere"}, "DAGSTER_HOME"),
     ],
