@@ -75,8 +75,15 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    # One that should have ended by itself, and serves instead, must not run for ever; its keeper ends what it started.
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=_environment(**more), capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=_environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
