@@ -23,17 +23,13 @@ from commerce_assets.checks import build_check_specs, check_results, shrinkage_r
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
 from commerce_assets.metadata import definition_metadata
+from commerce_assets.pools import API_POOL
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.warehouse.findings import Scope
 from commerce_assets.window import Window
 
 GROUP = "commerce"
-API_POOL = "commerce_api"
-"""The pool of every step that calls the API: one step at a time, as one address is counted by the API as one caller.
-
-All that write to the DuckDB file call the API first, so that this pool keeps the file to one writer as well.
-"""
 
 
 class LoadConfig(Config):
@@ -63,9 +59,8 @@ def build_endpoint_asset(
     spec = AssetSpec(
         endpoint.name,
         group_name=GROUP,
-        description=endpoint.description,
+        description=_described(endpoint),
         kinds={"duckdb", "python"},
-        owners=["team:data"],
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
@@ -103,6 +98,22 @@ def build_endpoint_asset(
         warehouse.publish(context.log)
 
     return endpoint_asset
+
+
+def _described(endpoint: Endpoint) -> str:
+    """What a row is; then what keeps the table up to date, and where to see whether it is."""
+    name = endpoint.name
+    if not endpoint.is_partitioned:
+        return (
+            f"{endpoint.description}\n\nRead whole by the schedule `catalog_daily`, once it is switched on. What the "
+            "store no longer has keeps its row, with `_deleted_at`. Fresh? See the check `fresh`. Right? The others."
+        )
+    changes = f", `{name}_refresh_hourly` what has changed later, and today" if endpoint.update_filter else ""
+    return (
+        f"{endpoint.description}\n\nA partition is a UTC day of `{endpoint.cursor}`. The schedule `{name}_daily` "
+        f"brings yesterday{changes}, once switched on. Fresh? See the check `fresh`. Complete? `complete`, which "
+        "`reconcile_weekly` asks the store for. Right? The others."
+    )
 
 
 def window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:

@@ -76,43 +76,68 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
             passed=finding.passed,
             severity=AssetCheckSeverity.ERROR if question in blocking else AssetCheckSeverity.WARN,
             description=finding.summary,
-            metadata=_metadata_of(finding),
+            metadata=metadata_of(finding),
         )
 
 
-def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
-    """The checks that ask how things stand, whatever run was the last; they ask the warehouse and cost no request."""
+def sweep_results(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> list[AssetCheckResult]:
+    """The result of every check of the endpoint after rows of any days have been stored.
+
+    Without it the UI would show none: to Dagster, checks are of the materialization that they were evaluated with.
+    """
+    not_refused = AssetCheckResult(
+        check_name=_SHRINKAGE,
+        asset_key=endpoint.name,
+        passed=True,
+        description="rows were stored, which a list that had shrunk would not have been",
+    )
+    loaded = check_results(connection, Scope(endpoint, None, now))
+    return [not_refused, *loaded, *_standing_results(connection, endpoint, now)]
+
+
+def _standing_questions(endpoint: Endpoint) -> list[StandingQuestion]:
     questions: list[StandingQuestion] = [standing.fresh]
     if endpoint.is_partitioned:
         questions.append(standing.complete)
     if endpoint.update_filter:
         questions.append(standing.update_filter_heeded)
+    return questions
+
+
+def _standing_results(
+    connection: duckdb.DuckDBPyConnection | None, endpoint: Endpoint, now: datetime
+) -> Iterator[AssetCheckResult]:
+    for question in _standing_questions(endpoint):
+        finding = question(connection, endpoint, now) if connection else _NOTHING_YET
+        yield AssetCheckResult(
+            check_name=question.__name__,
+            asset_key=endpoint.name,
+            passed=finding.passed,
+            severity=AssetCheckSeverity.WARN,
+            description=finding.summary,
+            metadata=metadata_of(finding),
+        )
+
+
+def build_standing_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
+    """The checks that ask how things stand, whatever run was the last; they ask the warehouse and cost no request."""
 
     @multi_asset_check(
         name=f"{endpoint.name}_standing",
         specs=[
             AssetCheckSpec(name=question.__name__, asset=endpoint.name, description=question.__doc__)
-            for question in questions
+            for question in _standing_questions(endpoint)
         ],
     )
     def standing_checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         database, now = warehouse.database(context.log), datetime.now(UTC)
         with database.read() if database.path.exists() else nullcontext() as connection:
-            for question in questions:
-                finding = question(connection, endpoint, now) if connection else _NOTHING_YET
-                yield AssetCheckResult(
-                    check_name=question.__name__,
-                    asset_key=endpoint.name,
-                    passed=finding.passed,
-                    severity=AssetCheckSeverity.WARN,
-                    description=finding.summary,
-                    metadata=_metadata_of(finding),
-                )
+            yield from _standing_results(connection, endpoint, now)
 
     return standing_checks
 
 
-def _metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
+def metadata_of(finding: Finding) -> dict[str, RawMetadataValue]:
     return {
         name: value if isinstance(value, int | str) else MetadataValue.json(value)
         for name, value in finding.evidence.items()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dagster import Definitions, EnvVar, in_process_executor
 
 from commerce_assets.alerts.sensor import AlertWebhook, build_alerts_sensor
-from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job
+from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
 from commerce_assets.assets import build_endpoint_asset, build_partitions
 from commerce_assets.checks import build_standing_checks
 from commerce_assets.endpoint import Endpoint
@@ -60,7 +60,7 @@ def build_definitions(
         asset_checks=standing_checks,
         jobs=[*jobs, build_analytics_job()],
         schedules=schedules,
-        sensors=[build_alerts_sensor()],
+        sensors=[build_alerts_sensor(), build_automation_sensor()],
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
         executor=in_process_executor,
         resources={

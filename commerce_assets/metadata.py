@@ -120,7 +120,7 @@ def partitions_metadata(
         key: {
             **day_metadata(result.days.get(day, DayCounts()), stored=stored.get(day, 0)),
             **(
-                {"preview": preview(connection, endpoint, day), "rows_a_day": _rows_chart(connection, endpoint, day)}
+                {"rows_a_day": _rows_chart(connection, endpoint, day), "preview": preview(connection, endpoint, day)}
                 if day == shown
                 else {}
             ),
@@ -131,7 +131,7 @@ def partitions_metadata(
 
 def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
     first = last - timedelta(days=DAYS - 1)
-    return daily_chart({"Rows a day": count_by_day(connection, endpoint, first=first, last=last)})
+    return daily_chart("Rows a day", count_by_day(connection, endpoint, first=first, last=last), newest=last)
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:

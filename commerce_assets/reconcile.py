@@ -17,6 +17,7 @@ from dagster import (
     DagsterLogManager,
     DailyPartitionsDefinition,
     JobDefinition,
+    MetadataValue,
     Nothing,
     OpDefinition,
     OpExecutionContext,
@@ -30,12 +31,13 @@ from pydantic import Field
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.positions import Positions
 from commerce_assets.api.pull import Pull
-from commerce_assets.assets import API_POOL
+from commerce_assets.checks import metadata_of
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import extraction
+from commerce_assets.pools import API_POOL
 from commerce_assets.reckoning import Reckoning, days_to_compare, reckon
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.sweep import report, store
+from commerce_assets.sweep import report, report_checks, store
 from commerce_assets.warehouse import standing
 from commerce_assets.warehouse.history import count_by_day, loaded_windows
 from commerce_assets.warehouse.notes import Kind, write_note
@@ -100,6 +102,7 @@ def _build_reconcile_op(
                         stored = store(pulled, warehouse, log, partitions=partitions, report_whole_window=True)
                     report(context, endpoint, stored, description="Differed from the store")
                 found = _compare(client, warehouse, log, endpoint=endpoint, requests=config.requests) or found
+                report_checks(context, endpoint, warehouse)
         with warehouse.database(log).read() as connection:
             finding = standing.complete(connection, endpoint, datetime.now(UTC))
         context.instance.report_runless_asset_event(
@@ -109,7 +112,11 @@ def _build_reconcile_op(
                 passed=finding.passed,
                 severity=AssetCheckSeverity.WARN,
                 description=finding.summary,
-                metadata={"requests": found.requests, "run_id": context.run_id},
+                metadata={
+                    **metadata_of(finding),
+                    "requests": found.requests,
+                    "run": MetadataValue.dagster_run(context.run_id),
+                },
             )
         )
         warehouse.publish(log)

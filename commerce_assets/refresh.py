@@ -21,12 +21,12 @@ from dagster import (
 
 from commerce_assets.api.pages import PageDecoder
 from commerce_assets.api.pull import Pull
-from commerce_assets.assets import API_POOL
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extract import FilterIgnoredError
 from commerce_assets.extraction import Extraction, extraction
+from commerce_assets.pools import API_POOL
 from commerce_assets.resources import CommerceApiResource, Warehouse
-from commerce_assets.sweep import FollowedTo, Stored, report, store
+from commerce_assets.sweep import FollowedTo, Stored, report, report_checks, store
 from commerce_assets.warehouse.history import Followed, followed
 from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets.window import Window
@@ -59,6 +59,7 @@ def build_refresh_job(
                 client, warehouse, context.log, endpoint=endpoint, partitions=partitions, lookback_days=lookback_days
             )
         report(context, endpoint, stored, description="Late changes")
+        report_checks(context, endpoint, warehouse)
         warehouse.publish(context.log)
 
     @job(

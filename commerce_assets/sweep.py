@@ -5,11 +5,19 @@ that what is downstream of them is brought up to date.
 """
 
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from dagster import AssetMaterialization, DagsterLogManager, DailyPartitionsDefinition, OpExecutionContext
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    AssetMaterialization,
+    DagsterLogManager,
+    DailyPartitionsDefinition,
+    OpExecutionContext,
+)
 from dagster._core.definitions.metadata import RawMetadataValue
 
+from commerce_assets.checks import sweep_results
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.extraction import Extraction, load_extraction
 from commerce_assets.metadata import load_metadata, partitions_metadata
@@ -80,6 +88,23 @@ def report(context: OpExecutionContext, endpoint: Endpoint, stored: Stored, *, d
         )
     touched = ", ".join(stored.partitions) or "none"
     context.log.info("%s: %s; partitions touched: %s", context.job_name, stored.result, touched)
+
+
+def report_checks(context: OpExecutionContext, endpoint: Endpoint, warehouse: Warehouse) -> None:
+    """Tells Dagster how the checks stand with what has just been stored and reported."""
+    with warehouse.database(context.log).read() as connection:
+        results = sweep_results(connection, endpoint, datetime.now(UTC))
+    for result in results:
+        # The signature of log_event names fewer kinds of events than it takes.
+        evaluation: Any = AssetCheckEvaluation(
+            asset_key=AssetKey(endpoint.name),
+            check_name=str(result.check_name),
+            passed=result.passed,
+            severity=result.severity,
+            description=result.description,
+            metadata=result.metadata,
+        )
+        context.log_event(evaluation)
 
 
 def _is_kept(day: date, windows: list[Window], partitions: DailyPartitionsDefinition) -> bool:

@@ -100,6 +100,7 @@ def test_a_wait_is_told_again_from_time_to_time(
     storage: Storage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 53."""
+    monkeypatch.setattr("commerce_assets.warehouse.database._TELL_AFTER_SECONDS", 0.05)
     monkeypatch.setattr("commerce_assets.warehouse.database._TELL_EVERY_SECONDS", 0.1)
     with held(storage.path), pytest.raises(WarehouseError), impatient(storage.path, seconds=0.5).write():
         pytest.fail("it was opened")

@@ -44,7 +44,6 @@ def test_the_four_assets_are_in_the_group_commerce_with_the_tables_and_pool_that
     for spec in specs:
         assert spec.metadata["dagster/table_name"] == f"commerce.{spec.key.to_user_string()}"
         assert spec.description
-        assert spec.owners == ["team:data"]
         assert spec.kinds == {"duckdb", "python"}
         assert definitions.get_assets_def(spec.key).op.pool == "commerce_api"
 
@@ -78,6 +77,41 @@ def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_of
         "standing_hourly": ("standing", "55 * * * *", "UTC"),
     }
     assert {schedule.default_status.value for schedule in repository.schedule_defs} == {"STOPPED"}
+
+
+def test_every_asset_says_what_a_row_is_and_names_only_schedules_checks_and_files_that_there_are() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    repository = definitions.get_repository_def()
+    graph = definitions.resolve_asset_graph()
+    named = {
+        *(schedule.name for schedule in repository.schedule_defs),
+        *(sensor.name for sensor in repository.sensor_defs),
+        *(key.name for key in graph.asset_check_keys),
+        *(key.to_user_string() for key in graph.get_all_asset_keys()),
+        *(str(path.relative_to(PROJECT)) for path in (PROJECT / "commerce_assets/analytics/sql").glob("*.sql")),
+    }
+
+    for spec in definitions.resolve_all_asset_specs():
+        row, kept_up = (spec.description or "").split("\n\n")
+        columns = {column.name for column in spec.metadata["dagster/column_schema"].columns}
+        assert row.startswith("One row a")
+        assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
+        # Nobody's team: whose table it is, is for those to say who run it.
+        assert not spec.owners
+
+
+def test_whatever_a_person_can_switch_on_run_or_look_at_is_described() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    repository = definitions.get_repository_def()
+    described = {
+        **{schedule.name: schedule.description for schedule in repository.schedule_defs},
+        **{sensor.name: sensor.description for sensor in repository.sensor_defs},
+        **{job.name: job.description for job in repository.get_all_jobs() if not job.name.startswith("__")},
+    }
+    graph = definitions.resolve_asset_graph()
+    checks = {key.to_user_string(): graph.get_check_spec(key).description for key in graph.asset_check_keys}
+
+    assert [name for name, description in (described | checks).items() if not description] == []
 
 
 def test_every_field_of_an_endpoint_is_a_described_column_of_its_asset() -> None:

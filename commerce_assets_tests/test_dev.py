@@ -75,8 +75,15 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    # One that should have ended by itself, and serves instead, must not run for ever; its keeper ends what it started.
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=_environment(**more), capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=_environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
@@ -226,6 +233,15 @@ def test_a_run_whose_process_was_killed_is_marked_failed_but_not_one_that_is_ali
     assert _run_statuses(project) == [DagsterRunStatus.FAILURE]
 
 
+def test_each_pool_has_its_limit_before_the_first_run_is_queued(project: Path) -> None:
+    assert _command("-m", "commerce_assets.dev.runs", cwd=project, DAGSTER_HOME=str(project)).returncode == 0
+
+    with _instance(project) as instance:
+        pools = instance.event_log_storage.get_pool_limits()
+        assert {pool.name: pool.limit for pool in pools} == {"commerce_api": 1, "warehouse": 1}
+        assert all(pool.from_default for pool in pools)
+
+
 def test_a_process_is_told_by_its_age_from_an_earlier_one_with_the_same_number() -> None:
     before = time.time()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -324,6 +340,12 @@ def test_credentials_decide_whose_store_is_pulled_from(
         ({"COMMERCE_API_KEY": "", "COMMERCE_API_SECRET": ""}, "COMMERCE_API_KEY"),
         ({"COMMERCE_DUCKDB_PATH": ""}, "COMMERCE_DUCKDB_PATH"),
         ({"COMMERCE_ORDERS_START_DATE": "yesterday"}, "COMMERCE_ORDERS_START_DATE"),
+        (_CREDENTIALS | {"COMMERCE_API_BASE_URL": "shop"}, "COMMERCE_API_BASE_URL is no URL"),
+        (
+            _CREDENTIALS | {"COMMERCE_API_BASE_URL": "http://shop.example.com/"},
+            "COMMERCE_API_BASE_URL is not encrypted",
+        ),
+        ({"COMMERCE_ALERT_WEBHOOK_URL": "hooks"}, "COMMERCE_ALERT_WEBHOOK_URL is no URL"),
         ({"DAGSTER_PORT": "http"}, "DAGSTER_PORT"),
         ({"DAGSTER_HOME": "elsewhere"}, "DAGSTER_HOME"),
     ],

@@ -72,16 +72,18 @@ def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
     ]
 
 
-def test_a_pull_tells_each_retry_with_its_reason_and_at_its_end_what_it_took(
+def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_what_it_took(
     tmp_path: Path, said: pytest.LogCaptureFixture
 ) -> None:
     with puller_of(store_of(products=60), tmp_path) as puller:
         puller.server.script(None, Status(429, {"Retry-After": "7"}))
         puller.pull()
-    retry, end = said.messages
+        address = f"{puller.server.base_url}products"
+    begin, retry, end = said.messages
+    assert begin == f"products: asking {address}"
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; again in 7 s"
     assert end.startswith("products: page 2, 61 rows, ")
-    assert end.endswith(" rows/s, 3 requests (1 retries), 7 s waited, complete")
+    assert end.endswith(" rows/s, 3 requests (1 retry), 7 s waited, complete")
 
 
 def test_the_last_page_is_told_of_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:

@@ -206,6 +206,10 @@ def test_days_that_differ_are_pulled_again_and_reported_and_then_all_is_complete
     days = [(FIRST + timedelta(days=n)).date().isoformat() for n in (5, 60, 90)]
     assert reported(result) == days
     assert verdict(loaded)[0]
+    # The reported days are newer than any check: all are looked at again.
+    every = loaded.definitions.resolve_asset_graph().asset_check_keys
+    evaluated = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
+    assert evaluated == {key.name for key in every if key.asset_key == AssetKey("orders")}
     assert loaded.requests() <= 100
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import AssetCheckEvaluation, ExecuteInProcessResult
+from dagster import AssetCheckEvaluation, AssetKey, ExecuteInProcessResult
 
 from commerce_assets.sample_store.shop import Shop, build_orders
 from commerce_assets.sample_store.store import SampleStore
@@ -84,6 +84,18 @@ def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refr
     assert touched(result).keys() == {day.isoformat()}
     numbers = touched(result)[day.isoformat()]
     assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
+
+
+def test_after_a_late_change_the_result_of_every_check_is_of_the_table_as_it_is_then(loaded: Project) -> None:
+    loaded.store.update_order(order_of(loaded, ALL_DAYS[0]), settled_gross="a lot")
+
+    result = loaded.run("orders_refresh")
+
+    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    every = loaded.definitions.resolve_asset_graph().asset_check_keys
+    assert passed.keys() == {key.name for key in every if key.asset_key == AssetKey("orders")}
+    # Nobody has compared these orders with the store yet.
+    assert {name for name, is_well in passed.items() if not is_well} == {"values_fit_their_types", "complete"}
 
 
 @pytest.mark.slow

@@ -56,7 +56,9 @@ def test_a_backfill_of_an_old_day_makes_no_orders_fresh(storage: Storage) -> Non
     finding = ask(storage, standing.fresh)
 
     assert not finding.passed
-    assert finding.summary == "2024-03-15 is not loaded; late changes were last followed: never"
+    missing, late = finding.summary.split("; ")
+    assert missing == "2024-03-15 is not loaded: run the job orders"
+    assert late == "late changes were never followed: run the job orders_refresh"
 
 
 @pytest.mark.parametrize(("hour", "passed"), [(1, True), (2, True), (3, False), (12, False)])
@@ -70,7 +72,9 @@ def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int
 def test_orders_whose_changes_were_not_followed_for_hours_are_stale(storage: Storage) -> None:
     load_yesterday_and_changes(storage, at=NOW - timedelta(hours=3, minutes=1))
 
-    assert ask(storage, standing.fresh).summary == "late changes were last followed: 3 hours ago"
+    finding = ask(storage, standing.fresh)
+
+    assert finding.summary == "late changes were last followed 3 hours ago: run the job orders_refresh"
 
 
 @pytest.mark.parametrize(("hours", "passed"), [(0, True), (26, True), (27, False), (200, False)])
@@ -84,7 +88,7 @@ def test_a_whole_list_is_fresh_for_a_day(storage: Storage, hours: int, *, passed
 def test_what_was_never_loaded_is_not_fresh(storage: Storage) -> None:
     storage.load(PRODUCTS, [product(1)])
 
-    assert ask(storage, standing.fresh, endpoint_named("packages")).summary == "last read: never"
+    assert ask(storage, standing.fresh, endpoint_named("packages")).summary == "never read: run the job catalog"
     assert not ask(storage, standing.fresh, ORDERS).passed
 
 

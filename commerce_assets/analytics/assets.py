@@ -10,6 +10,7 @@ from dagster import (
     AssetSelection,
     AssetSpec,
     AutomationCondition,
+    AutomationConditionSensorDefinition,
     BackfillPolicy,
     DailyPartitionsDefinition,
     MaterializeResult,
@@ -26,15 +27,10 @@ from commerce_assets.analytics.metadata import definition_metadata, recent_reven
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.assets import window_of
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.pools import WAREHOUSE_POOL
 from commerce_assets.resources import Warehouse
 
 GROUP = "analytics"
-WAREHOUSE_POOL = "warehouse"
-"""The pool of steps that only write to the DuckDB file: one at a time.
-
-It is not that of the API, where a pull of hours would keep them waiting. A load of a pull that falls in the same
-seconds waits for the file, as it does for anybody who has it open.
-"""
 
 
 def build_analytics_assets(
@@ -77,6 +73,16 @@ def build_automation_condition(*, model: Model) -> AutomationCondition[Any]:
     ).with_label("follows_its_dependencies")
 
 
+def build_automation_sensor() -> AutomationConditionSensorDefinition:
+    """The sensor that heeds the conditions: the one that Dagster makes, under its name, but with a description."""
+    return AutomationConditionSensorDefinition(
+        "default_automation_condition_sensor",
+        target=AssetSelection.all(),
+        description="Rebuilds the tables of analytics when what they are built from has been pulled or has changed "
+        "late; of order_items, just the days that were touched.",
+    )
+
+
 def build_model_asset(
     *, model: Model, endpoints: Sequence[Endpoint], partitions: DailyPartitionsDefinition | None
 ) -> AssetsDefinition:
@@ -88,9 +94,8 @@ def build_model_asset(
         model.name,
         deps=model.deps,
         group_name=GROUP,
-        description=model.description,
+        description=_described(model),
         kinds={"duckdb", "sql"},
-        owners=["team:data"],
         metadata=definition_metadata(model),
         partitions_def=partitions,
         automation_condition=build_automation_condition(model=model),
@@ -122,6 +127,15 @@ def build_model_asset(
         warehouse.publish(context.log)
 
     return model_asset
+
+
+def _described(model: Model) -> str:
+    *others, last = (f"`{name}`" for name in model.deps)
+    built_from = f"{', '.join(others)} and {last}" if others else last
+    return (
+        f"{model.description}\n\nBuilt from {built_from} by `commerce_assets/analytics/sql/{model.name}.sql`, again "
+        "when they have changed, once `default_automation_condition_sensor` is switched on. Right? See the checks."
+    )
 
 
 def _numbers(result: BuildResult, *, is_whole: bool) -> dict[str, RawMetadataValue]:

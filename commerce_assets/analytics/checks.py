@@ -25,7 +25,7 @@ def check_results(model: Model, findings: Iterable[Finding]) -> Iterator[AssetCh
             asset_key=model.name,
             passed=finding.wrong == 0,
             severity=AssetCheckSeverity.ERROR,
-            description=f"{finding.wrong:,} rows are wrong" if finding.wrong else "as it must be",
+            description=f"{finding.wrong:,} rows are wrong" if finding.wrong else "no row is wrong",
             metadata={
                 "wrong": finding.wrong,
                 **({"examples": MetadataValue.json(finding.examples)} if finding.wrong else {}),

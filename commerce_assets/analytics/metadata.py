@@ -62,25 +62,32 @@ def rows_by_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str
 
 
 def recent_revenue(connection: duckdb.DuckDBPyConnection) -> dict[str, RawMetadataValue]:
-    """Of `daily_revenue`, a chart of ninety days for each of the busiest currencies, and fourteen days as a table."""
+    """Of `daily_revenue`, a chart of ninety days for each of the busiest currencies, and fourteen days as a table.
+
+    The table is of what fits on the page; all columns are in DuckDB.
+    """
     charted = connection.execute(f"""
-        SELECT currency, day, CAST(net AS DOUBLE) FROM daily_revenue
-        WHERE currency IN (
-            SELECT currency FROM daily_revenue GROUP BY currency ORDER BY sum(orders) DESC, currency
-            LIMIT {_CURRENCIES_CHARTED}
+        WITH busiest AS (
+            SELECT currency, row_number() OVER (ORDER BY sum(orders) DESC, currency) AS place
+            FROM daily_revenue GROUP BY currency ORDER BY place LIMIT {_CURRENCIES_CHARTED}
         )
-        ORDER BY currency""").fetchall()
+        SELECT currency, day, CAST(net AS DOUBLE) FROM daily_revenue JOIN busiest USING (currency)
+        ORDER BY place""").fetchall()
     series: dict[str, dict[date, float]] = {}
     for currency, day, net in charted:
-        series.setdefault(f"Net revenue a day, {currency}", {})[day] = net
+        series.setdefault(currency, {})[day] = net
+    newest = max((day for values in series.values() for day in values), default=date.min)
     listed = connection.execute(f"""
-        SELECT day, currency, orders, gross, refunds, net, fees, tax, new_customers, returning_customers
+        SELECT day, currency, orders, gross, refunds, net, new_customers
         FROM daily_revenue
         WHERE day > (SELECT max(day) FROM daily_revenue) - {_DAYS_LISTED}
         ORDER BY day DESC, currency""")
     names = [name for name, *_ in listed.description or ()]
     return {
-        "last_90_days": daily_chart(series),
+        **{
+            f"last_90_days_{currency}": daily_chart(f"Net revenue a day, {currency}", values, newest=newest)
+            for currency, values in series.items()
+        },
         "last_14_days": MetadataValue.table(
             records=[TableRecord(dict(zip(names, map(_shown, row), strict=True))) for row in listed.fetchall()],
             schema=TableSchema([TableColumn(name, "string") for name in names]),

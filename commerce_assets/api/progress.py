@@ -44,13 +44,17 @@ class Progress:
     def _tell(self, number: int, end: str = "") -> None:
         rate = (self._rows - self._rows_before) / max(self.seconds, 0.001)
         self._log.info(
-            "%s: page %s, %s rows, %s rows/s, %s requests (%s retries), %.0f s waited%s",
+            "%s: page %s, %s, %s rows/s, %s (%s), %.0f s waited%s",
             self._pull,
             f"{number:,}",
-            f"{self._rows:,}",
+            _counted(self._rows, "row", "rows"),
             f"{rate:,.0f}",
-            f"{self._tally.requests:,}",
-            f"{self._tally.retries:,}",
+            _counted(self._tally.requests, "request", "requests"),
+            _counted(self._tally.retries, "retry", "retries"),
             self._tally.seconds_waited,
             end,
         )
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -119,7 +119,7 @@ def _start(supervisor: Supervisor, environment: Environment, *, port: int, sampl
     if sample_port:
         store = ("commerce_assets.sample_store", "--port", str(sample_port))
         supervisor.start("the sample store", *store, environment=environment, quiet=True)
-    supervisor.run("the check for abandoned runs", "commerce_assets.dev.runs", environment=environment)
+    supervisor.run("the check of the run history", "commerce_assets.dev.runs", environment=environment)
     while sample_port and not answers(sample_port):
         supervisor.pause()
     _say("Starting Dagster ...")

@@ -1,4 +1,6 @@
-"""Marks runs as failed that no living process can finish, so that they do not block the pool for ever.
+"""What must be so before Dagster starts: no run that nobody works on holds a pool, and every pool has its limit.
+
+Runs are marked as failed that no living process can finish, so that they do not block the pool for ever.
 
 Dagster's run monitoring cannot: the default run launcher has no way to ask after a run worker. But a run's events name
 the processes that worked on it, also for a run started with `dagster asset materialize` in another terminal.
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from commerce_assets.pools import API_POOL, WAREHOUSE_POOL
 
 if TYPE_CHECKING:
     from dagster import EventLogEntry
@@ -31,6 +35,16 @@ def fail_abandoned_runs(instance: DagsterInstance) -> list[str]:
     for run in abandoned:
         instance.report_run_failed(run, _MESSAGE)
     return [run.run_id for run in abandoned]
+
+
+def limit_pools(instance: DagsterInstance) -> None:
+    """Give each pool the limit of `dagster.yaml`.
+
+    Dagster does so itself when it first meets a run of a pool, but too late for that very round: it lets in all runs
+    that wait then, such as those of a newcomer's first *Materialize all*.
+    """
+    for pool in (API_POOL, WAREHOUSE_POOL):
+        instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
 
 
 def _is_owned(instance: DagsterInstance, run_id: str) -> bool:
@@ -68,3 +82,4 @@ if __name__ == "__main__":
     with DagsterInstance.get() as instance:
         for run_id in fail_abandoned_runs(instance):
             print(f"Run {run_id} was cut off by a kill: marked as failed.")  # noqa: T201
+        limit_pools(instance)

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from commerce_assets.access import checked_base_url, checked_webhook_url
 from commerce_assets.sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 from commerce_assets.settings import SettingError
 
 API_BASE_URL: Final = "COMMERCE_API_BASE_URL"
 API_KEY: Final = "COMMERCE_API_KEY"
 API_SECRET: Final = "COMMERCE_API_SECRET"  # noqa: S105 - a variable's name
+ALERT_WEBHOOK_URL: Final = "COMMERCE_ALERT_WEBHOOK_URL"
 
 _SAMPLE_DATABASE: Final = "data/sample.duckdb"
 
@@ -32,7 +34,8 @@ def resolve(environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Choice:
     """Merge `.env` over the environment and tell whether it holds credentials.
 
     Raises:
-        SettingError: if half of the credentials or the store's address is missing.
+        SettingError: if half of the credentials or the store's address is missing, or an address cannot be used: better
+            known now than when a run, or the alert of one, needs it.
     """
     environment = {**environ, **dotenv}
     given = [name for name in (API_KEY, API_SECRET) if _is_set(environment, name)]
@@ -45,6 +48,10 @@ def resolve(environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Choice:
             f"{API_BASE_URL} is not set; for SendOwl it is {API_BASE_URL}=https://www.sendowl.com/api/v1/"
             " with COMMERCE_API_ORDERS_PATH=../v1_3/orders"
         )
+    if given:
+        checked_base_url(environment[API_BASE_URL])
+    if _is_set(environment, ALERT_WEBHOOK_URL):
+        checked_webhook_url(environment[ALERT_WEBHOOK_URL])
     return Choice(environment, own_store=bool(given))
 
 

@@ -28,6 +28,8 @@ _ALIAS = "warehouse"
 _OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
+# Those that write take turns, and most turns are shorter: that is worth no line.
+_TELL_AFTER_SECONDS = 1.0
 _TELL_EVERY_SECONDS = 30.0
 # DuckDB says: Could not set lock on file "...": Conflicting lock is held in /usr/bin/python3.11 (PID 4711).
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
@@ -183,7 +185,7 @@ class Database:
                         "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT.",
                         holder=holder,
                     ) from error
-                if told is None or waited - told >= _TELL_EVERY_SECONDS:
+                if waited >= (_TELL_AFTER_SECONDS if told is None else told + _TELL_EVERY_SECONDS):
                     told = waited
                     self.log.warning(
                         "%s is held by %s; waiting for it, %.0f s of at most %.0f s",

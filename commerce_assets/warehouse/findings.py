@@ -118,9 +118,13 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
         )
     (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
     examples = _examples(connection, f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside}")
+    if scope.window:
+        summary = f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}"
+    else:
+        summary = f"{count:,} rows belong to no day" if count else "every row belongs to a day"
     return Finding(
         passed=count == 0,
-        summary=f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}",
+        summary=summary,
         evidence={"outside": count, "examples": examples},
     )
 

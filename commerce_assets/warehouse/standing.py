@@ -34,12 +34,14 @@ def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: dateti
         changes = max((at for at in (followed, filtered.at if filtered else None) if at), default=None)
         faults = []
         if not any(window.contains(midnight) for window in loaded_windows(connection, endpoint)):
-            faults.append(f"{due} is not loaded")
+            faults.append(f"{due} is not loaded: run the job {endpoint.name}")
         if endpoint.update_filter and _is_late(changes, now, _REFRESH_IS_DUE_AFTER):
-            faults.append(f"late changes were last followed: {_ago(changes, now)}")
+            followed_when = f"last followed {_ago(changes, now)}" if changes else "never followed"
+            faults.append(f"late changes were {followed_when}: run the job {endpoint.name}_refresh")
         good = f"{due} is loaded; late changes were followed {_ago(changes, now)}"
     else:
-        faults = [f"last read: {_ago(followed, now)}"] if _is_late(followed, now, _LIST_IS_DUE_AFTER) else []
+        read_when = f"last read {_ago(followed, now)}" if followed else "never read"
+        faults = [f"{read_when}: run the job catalog"] if _is_late(followed, now, _LIST_IS_DUE_AFTER) else []
         good = f"read {_ago(followed, now)}"
     return Finding(passed=not faults, summary="; ".join(faults) or good)
 
