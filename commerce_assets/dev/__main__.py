@@ -53,18 +53,20 @@ def _run(port_option: str | None) -> int:
     home = _dagster_home(choice.environment)
     history = Path(_HISTORY) if home == Path.cwd() else home
     with exclusive(history / "dev.lock") as lock:
-        port = _choose_port(port_option or choice.environment.get("DAGSTER_PORT"))
         environment = _dagster_environment(choice.environment, home)
         sample_port = None
         if not choice.own_store:
             sample_port, start_date = port_and_start_date()
             address = f"http://{HOST}:{sample_port}"
             environment = point_at_sample_store(environment, dotenv, address=address, start_date=start_date)
+        database = Settings.from_environment(environment, ENDPOINTS).database
+        # Last, so that of a setting that cannot be used nothing is told but that.
+        port = _choose_port(port_option or choice.environment.get("DAGSTER_PORT"))
         introduction = (
             "",
             f"  Dagster's UI  http://{HOST}:{port}",
             f"  Store         {_store(environment, own=choice.own_store)}",
-            f"  Database      {Settings.from_environment(environment, ENDPOINTS).database}",
+            f"  Database      {database}",
             f"  Run history   {history}",
             "",
             "Ctrl-C ends it.",
