@@ -146,7 +146,7 @@ def test_a_run_that_fails_is_told_with_its_job_its_step_and_what_to_do(
         "- job orders_refresh: failed: step pull_late_changes_of_orders, PullError: orders changed since "
     )
     assert "401 Unauthorized. What to do: The key or the secret is wrong" in line
-    assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed, 0 good again\n- ")
+    assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
     assert pytest.approx(datetime.now(UTC).timestamp(), abs=120) == (
         datetime.strptime(line.split("(")[-1][:16], "%Y-%m-%d %H:%M").replace(tzinfo=UTC).timestamp()
@@ -171,6 +171,11 @@ def test_a_check_that_fails_in_a_green_run_is_told_once_until_it_has_been_good(a
         "- check no_undeclared_fields on products: warns: "
         "fields that are not declared, kept in _extra: colour in 1 rows (20"
     )
+    assert [text.partition("\n")[0] for text in alerts.receiver.texts] == [
+        "commerce_assets: 1 warn",
+        "commerce_assets: 1 good again",
+        "commerce_assets: 1 warn",
+    ]
     assert told_again == []
     assert [line.partition(" (")[0] for line in told_when_good] == [
         "- check no_undeclared_fields on products: is good again"

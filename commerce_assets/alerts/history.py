@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetCheckEvaluation,
-    AssetCheckSeverity,
     DagsterEventType,
     DagsterInstance,
     DagsterRun,
@@ -25,7 +24,7 @@ from dagster._core.event_api import EventLogCursor, EventRecordsResult
 from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster_shared.error import SerializableErrorInfo
 
-from commerce_assets.alerts.news import Sighting
+from commerce_assets.alerts.news import WARNING, Sighting
 
 if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import EventLogConnection
@@ -153,12 +152,12 @@ def _checks(records: list[EventLogRecord], graph: AssetGraph, partitions: str = 
         belongs_to_load = evaluation.asset_key in graph.assets_def_for_key(evaluation.asset_check_key).keys
         subject = f"check {evaluation.check_name} on {evaluation.asset_key.to_user_string()}"
         subject += partitions if belongs_to_load else ""
-        warns = evaluation.severity == AssetCheckSeverity.WARN
+        verb = "warns" if evaluation.severity.value == WARNING else "failed"
         seen[subject] = Sighting(
             subject=subject,
             at=datetime.fromtimestamp(record.timestamp, UTC),
             fault=None if evaluation.passed else evaluation.severity.value,
-            detail=f"{'warns' if warns else 'failed'}: {evaluation.description or 'it does not say why'}",
+            detail=f"{verb}: {evaluation.description or 'it does not say why'}",
             run_id=record.run_id,
         )
     return list(seen.values())

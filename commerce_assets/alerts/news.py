@@ -5,11 +5,15 @@ day; what was told as bad is told when it is good again.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
+
+WARNING = "WARN"
+"""The fault of a check that only warns, as Dagster names the severity."""
 
 # Less than a day, so that what fails in a daily run is told each day, whichever second it fails in.
 _TOLD_AGAIN_AFTER = timedelta(hours=20)
@@ -71,9 +75,12 @@ def news_of(
 
 def message_of(news: Sequence[Sighting]) -> str:
     """One message for all of it, a line each."""
-    bad = sum(seen.fault is not None for seen in news)
+    counts = Counter(
+        "good again" if seen.fault is None else "warn" if seen.fault == WARNING else "failed" for seen in news
+    )
+    summary = ", ".join(f"{counts[what]} {what}" for what in ("failed", "warn", "good again") if counts[what])
     lines = [
-        f"commerce_assets: {bad} failed, {len(news) - bad} good again",
+        f"commerce_assets: {summary}",
         *(seen.line for seen in news[:_MOST_LINES]),
     ]
     if len(news) > _MOST_LINES:
