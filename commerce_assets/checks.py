@@ -80,10 +80,13 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
         )
 
 
-def sweep_results(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> list[AssetCheckResult]:
+def sweep_results(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, began_at: datetime | None, now: datetime
+) -> list[AssetCheckResult]:
     """The result of every check of the endpoint after rows of any days have been stored.
 
-    Without it the UI would show none: to Dagster, checks are of the materialization that they were evaluated with.
+    With `began_at`, keys are compared only with those that the pull which began then has written. Without these results
+    the UI would show none: to Dagster, checks are of the materialization that they were evaluated with.
     """
     not_refused = AssetCheckResult(
         check_name=_SHRINKAGE,
@@ -91,7 +94,7 @@ def sweep_results(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now
         passed=True,
         description="rows were stored, which a list that had shrunk would not have been",
     )
-    loaded = check_results(connection, Scope(endpoint, None, now))
+    loaded = check_results(connection, Scope(endpoint, None, began_at or now, only_written=began_at is not None))
     return [not_refused, *loaded, *_standing_results(connection, endpoint, now)]
 
 

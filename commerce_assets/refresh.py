@@ -59,7 +59,8 @@ def build_refresh_job(
                 client, warehouse, context.log, endpoint=endpoint, partitions=partitions, lookback_days=lookback_days
             )
         report(context, endpoint, stored, description="Late changes")
-        report_checks(context, endpoint, warehouse)
+        if stored.partitions:
+            report_checks(context, endpoint, warehouse, began_at=stored.began_at)
         warehouse.publish(context.log)
 
     @job(

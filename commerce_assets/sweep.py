@@ -36,11 +36,12 @@ class FollowedTo(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was done: the load, the numbers of the run, and those of each partition to report, by key."""
+    """What was done: the load, the numbers of the run and of each partition to report, by key; when the pull began."""
 
     result: LoadResult
     numbers: dict[str, RawMetadataValue]
     partitions: dict[str, dict[str, RawMetadataValue]]
+    began_at: datetime
 
 
 def store(
@@ -72,7 +73,7 @@ def store(
         reported = sorted(day for day in days if _is_kept(day, windows, partitions))
         by_key = partitions_metadata(connection, endpoint, result, {day.isoformat(): day for day in reported})
     pulled.staged.discard()
-    return Stored(result, numbers, by_key)
+    return Stored(result, numbers, by_key, pulled.staged.manifest.began_at)
 
 
 def report(context: OpExecutionContext, endpoint: Endpoint, stored: Stored, *, description: str) -> None:
@@ -90,10 +91,15 @@ def report(context: OpExecutionContext, endpoint: Endpoint, stored: Stored, *, d
     context.log.info("%s: %s; partitions touched: %s", context.job_name, stored.result, touched)
 
 
-def report_checks(context: OpExecutionContext, endpoint: Endpoint, warehouse: Warehouse) -> None:
-    """Tells Dagster how the checks stand with what has just been stored and reported."""
+def report_checks(
+    context: OpExecutionContext, endpoint: Endpoint, warehouse: Warehouse, *, began_at: datetime | None = None
+) -> None:
+    """Tells Dagster how the checks stand with what has just been stored and reported.
+
+    With `began_at`, keys are compared only with those that the pull which began then has written.
+    """
     with warehouse.database(context.log).read() as connection:
-        results = sweep_results(connection, endpoint, datetime.now(UTC))
+        results = sweep_results(connection, endpoint, began_at=began_at, now=datetime.now(UTC))
     for result in results:
         # The signature of log_event names fewer kinds of events than it takes.
         evaluation: Any = AssetCheckEvaluation(

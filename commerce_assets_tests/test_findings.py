@@ -53,6 +53,25 @@ def results(storage: Storage, scope: Scope) -> dict[str | None, AssetCheckResult
         return {result.check_name: result for result in check_results(connection, scope)}
 
 
+def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherever_the_others_are(
+    storage: Storage,
+) -> None:
+    storage.load(ORDERS, [order(2, tag="x"), order(7)], updated_after=FIRST_PULL)
+    ((began_at,),) = storage.query("SELECT _extracted_at FROM commerce.orders WHERE id = 7")
+    scope = Scope(ORDERS, None, began_at, only_written=True)
+
+    assert (
+        ask(storage, findings.id_is_unique_and_present, scope).summary == "2 rows written, each with an id of its own"
+    )
+
+    storage.execute(
+        "INSERT INTO commerce.orders BY NAME (SELECT * REPLACE (TIMESTAMPTZ '2020-01-01' AS created_at, "
+        "TIMESTAMPTZ '2020-01-01' AS _extracted_at) FROM commerce.orders WHERE id = 7)"
+    )
+    finding = ask(storage, findings.id_is_unique_and_present, scope)
+    assert (finding.passed, finding.evidence["examples"]) == (False, ["7"])
+
+
 @pytest.mark.parametrize("scope", [ORDERS_SCOPE, PRODUCTS_SCOPE], ids=lambda scope: scope.endpoint.name)
 def test_every_check_passes_on_what_a_load_has_stored(storage: Storage, scope: Scope) -> None:
     found = results(storage, scope)

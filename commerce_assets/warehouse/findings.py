@@ -16,11 +16,20 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which rows are looked at: those of a window, or all; `began_at` is that of the pull that was just loaded."""
+    """Which rows are looked at.
+
+    Attributes:
+        endpoint: Whose table it is.
+        window: Rows of its days; None: all.
+        began_at: When the pull began that was just loaded.
+        only_written: Keys are compared only with those that this pull has written: a refresh of a few rows is not to
+            cost more the more rows there are, and what was there before has been compared when it was loaded.
+    """
 
     endpoint: Endpoint
     window: Window | None
     began_at: datetime
+    only_written: bool = False
 
     @property
     def rows(self) -> str:
@@ -67,18 +76,20 @@ def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
 
 def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
     """No row is without its key, and no two rows share one, in the whole table."""
-    key = identifier(scope.endpoint.primary_key)
-    rows, distinct, present = _one(
-        connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {table_of(scope.endpoint)}"
-    )
+    key, looked_at = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
+    if scope.only_written:
+        written = f"SELECT {key} FROM {looked_at} WHERE {identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
+        looked_at = f"(FROM {looked_at} WHERE {key} IN ({written}))"
+    rows, distinct, present = _one(connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {looked_at}")
     repeated = present - distinct
-    examples = _examples(
-        connection, f"SELECT {key} FROM {table_of(scope.endpoint)} GROUP BY {key} HAVING count({key}) > 1"
-    )
     passed = rows == distinct
+    # To look for some takes longer than to know that there are none.
+    repeated_keys = f"SELECT {key} FROM {looked_at} GROUP BY {key} HAVING count({key}) > 1"
+    examples = [] if passed else _examples(connection, repeated_keys)
     return Finding(
         passed=passed,
-        summary=f"{rows:,} rows, each with an {scope.endpoint.primary_key} of its own"
+        summary=f"{rows:,} rows{' written' if scope.only_written else ''}, each with an "
+        f"{scope.endpoint.primary_key} of its own"
         if passed
         else f"{rows - present:,} rows without {scope.endpoint.primary_key}, {repeated:,} that repeat one",
         evidence={"rows": rows, "without": rows - present, "repeated": repeated, "examples": examples},
