@@ -48,13 +48,22 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Stores events that belong together: in each file that they go to all of them, or none."""
+        with self.together(*(event.run_id for event in events)):
+            for event in events:
+                self.store_event(event)
+
+    @contextmanager
+    def together(self, *run_ids: str) -> Iterator[None]:
+        """Stores what this thread tells of the runs meanwhile in one transaction a file.
+
+        Nothing else should be done meanwhile: no other process can write to the index.
+        """
         # The index is opened first, so that a run's own file is stored first: what the index names is there, then.
-        shards = (INDEX_SHARD_NAME, *dict.fromkeys(event.run_id for event in events))
+        shards = (INDEX_SHARD_NAME, *dict.fromkeys(run_ids))
         with ExitStack() as stack:
             self._batch.connections = {shard: stack.enter_context(self._connection(shard)) for shard in shards}
             try:
-                for event in events:
-                    self.store_event(event)
+                yield
             finally:
                 del self._batch.connections
 

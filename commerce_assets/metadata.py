@@ -26,8 +26,9 @@ from commerce_assets.extraction import Extraction
 from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.warehouse.history import count_by_day
 from commerce_assets.warehouse.load import DayCounts, LoadResult
-from commerce_assets.warehouse.sql import SCHEMA, identifier
+from commerce_assets.warehouse.sql import SCHEMA, identifier, within
 from commerce_assets.warehouse.tables import table_of
+from commerce_assets.window import Window
 
 _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = 12
@@ -114,7 +115,8 @@ def partitions_metadata(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult, days: Mapping[str, date]
 ) -> dict[str, dict[str, RawMetadataValue]]:
     """The numbers of each day that a load was for, by partition key; the newest day that has rows shows some."""
-    stored = count_by_day(connection, endpoint, first=min(days.values()), last=max(days.values())) if days else {}
+    window = Window.of_days(min(days.values()), max(days.values())) if days else None
+    stored = count_by_day(connection, endpoint, window) if window else {}
     shown = max((day for day in days.values() if stored.get(day)), default=None)
     return {
         key: {
@@ -131,7 +133,7 @@ def partitions_metadata(
 
 def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
     first = last - timedelta(days=DAYS - 1)
-    return daily_chart("Rows a day", count_by_day(connection, endpoint, first=first, last=last), newest=last)
+    return daily_chart("Rows a day", count_by_day(connection, endpoint, Window.of_days(first, last)), newest=last)
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
@@ -153,9 +155,10 @@ def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValu
 def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> MetadataValue:
     """A table of the five newest rows, of a day if one is given, with what is sensitive masked."""
     columns = [column for column in endpoint.columns if column.type != ColumnType.JSON][:_PREVIEW_COLUMNS]
-    where = f"WHERE CAST({identifier(endpoint.cursor)} AS DATE) = DATE '{day}'" if day and endpoint.cursor else ""
+    window = Window.of_days(day, day) if day else None
+    kept = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
     rows = connection.execute(
-        f"SELECT {', '.join(identifier(column.name) for column in columns)} FROM {table_of(endpoint)} {where} "
+        f"SELECT {', '.join(identifier(column.name) for column in columns)} FROM {table_of(endpoint)} WHERE {kept} "
         f"ORDER BY {identifier(endpoint.primary_key)} DESC LIMIT {_PREVIEW_ROWS}"
     ).fetchall()
     return MetadataValue.table(

@@ -4,6 +4,8 @@ The rows may belong to any days. Those that were touched are reported as materia
 that what is downstream of them is brought up to date.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -78,15 +80,16 @@ def store(
 
 def report(context: OpExecutionContext, endpoint: Endpoint, stored: Stored, *, description: str) -> None:
     """Tells Dagster, and whoever reads the log, which partitions were touched."""
-    for key, numbers in stored.partitions.items():
-        context.log_event(
-            AssetMaterialization(
-                asset_key=endpoint.name,
-                partition=key,
-                description=description,
-                metadata={**stored.numbers, **numbers},
+    with _together(context):
+        for key, numbers in stored.partitions.items():
+            context.log_event(
+                AssetMaterialization(
+                    asset_key=endpoint.name,
+                    partition=key,
+                    description=description,
+                    metadata={**stored.numbers, **numbers},
+                )
             )
-        )
     touched = ", ".join(stored.partitions) or "none"
     context.log.info("%s: %s; partitions touched: %s", context.job_name, stored.result, touched)
 
@@ -100,17 +103,25 @@ def report_checks(
     """
     with warehouse.database(context.log).read() as connection:
         results = sweep_results(connection, endpoint, began_at=began_at, now=datetime.now(UTC))
-    for result in results:
-        # The signature of log_event names fewer kinds of events than it takes.
-        evaluation: Any = AssetCheckEvaluation(
-            asset_key=AssetKey(endpoint.name),
-            check_name=str(result.check_name),
-            passed=result.passed,
-            severity=result.severity,
-            description=result.description,
-            metadata=result.metadata,
-        )
-        context.log_event(evaluation)
+    with _together(context):
+        for result in results:
+            # The signature of log_event names fewer kinds of events than it takes.
+            evaluation: Any = AssetCheckEvaluation(
+                asset_key=AssetKey(endpoint.name),
+                check_name=str(result.check_name),
+                passed=result.passed,
+                severity=result.severity,
+                description=result.description,
+                metadata=result.metadata,
+            )
+            context.log_event(evaluation)
+
+
+def _together(context: OpExecutionContext) -> AbstractContextManager[None]:
+    """Has what is told be stored at once, if the event log is the project's own."""
+    together: Callable[[str], AbstractContextManager[None]] | None
+    together = getattr(context.instance.event_log_storage, "together", None)
+    return together(context.run_id) if together else nullcontext()
 
 
 def _is_kept(day: date, windows: list[Window], partitions: DailyPartitionsDefinition) -> bool:

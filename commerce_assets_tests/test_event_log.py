@@ -184,6 +184,31 @@ def test_of_a_batch_that_fails_nothing_is_stored_and_what_comes_next_is(home: Pa
         assert len(after[shard]) == len(before[shard]) + COUNT
 
 
+def test_what_is_told_together_is_stored_together_or_not_at_all(home: Path) -> None:
+    with instance_in(home) as instance:
+        run_id = run(instance)
+        log = instance.event_log_storage
+        assert isinstance(log, BatchedSqliteEventLogStorage)
+        events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        shards = home / "data/dagster/history/runs"
+        before = stored(shards, run_id)
+
+        def tell_and_fail() -> None:
+            with log.together(run_id):
+                log.store_event(events[0])
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            tell_and_fail()
+        assert stored(shards, run_id) == before
+
+        with log.together(run_id):
+            for event in events:
+                log.store_event(event)
+            assert stored(shards, run_id) == before
+        assert len(stored(shards, run_id)["index"]) == len(before["index"]) + COUNT
+
+
 def test_another_thread_reads_what_was_there_while_a_batch_is_under_way(home: Path) -> None:
     with instance_in(home) as instance:
         run_id = run(instance)

@@ -8,7 +8,7 @@ import duckdb
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.staging import StagedPull
 from commerce_assets.warehouse.notes import Kind, read_note
-from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table
+from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, within
 from commerce_assets.warehouse.tables import day_of, exists, table_of
 from commerce_assets.window import Window
 
@@ -123,13 +123,15 @@ def last_followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> 
 
 
 def count_by_day(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, first: date = date.min, last: date = date.max
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None = None
 ) -> dict[date, int]:
-    """How many rows are stored of each UTC day, from the first to the last, that has any."""
+    """How many rows are stored of each UTC day that has any: of a window's days, or of all."""
     if not endpoint.cursor or not exists(connection, SCHEMA, endpoint.name):
         return {}
-    day = day_of(endpoint, "t")
+    cursor = identifier(endpoint.cursor)
+    # By instants, whose bounds DuckDB knows of each part of the table, and not by days, which it would have to reckon.
+    kept = within(cursor, window.start, window.end) if window else f"{cursor} IS NOT NULL"
     rows = connection.execute(
-        f"SELECT {day}, count(*) FROM {table_of(endpoint)} t WHERE {day} BETWEEN ? AND ? GROUP BY 1", [first, last]
+        f"SELECT {day_of(endpoint, 't')}, count(*) FROM {table_of(endpoint)} t WHERE {kept} GROUP BY 1"
     ).fetchall()
     return dict(rows)
