@@ -612,6 +612,24 @@ def test_what_the_database_spills_is_for_the_owner_alone_also_while_reading(stor
     assert modes == {"0o700", "0o600"}
 
 
+@pytest.mark.parametrize(
+    ("instant", "day"),
+    [
+        ("1900-01-01T00:00:00Z", date(1900, 1, 1)),
+        ("1969-12-31T23:59:59.999999Z", date(1969, 12, 31)),
+        ("1970-01-01T00:00:00Z", date(1970, 1, 1)),
+        ("2024-02-29T23:59:59.999999Z", date(2024, 2, 29)),
+        ("2024-03-01T01:30:00+02:00", date(2024, 2, 29)),
+        ("9999-12-31T23:59:59.999999Z", date(9999, 12, 31)),
+    ],
+)
+def test_a_row_belongs_to_the_utc_day_of_its_instant(storage: Storage, instant: str, day: date) -> None:
+    """Faults 45 and 58."""
+    result = storage.load(ORDERS, [order(1, instant)], updated_after=SINCE)
+    assert list(result.days) == [day]
+    assert storage.query("SELECT CAST(created_at AT TIME ZONE 'UTC' AS DATE) FROM commerce.orders") == [(day,)]
+
+
 @pytest.mark.slow
 def test_the_memory_that_a_load_needs_does_not_grow_with_the_number_of_its_files(
     storage: Storage, monkeypatch: pytest.MonkeyPatch

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 
 from commerce_assets.endpoint import Column, Endpoint
 from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
+
+_DAYS_TO_1970 = date(1970, 1, 1).toordinal() - 1
+_MICROSECONDS_A_DAY = 86_400_000_000
 
 
 def table_of(endpoint: Endpoint) -> str:
@@ -16,7 +20,11 @@ def table_of(endpoint: Endpoint) -> str:
 
 def day_of(endpoint: Endpoint, alias: str) -> str:
     """The UTC day that a row belongs to, as an expression; NULL for an endpoint without days."""
-    return f"CAST({alias}.{identifier(endpoint.cursor)} AS DATE)" if endpoint.cursor else "CAST(NULL AS DATE)"
+    if not endpoint.cursor:
+        return "CAST(NULL AS DATE)"
+    # A cast to DATE asks for the rules of a time zone, row by row, and takes ten times as long as to reckon.
+    since_year_1 = f"epoch_us({alias}.{identifier(endpoint.cursor)}) + {_DAYS_TO_1970 * _MICROSECONDS_A_DAY}"
+    return f"(DATE '0001-01-01' + CAST(({since_year_1}) // {_MICROSECONDS_A_DAY} AS INTEGER))"
 
 
 def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
