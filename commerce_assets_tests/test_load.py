@@ -595,7 +595,7 @@ def test_the_file_and_its_log_are_for_the_owner_alone(storage: Storage) -> None:
         connection.commit()
         modes = {path.name: oct(S_IMODE(path.stat().st_mode)) for path in storage.folder.glob("shop*")}
         connection.begin()
-    assert modes == {"shop.duckdb": "0o600", "shop.duckdb.wal": "0o600"}
+    assert modes == {"shop.duckdb": "0o600", "shop.duckdb.guard": "0o600", "shop.duckdb.wal": "0o600"}
     assert oct(S_IMODE(storage.path.stat().st_mode)) == "0o600"
 
 

@@ -80,7 +80,8 @@ def test_a_pull_that_is_killed_leaves_the_table_alone_and_the_next_run_goes_on_a
     shop: Project,
 ) -> None:
     """Fault 52."""
-    killed = materialize(shop, *ORDERS, COMMERCE_API_REQUESTS_PER_SECOND="10")
+    # So slowly that each page is on the disk before the next one comes, as at the pace of the API.
+    killed = materialize(shop, *ORDERS, COMMERCE_API_REQUESTS_PER_SECOND="1.8")
     wait_until(lambda: shop.requests() >= 6)
     killed.kill()
     killed.communicate()

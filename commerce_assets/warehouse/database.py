@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.warehouse.guard import guarded, put_back
 from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import text
 
@@ -89,16 +90,20 @@ class Database:
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
         self.prepare()
-        with _interrupts_as_such(), _OWNER_ONLY:
+        with _interrupts_as_such(), _OWNER_ONLY, contextlib.ExitStack() as until_closed:
             connection = self._connect(read_only=False)
             # Nobody else has the file open now, so what lies here was spilled by a process that was killed.
             shutil.rmtree(_spill_directory(self.path), ignore_errors=True)
             try:
-                connection.begin()
-                yield connection
-                connection.commit()
+                with guarded(self.path, connection, _ALIAS, until_closed):
+                    try:
+                        connection.begin()
+                        yield connection
+                        connection.commit()
+                    except BaseException:
+                        _roll_back(connection)
+                        raise
             except BaseException as error:
-                _roll_back(connection)
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
@@ -172,6 +177,8 @@ class Database:
         told: float | None = None
         poll = _FIRST_POLL_SECONDS
         while True:
+            if put_back(self.path):
+                self.log.warning("%s: what a process had left half written when it was killed was undone", self.path)
             try:
                 connection.execute(f"ATTACH {text(str(self.path))} AS {_ALIAS} ({options})")
             except duckdb.IOException as error:
