@@ -91,6 +91,18 @@ def stored(shards: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
+@contextmanager
+def materialized(
+    home: Path,
+) -> Iterator[tuple[dg.DagsterInstance, BatchedSqliteEventLogStorage, str, Sequence[EventLogEntry]]]:
+    """After a run: its instance, the event log, the run's id and its materializations."""
+    with instance_in(home) as instance:
+        run_id = run(instance)
+        log = instance.event_log_storage
+        assert isinstance(log, BatchedSqliteEventLogStorage)
+        yield instance, log, run_id, instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+
+
 def test_a_range_of_days_leaves_in_both_files_what_dagsters_own_storage_leaves(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,15 +174,7 @@ def test_history_lies_where_dagsters_own_storage_would_keep_it_and_is_read_by_it
 
 
 def test_of_a_batch_that_fails_nothing_is_stored_and_what_comes_next_is(home: Path) -> None:
-    with instance_in(home) as instance:
-        run_id = run(instance)
-        log = instance.event_log_storage
-        assert isinstance(log, BatchedSqliteEventLogStorage)
-        events = [
-            record
-            for record in instance.all_logs(run_id)
-            if record.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION
-        ]
+    with materialized(home) as (_, log, run_id, events):
         before = stored(home / "data/dagster/history/runs", run_id)
 
         torn: list[Any] = [*events[:-1], mock.Mock(spec=EventLogEntry, run_id=run_id)]
@@ -185,11 +189,7 @@ def test_of_a_batch_that_fails_nothing_is_stored_and_what_comes_next_is(home: Pa
 
 
 def test_what_is_told_together_is_stored_together_or_not_at_all(home: Path) -> None:
-    with instance_in(home) as instance:
-        run_id = run(instance)
-        log = instance.event_log_storage
-        assert isinstance(log, BatchedSqliteEventLogStorage)
-        events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    with materialized(home) as (_, log, run_id, events):
         shards = home / "data/dagster/history/runs"
         before = stored(shards, run_id)
 
@@ -210,11 +210,7 @@ def test_what_is_told_together_is_stored_together_or_not_at_all(home: Path) -> N
 
 
 def test_another_thread_reads_what_was_there_while_a_batch_is_under_way(home: Path) -> None:
-    with instance_in(home) as instance:
-        run_id = run(instance)
-        log = instance.event_log_storage
-        assert isinstance(log, BatchedSqliteEventLogStorage)
-        events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    with materialized(home) as (instance, log, run_id, events):
         seen: list[int] = []
 
         def look() -> None:
