@@ -26,7 +26,7 @@ dev: $(VENV)/.runtime  ## Dagster's UI and daemon; without credentials on the bu
 	@exec $(BIN)/python -m commerce_assets.dev
 
 demo: $(VENV)/.runtime  ## pull everything from the sample store, backfill 30 days, run the checks, show the result
-	@$(BIN)/python -m commerce_assets.demo
+	@$(BIN)/python -m sample_store.demo
 
 test: $(VENV)/.dev  ## the tests (without the slow and the browser ones)
 	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
@@ -41,7 +41,7 @@ bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
 
 docs: $(VENV)/.runtime  ## write the data dictionary and the cookbook's results anew
-	$(BIN)/python -m commerce_assets.docs
+	$(BIN)/python -m tools.docs
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from typing import Literal
 from bench.data import START
 from bench.environments import HERE, NotInstalledError, environment, version_of
 from bench.store import ROOT, Store
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 Mode = Literal["full", "changed"]
 OURS = "commerce_assets"

@@ -13,9 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from commerce_assets.sample_store.shop import build_orders
-from commerce_assets.sample_store.transport import encode
-from commerce_assets.sample_store.values import cents, epoch
+from sample_store.shop import build_orders
+from sample_store.transport import encode
+from sample_store.values import cents, epoch
 
 START = date(2024, 1, 1)
 _CHUNK_ORDERS = 25_000

@@ -51,8 +51,9 @@ def main() -> None:
     _timed("import", _import)()
     from dagster import DagsterInstance
 
-    from commerce_assets import assets, extraction, io_manager
     from commerce_assets.definitions import defs
+    from commerce_assets.defs import assets, io_manager
+    from commerce_assets.ingest import ingest as extraction
 
     extraction.pull_into_staging = _timed("pull", extraction.pull_into_staging)
     extraction.load = _timed("load", extraction.load)

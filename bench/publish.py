@@ -16,9 +16,9 @@ from pathlib import Path
 
 from commerce_assets.endpoint import EXTRA, INVALID, Column, ColumnType
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 from commerce_assets.warehouse.publish import PublishedCopy
-from commerce_assets.warehouse.tables import create_or_migrate, create_own, table_of
+from commerce_assets.warehouse.schema import create_or_migrate, create_own, table_of
 
 ORDERS = next(endpoint for endpoint in ENDPOINTS if endpoint.name == "orders")
 MADE_UP = {

@@ -28,9 +28,9 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from bench.data import facts, read_index
-from commerce_assets.sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.transport import encode
-from commerce_assets.sample_store.values import timestamp
+from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.transport import encode
+from sample_store.values import timestamp
 
 LARGEST_PAGE = 50
 _TOKEN = b64encode(f"{SAMPLE_API_KEY}:{SAMPLE_API_SECRET}".encode())

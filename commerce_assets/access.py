@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import LARGEST_PAGE
+from commerce_assets.api.decoding import LARGEST_PAGE
+from commerce_assets.api.rate_limit import Pacer
 from commerce_assets.settings import SettingError
 
 if TYPE_CHECKING:

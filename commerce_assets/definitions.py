@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 
 from dagster import Definitions, EnvVar, in_process_executor
 
-from commerce_assets.alerts.sensor import AlertWebhook, build_alerts_sensor
 from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
-from commerce_assets.assets import build_endpoint_asset, build_partitions
-from commerce_assets.checks import build_standing_checks
+from commerce_assets.defs.alerts.sensor import AlertWebhook, build_alerts_sensor
+from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
+from commerce_assets.defs.checks import build_standing_checks
+from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.defs.jobs import build_jobs_and_schedules
+from commerce_assets.defs.resources import CommerceApiResource, Warehouse
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.io_manager import CommerceDuckDBIOManager
-from commerce_assets.jobs import build_jobs_and_schedules
-from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.settings import Settings, configured
 from commerce_assets.warehouse.sql import SCHEMA
 

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.privacy import PersonalDataPolicy, Treatment
 from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy, Treatment
 from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")

@@ -6,10 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from commerce_assets.sample_store.values import Item
 from commerce_assets_tests.faulty_store import Body, Edit, Fault, OnPage, Redirect, Status
 from commerce_assets_tests.leftovers import authorization, forms_of
 from commerce_assets_tests.pulling import order
+from sample_store.values import Item
 
 KEY = "canary-key-5b1f"
 SECRET = "canary/secret+7&c9=d2e4"

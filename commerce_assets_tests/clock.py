@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from commerce_assets import checks, reconcile, refresh, staging
 from commerce_assets.api import client
-from commerce_assets.warehouse import history, notes
+from commerce_assets.defs import checks, incremental, reconcile_job
+from commerce_assets.ingest import staging
+from commerce_assets.warehouse import load_log, notes
 
-_ASK_FOR_THE_TIME: tuple[ModuleType, ...] = (checks, client, history, notes, reconcile, refresh, staging)
+_ASK_FOR_THE_TIME: tuple[ModuleType, ...] = (checks, client, load_log, notes, reconcile_job, incremental, staging)
 
 
 @dataclass(slots=True)

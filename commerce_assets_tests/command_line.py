@@ -11,13 +11,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import Item
 from commerce_assets_tests.canaries import KEY, PRIVATE_URL, SECRET
 from commerce_assets_tests.faulty_store import Exchange, Fault, FaultyStore, Serve, faulty
 from commerce_assets_tests.leftovers import Find, search
 from commerce_assets_tests.pulling import product
+from sample_store.shop import Shop
+from sample_store.store import SampleStore
+from sample_store.values import Item
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ really_sleep = time.sleep
 time.sleep = lambda seconds: really_sleep(min(seconds, 0.01))
 from dagster._cli import create_dagster_cli
 from dagster import DagsterInstance
-import commerce_assets.api.client, commerce_assets.io_manager, commerce_assets.jobs
+import commerce_assets.api.client, commerce_assets.defs.io_manager, commerce_assets.defs.jobs
 # Makes the instance's databases, and imports what that takes.
 DagsterInstance.get().dispose()
 codes = []

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.project import Project, running_project
+from sample_store.shop import Shop
+from sample_store.store import SampleStore
 
 
 @pytest.fixture

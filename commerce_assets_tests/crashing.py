@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from commerce_assets import staging
 from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pull import Pull
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.server import serve
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.staging import Staging
-from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.history import has_loaded
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.api.request import Pull
+from commerce_assets.ingest import staging
+from commerce_assets.ingest.stage_pages import pull_into_staging
+from commerce_assets.ingest.staging import Staging
+from commerce_assets.warehouse.file import Database
 from commerce_assets.warehouse.load import load
+from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.window import Window
 from commerce_assets_tests.disturbances import undisturbed
 from commerce_assets_tests.pulling import DAY, LOG
 from commerce_assets_tests.staged import ORDERS
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.server import serve
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
 
 ROWS = 120
 PER_PAGE = 20

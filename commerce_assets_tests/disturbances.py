@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 
 _BY_PATH = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.utime"}
 

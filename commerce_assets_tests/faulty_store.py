@@ -31,8 +31,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.transport import JSON_TYPE, Answer
+from sample_store.store import SampleStore
+from sample_store.transport import JSON_TYPE, Answer
 
 Headers: TypeAlias = Mapping[str, str]
 

@@ -13,14 +13,14 @@ import pytest
 from dagster import DagsterInstance, Definitions, ScheduleEvaluationContext, build_schedule_context
 
 from commerce_assets.api.client import CommerceClient
-from commerce_assets.resources import CommerceApiResource
-from commerce_assets.sample_store import order_index
-from commerce_assets.sample_store.query import read_order_filter
-from commerce_assets.sample_store.values import epoch
+from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets_tests.clock import TwoClocks
 from commerce_assets_tests.faulty_store import FaultyStore, Received, faulty
 from commerce_assets_tests.project import Project
 from commerce_assets_tests.simulation import Api, SimulatedShop
+from sample_store import order_index
+from sample_store.query import read_order_filter
+from sample_store.values import epoch
 
 _PAGE = 50
 

@@ -15,9 +15,9 @@ from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 from commerce_assets.definitions import build_definitions
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.server import serve
-from commerce_assets.sample_store.store import SampleStore
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.server import serve
+from sample_store.store import SampleStore
 
 Row = dict[str, Any]
 _QUIET = {"python_logs": {"python_log_level": "WARNING"}}

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from commerce_assets.api.client import CommerceClient, Limits
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import Page, PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.decoding import Page, PageDecoder
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.api.request import Pull
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.extract import PullCost, pull_into_staging
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.transport import encode, list_body
-from commerce_assets.sample_store.values import Item, timestamp
-from commerce_assets.staging import StagedPull, Staging
+from commerce_assets.ingest.stage_pages import PullCost, pull_into_staging
+from commerce_assets.ingest.staging import StagedPull, Staging
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import FaultyStore, faulty
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.shop import Shop
+from sample_store.store import SampleStore
+from sample_store.transport import encode, list_body
+from sample_store.values import Item, timestamp
 
 BY_NAME: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 DAY = date(2024, 3, 15)

@@ -11,10 +11,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from hypothesis import strategies as st
 
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.sample_store.dialect import Dialect
-from commerce_assets.sample_store.values import Item
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import (
     Body,
@@ -29,6 +27,8 @@ from commerce_assets_tests.faulty_store import (
     Status,
 )
 from commerce_assets_tests.pulling import BY_NAME
+from sample_store.dialect import Dialect
+from sample_store.values import Item
 
 Stored: TypeAlias = Literal["nothing", "same", "older", "half"]
 Kind: TypeAlias = Literal["window", "list", "changes"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from commerce_assets.cli.main import main
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from commerce_assets_tests.staged import ROOT
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 
 @dataclass

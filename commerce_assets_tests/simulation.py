@@ -13,14 +13,14 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from commerce_assets.sample_store.changes import Change, later_changes
-from commerce_assets.sample_store.orders import place_order
-from commerce_assets.sample_store.purchases import Catalog
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import Kind, SampleStore
-from commerce_assets.sample_store.values import Item, timestamp
 from commerce_assets_tests.clock import TwoClocks
 from commerce_assets_tests.faulty_store import CutOff, Exchange, Reset, Serve, Status
+from sample_store.changes import Change, later_changes
+from sample_store.orders import place_order
+from sample_store.purchases import Catalog
+from sample_store.shop import Shop
+from sample_store.store import Kind, SampleStore
+from sample_store.values import Item, timestamp
 
 CATALOG: tuple[Kind, ...] = ("products", "packages", "subscriptions")
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)

@@ -16,12 +16,12 @@ from typing import Any
 import duckdb
 import msgspec
 
-from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.request import Pull
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.staging import StagedPull, Staging
-from commerce_assets.warehouse.database import Database
+from commerce_assets.ingest.staging import StagedPull, Staging
+from commerce_assets.warehouse.file import Database
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.window import Window
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.extract import pull_into_staging
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.ingest.stage_pages import pull_into_staging
 from commerce_assets_tests.faulty_store import Delay, Exchange, Status, Then
 from commerce_assets_tests.pulling import (
     LOG,

@@ -23,12 +23,12 @@ from dagster._core.test_utils import create_run_for_test
 from dagster_shared.serdes import serialize_value
 
 from commerce_assets.access import checked_webhook_url
-from commerce_assets.alerts import webhook
-from commerce_assets.alerts.history import latest_positions, read
-from commerce_assets.alerts.news import Sighting, Trouble, harmless, message_of, news_of
-from commerce_assets.alerts.sensor import AlertWebhook
-from commerce_assets.alerts.webhook import DeliveryError, post
 from commerce_assets.definitions import build_definitions
+from commerce_assets.defs.alerts import webhook
+from commerce_assets.defs.alerts.history import latest_positions, read
+from commerce_assets.defs.alerts.news import Sighting, Trouble, harmless, message_of, news_of
+from commerce_assets.defs.alerts.sensor import AlertWebhook
+from commerce_assets.defs.alerts.webhook import DeliveryError, post
 from commerce_assets.settings import SettingError
 from commerce_assets_tests.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
 from commerce_assets_tests.leftovers import forms_of, search
@@ -465,7 +465,7 @@ def test_no_secret_and_nothing_of_a_buyer_is_told(alerts: Alerts, monkeypatch: p
         def broken(*_: object) -> None:
             raise ValueError(f"{KEY} {SECRET} {EMAIL} {alerts.receiver.url}")
 
-        patched.setattr("commerce_assets.assets.check_results", broken)
+        patched.setattr("commerce_assets.defs.assets.check_results", broken)
         alerts.project.run("orders", days=(DAY, DAY), expect_success=False)
     told += alerts.told()
 

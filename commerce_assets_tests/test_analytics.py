@@ -13,11 +13,11 @@ import pytest
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.definitions import build_definitions
-from commerce_assets.sample_store.shop import build_shop
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import timestamp
 from commerce_assets_tests import sums
 from commerce_assets_tests.project import Project, running_project
+from sample_store.shop import build_shop
+from sample_store.store import SampleStore
+from sample_store.values import timestamp
 
 Order = dict[str, Any]
 NOW = datetime.now(UTC)

@@ -8,9 +8,9 @@ from dagster import AssetKey, DagsterRunStatus, evaluate_automation_conditions
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.project import Project, running_project
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 FIRST = TODAY - timedelta(days=20)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, ExecuteInProcessResult, TableMetadataValue
 
-from commerce_assets.checks import build_check_specs
+from commerce_assets.defs.checks import build_check_specs
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.sample_store import SAMPLE_API_SECRET
-from commerce_assets.sample_store.shop import Shop, build_orders, build_shop
-from commerce_assets.sample_store.store import Kind
 from commerce_assets_tests.project import Project, as_stored, endpoint_named
+from sample_store import SAMPLE_API_SECRET
+from sample_store.shop import Shop, build_orders, build_shop
+from sample_store.store import Kind
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 ORDERS = endpoint_named("orders")

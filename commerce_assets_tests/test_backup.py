@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 from commerce_assets_tests.project import Project, endpoint_named
 from commerce_assets_tests.pulling import order
 from commerce_assets_tests.units import BACKUP, ROOT, UNITS, Services, read_unit
@@ -41,7 +41,7 @@ def test_the_unit_executes_the_backup() -> None:
 def test_a_backup_is_one_file_also_where_a_killed_writer_has_left_its_log(services: Services) -> None:
     writer = f"""
 import os, pathlib
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 with Database(path=pathlib.Path({str(database_of(services))!r})).write() as connection:
     connection.execute("CREATE TABLE t AS SELECT 1 AS id")
     connection.commit()

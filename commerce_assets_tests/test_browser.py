@@ -22,8 +22,8 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.history import set_mark
+from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.load_log import set_mark
 
 pytestmark = pytest.mark.browser
 

@@ -27,22 +27,20 @@ import requests
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.definitions import build_definitions
+from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.extraction import Extraction
-from commerce_assets.privacy import DEFAULT_POLICY
-from commerce_assets.resources import CommerceApiResource
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import timestamp
+from commerce_assets.ingest.ingest import Extraction
+from commerce_assets.ingest.stage_pages import pull_into_staging
 from commerce_assets.settings import Settings
-from commerce_assets.warehouse.comparison import Comparison
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.diff import Comparison
+from commerce_assets.warehouse.file import Database
 from commerce_assets.warehouse.load import load
-from commerce_assets.warehouse.segments import StagedItemsUnreadableError
+from commerce_assets.warehouse.parse import StagedItemsUnreadableError
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.window import Window
 from commerce_assets_tests.canaries import (
     BUYER,
@@ -57,6 +55,8 @@ from commerce_assets_tests.canaries import (
 )
 from commerce_assets_tests.command_line import ByDay, Command, materialize_orders, runs_of
 from commerce_assets_tests.pulling import BY_NAME, LOG, puller_of, store_of
+from sample_store.store import SampleStore
+from sample_store.values import timestamp
 
 TESTS = Path(__file__).parent
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from commerce_assets.charts import DAYS, daily_chart
+from commerce_assets.defs.charts import DAYS, daily_chart
 
 NEWEST = date(2024, 3, 15)
 OLDEST = NEWEST - timedelta(days=DAYS - 1)

@@ -26,18 +26,18 @@ from click.testing import CliRunner, Result
 from dagster import DagsterInstance
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.api import retrying
-from commerce_assets.api.pages import PageFacts
+from commerce_assets.api import retry
+from commerce_assets.api.decoding import PageFacts
 from commerce_assets.cli.estimate import Estimate, in_words
 from commerce_assets.cli.main import COMMANDS, main
 from commerce_assets.cli.status import ranges
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import Body, Delay, Exchange, Fault, FaultyStore, OnPage, Reset, Status, faulty
 from commerce_assets_tests.project import Project
 from commerce_assets_tests.pulling import DAY, NOON, order, product, store_of
 from commerce_assets_tests.shell import Shell, settings_for
 from commerce_assets_tests.staged import ROOT, held
+from sample_store.store import SampleStore
 
 CANARY = "buyer-canary@example.com"
 TEN_DAYS = ("pull", "orders", "--from", "2024-03-01", "--to", "2024-03-10")
@@ -75,7 +75,7 @@ def server() -> Iterator[FaultyStore]:
 def shell(server: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """A folder in which nothing has been pulled."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retrying, "FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
     return Shell(tmp_path, settings_for(server.base_url))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.certificates import self_signed
 from commerce_assets_tests.faulty_store import (
     Body,
@@ -31,6 +30,7 @@ from commerce_assets_tests.faulty_store import (
 from commerce_assets_tests.pulling import NOON, order, store_of
 from commerce_assets_tests.shell import Shell, settings_for
 from commerce_assets_tests.staged import ROOT, held
+from sample_store.store import SampleStore
 
 DOCS = ROOT / "docs" / "check.md"
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import duckdb
 import pytest
 
-from commerce_assets.api import retrying
+from commerce_assets.api import retry
 from commerce_assets.cli.main import COMMANDS
 from commerce_assets_tests.faulty_store import FaultyStore, faulty
 from commerce_assets_tests.pulling import order, store_of
@@ -108,7 +108,7 @@ def serving() -> Iterator[FaultyStore]:
 @pytest.fixture
 def shell(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retrying, "FIRST_BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
     shutil.copy(stored, tmp_path)
     with serving() as server:
         yield Shell(tmp_path, settings_for(server.base_url))

@@ -19,8 +19,7 @@ import pytest
 from commerce_assets.access import checked_base_url
 from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.errors import ApiError, PullError
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.sample_store import SAMPLE_API_SECRET
+from commerce_assets.ingest.stage_pages import pull_into_staging
 from commerce_assets.settings import SettingError
 from commerce_assets_tests.certificates import self_signed
 from commerce_assets_tests.faulty_store import (
@@ -49,6 +48,7 @@ from commerce_assets_tests.pulling import (
     puller_of,
     store_of,
 )
+from sample_store import SAMPLE_API_SECRET
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
@@ -564,9 +564,9 @@ import logging, sys
 from pathlib import Path
 from commerce_assets_tests.pulling import PRODUCTS, Puller
 from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.staging import Staging
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.ingest.stage_pages import pull_into_staging
+from commerce_assets.ingest.staging import Staging
 
 log = logging.getLogger("pull")
 base_url, staging = sys.argv[1:]

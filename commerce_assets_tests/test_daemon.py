@@ -23,11 +23,11 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.project import Project, running_project
 from commerce_assets_tests.pulling import order, product
 from commerce_assets_tests.receiver import Receiver, receiving
+from sample_store.shop import Shop
+from sample_store.store import SampleStore
 
 SOURCE = Path(__file__).parents[1]
 YESTERDAY = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)

@@ -11,7 +11,7 @@ from unittest import mock
 import duckdb
 import pytest
 
-from commerce_assets.warehouse.database import Database, WarehouseError
+from commerce_assets.warehouse.file import Database, WarehouseError
 from commerce_assets_tests.staged import ORDERS, Holder, Storage, days, held, opens_elsewhere, order, python
 
 LOG = logging.getLogger("database")
@@ -100,8 +100,8 @@ def test_a_wait_is_told_again_from_time_to_time(
     storage: Storage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 53."""
-    monkeypatch.setattr("commerce_assets.warehouse.database._TELL_AFTER_SECONDS", 0.05)
-    monkeypatch.setattr("commerce_assets.warehouse.database._TELL_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("commerce_assets.warehouse.file._TELL_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("commerce_assets.warehouse.file._TELL_EVERY_SECONDS", 0.1)
     with held(storage.path), pytest.raises(WarehouseError), impatient(storage.path, seconds=0.5).write():
         pytest.fail("it was opened")
     assert 2 <= len([record for record in caplog.records if "waiting for it" in record.getMessage()]) <= 6
@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_fails_the_load_and_what_was_stored_is_intact(storag
     code = """
 import resource, sys
 from pathlib import Path
-from commerce_assets.warehouse.database import WarehouseError
+from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets_tests.staged import ORDERS, Storage, days, order
 own = Storage(Path(sys.argv[1], "own"))
 own.folder.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DailyPartitionsDefinition, build_schedule_context
 
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.definitions import build_definitions
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
@@ -178,7 +178,7 @@ def test_a_path_is_relative_to_the_base_url_as_in_a_browser_and_a_leading_slash_
     path: str, expected: str
 ) -> None:
     from commerce_assets.api.client import CommerceClient  # noqa: PLC0415
-    from commerce_assets.api.pacing import Pacer  # noqa: PLC0415
+    from commerce_assets.api.rate_limit import Pacer  # noqa: PLC0415
 
     base_url = "https://shop.example/api/v1/"
     pacer = Pacer(base_url=base_url, requests_per_second=0)

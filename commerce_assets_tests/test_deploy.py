@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from dagster_shared.yaml_utils import load_yaml_from_path
 
-from commerce_assets.sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.server import serve
-from commerce_assets.sample_store.shop import build_shop
-from commerce_assets.sample_store.store import SampleStore
 from commerce_assets_tests.units import BACKUP, INSTALLED, ROOT, RUNTIME, UNITS, Services, Unit, read_unit
+from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.server import serve
+from sample_store.shop import build_shop
+from sample_store.store import SampleStore
 
 DEPLOY = ROOT / "deploy"
 SERVICES = ("code", "webserver", "daemon")
@@ -83,7 +83,7 @@ def test_the_code_location_is_first_as_several_processes_that_make_dagsters_file
     for service in ("webserver", "daemon"):
         assert unit_of(service).settings["After"] == ["commerce-assets-code.service"]
         assert compose()["services"][service]["depends_on"] == {"code": {"condition": "service_healthy"}}
-    assert "commerce_assets.dev.runs" in unit_of("code").settings["ExecStartPre"][0]
+    assert "commerce_assets.ops.abandoned_runs" in unit_of("code").settings["ExecStartPre"][0]
 
 
 def test_the_containers_execute_what_the_units_do_and_the_ui_is_published_on_this_machine_only() -> None:

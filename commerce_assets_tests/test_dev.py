@@ -17,7 +17,8 @@ import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
 from dagster._core.events import EngineEventData
 
-from commerce_assets.dev import lock, net, processes, runs, sample, store
+from commerce_assets.dev import lock, net, processes, sample, store
+from commerce_assets.ops import abandoned_runs
 
 _REPOSITORY = Path(__file__).parents[1]
 _DEFINITIONS = """
@@ -223,18 +224,18 @@ def test_a_run_whose_process_was_killed_is_marked_failed_but_not_one_that_is_ali
     with _started(sys.executable, "-m", *by_hand, cwd=project, COMMERCE_API_BASE_URL="http://127.0.0.1:9/") as terminal:
         _wait_until((project / "pulled_from").exists, seconds=30)
         with _instance(project) as instance:
-            assert runs.fail_abandoned_runs(instance) == []
+            assert abandoned_runs.fail_abandoned_runs(instance) == []
         assert _run_statuses(project) == [DagsterRunStatus.STARTED]
 
         terminal.kill()
         terminal.wait()
-        next_start = _command("-m", "commerce_assets.dev.runs", cwd=project, DAGSTER_HOME=str(project))
+        next_start = _command("-m", "commerce_assets.ops.abandoned_runs", cwd=project, DAGSTER_HOME=str(project))
         assert "marked as failed" in next_start.stdout
     assert _run_statuses(project) == [DagsterRunStatus.FAILURE]
 
 
 def test_each_pool_has_its_limit_before_the_first_run_is_queued(project: Path) -> None:
-    assert _command("-m", "commerce_assets.dev.runs", cwd=project, DAGSTER_HOME=str(project)).returncode == 0
+    assert _command("-m", "commerce_assets.ops.abandoned_runs", cwd=project, DAGSTER_HOME=str(project)).returncode == 0
 
     with _instance(project) as instance:
         pools = instance.event_log_storage.get_pool_limits()
@@ -251,7 +252,7 @@ def test_a_process_is_told_by_its_age_from_an_earlier_one_with_the_same_number()
 
     def names_living_process(*, at: float) -> bool:
         entry = EventLogEntry(None, "info", "", "run", at, "step", "job", event)  # type: ignore[no-untyped-call]
-        return runs._names_living_process(entry)
+        return abandoned_runs._names_living_process(entry)
 
     assert names_living_process(at=time.time())
     assert not names_living_process(at=before - 60)

@@ -8,16 +8,16 @@ from difflib import unified_diff
 from importlib.util import find_spec
 from pathlib import Path
 
-from commerce_assets import checks
 from commerce_assets.analytics import checks as model_checks
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.api.paging import PageRequest, overlapping
-from commerce_assets.docs.cookbook import QUERY, cookbook
-from commerce_assets.docs.dictionary import data_dictionary
-from commerce_assets.docs.sample import build_sample_database, connect
+from commerce_assets.api.pagination import PageRequest, overlapping
+from commerce_assets.defs import checks
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import Settings
 from commerce_assets_tests.pages import DOCS, PAGES, ROOT, anchors, blocks, links
+from tools.docs.cookbook import QUERY, cookbook
+from tools.docs.dictionary import data_dictionary
+from tools.docs.sample import build_sample_database, connect
 
 TESTS = Path(__file__).parent
 FAULTS = DOCS / "faults.md"
@@ -115,7 +115,7 @@ def test_every_command_that_the_pages_show_is_a_module_or_a_target_that_there_is
     modules = {module for line in shown for module in re.findall(r"python -m ([\w.]+)", line)}
     targets = {target for line in shown for target in re.findall(r"(?:^|sudo )make (\w+)", line)}
 
-    assert modules >= {"commerce_assets", "commerce_assets.backup"}
+    assert modules >= {"commerce_assets", "commerce_assets.ops.backup"}
     assert not [module for module in modules if not find_spec(module)]
     assert targets >= {"dev", "test", "install"}
     assert not [target for target in targets if f"\n{target}:" not in makefile]

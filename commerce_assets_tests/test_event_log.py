@@ -16,7 +16,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
 
-from commerce_assets.event_log import BATCH_SIZE, BatchedSqliteEventLogStorage
+from commerce_assets.defs.event_log import BATCH_SIZE, BatchedSqliteEventLogStorage
 
 PROJECT = Path(__file__).parents[1]
 DAYS = dg.DailyPartitionsDefinition(start_date="2024-01-01", end_date="2024-03-01")
@@ -128,7 +128,7 @@ def test_the_days_of_a_run_are_two_batches_and_each_file_is_opened_once_for_each
             opened.append(connect.call_count - before)
 
     with (
-        mock.patch("commerce_assets.event_log.BatchedSqliteEventLogStorage", Counted),
+        mock.patch("commerce_assets.defs.event_log.BatchedSqliteEventLogStorage", Counted),
         mock.patch("sqlite3.dbapi2.connect", wraps=sqlite3.connect) as connect,
         instance_in(home) as instance,
     ):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from dagster import AssetCheckResult, AssetCheckSeverity
 
-from commerce_assets.checks import build_check_specs, check_results
+from commerce_assets.defs.checks import build_check_specs, check_results
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse import findings
-from commerce_assets.warehouse.findings import Finding, Question, Scope
+from commerce_assets.warehouse import check_queries
+from commerce_assets.warehouse.check_queries import Finding, Question, Scope
 from commerce_assets.window import Window
 from commerce_assets_tests.staged import FIRST_PULL, ORDERS, PRODUCTS, Storage, days, order, product
 
@@ -61,14 +61,15 @@ def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherev
     scope = Scope(ORDERS, None, began_at, only_written=True)
 
     assert (
-        ask(storage, findings.id_is_unique_and_present, scope).summary == "2 rows written, each with an id of its own"
+        ask(storage, check_queries.id_is_unique_and_present, scope).summary
+        == "2 rows written, each with an id of its own"
     )
 
     storage.execute(
         "INSERT INTO commerce.orders BY NAME (SELECT * REPLACE (TIMESTAMPTZ '2020-01-01' AS created_at, "
         "TIMESTAMPTZ '2020-01-01' AS _extracted_at) FROM commerce.orders WHERE id = 7)"
     )
-    finding = ask(storage, findings.id_is_unique_and_present, scope)
+    finding = ask(storage, check_queries.id_is_unique_and_present, scope)
     assert (finding.passed, finding.evidence["examples"]) == (False, ["7"])
 
 
@@ -111,7 +112,7 @@ def test_every_check_passes_on_an_empty_table(tmp_path: Path) -> None:
 def test_a_column_that_is_not_as_declared_is_named(storage: Storage, change: str, summary: str) -> None:
     """Fault 42. Fault 61."""
     storage.execute(f"ALTER TABLE commerce.orders {change}")
-    finding = ask(storage, findings.columns_match_schema)
+    finding = ask(storage, check_queries.columns_match_schema)
     assert (finding.passed, finding.summary) == (False, summary)
 
 
@@ -121,7 +122,7 @@ def test_the_evidence_of_the_columns_lists_each_kind_of_fault(storage: Storage) 
         "ALTER TABLE commerce.orders ADD COLUMN more INTEGER",
         "ALTER TABLE commerce.orders ALTER COLUMN refunded TYPE VARCHAR",
     )
-    assert ask(storage, findings.columns_match_schema).evidence == {
+    assert ask(storage, check_queries.columns_match_schema).evidence == {
         "columns": len(ORDERS.stored_columns),
         "missing": ["tag"],
         "unexpected": ["more"],
@@ -152,7 +153,7 @@ def test_an_id_that_is_missing_or_repeated_is_counted_in_the_whole_table(
     """Fault 34. Fault 38."""
     storage.execute(damage)
     # Another day's window: an id is unique everywhere or nowhere.
-    finding = ask(storage, findings.id_is_unique_and_present, Scope(ORDERS, days("2024-03-20"), FIRST_PULL))
+    finding = ask(storage, check_queries.id_is_unique_and_present, Scope(ORDERS, days("2024-03-20"), FIRST_PULL))
     assert (finding.passed, finding.evidence) == (False, evidence)
 
 
@@ -164,7 +165,7 @@ def test_values_that_do_not_fit_are_counted_by_field(storage: Storage) -> None:
         order(3),
     ]
     storage.load(ORDERS, bad, window=WINDOW)
-    finding = ask(storage, findings.values_fit_their_types)
+    finding = ask(storage, check_queries.values_fit_their_types)
     assert (finding.passed, finding.summary) == (
         False,
         "values that do not fit, kept in _invalid: settled_gross in 2 rows, buyer_email in 1 rows",
@@ -179,7 +180,7 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> N
     """Fault 41. Fault 66."""
     extra = [order(1, test_mode=True, licence={"key": CANARY}), order(2, test_mode=False), order(3)]
     storage.load(ORDERS, extra, window=WINDOW)
-    finding = ask(storage, findings.no_undeclared_fields)
+    finding = ask(storage, check_queries.no_undeclared_fields)
     assert (finding.passed, finding.summary) == (
         False,
         "fields that are not declared, kept in _extra: test_mode in 2 rows, licence in 1 rows",
@@ -187,7 +188,7 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> N
     assert finding.evidence == {"rows_by_field": {"test_mode": 2, "licence": 1}, "examples": ["1", "2"]}
 
 
-@pytest.mark.parametrize("question", [findings.values_fit_their_types, findings.no_undeclared_fields])
+@pytest.mark.parametrize("question", [check_queries.values_fit_their_types, check_queries.no_undeclared_fields])
 def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(storage: Storage, question: Question) -> None:
     storage.load(ORDERS, [order(9, "2024-03-20T00:00:00Z", refunded="maybe", unknown=1)], window=days("2024-03-20"))
     assert ask(storage, question, ORDERS_SCOPE).passed
@@ -218,7 +219,7 @@ def test_a_row_that_the_run_brought_must_lie_in_the_days_that_it_was_for(
 ) -> None:
     """Fault 44. Fault 46."""
     storage.execute(damage)
-    finding = ask(storage, findings.created_at_within_partition)
+    finding = ask(storage, check_queries.created_at_within_partition)
     assert finding.passed == (outside == 0)
     assert finding.evidence == {"outside": outside, "examples": ["2"] * outside}
 
@@ -227,16 +228,16 @@ def test_of_many_rows_ten_are_named(storage: Storage) -> None:
     storage.load(ORDERS, [order(number, refunded="?", unknown=1) for number in range(50)], window=WINDOW)
     storage.execute("UPDATE commerce.orders SET created_at = NULL")
     for question, scope in (
-        (findings.values_fit_their_types, Scope(ORDERS, None, FIRST_PULL)),
-        (findings.no_undeclared_fields, Scope(ORDERS, None, FIRST_PULL)),
-        (findings.created_at_within_partition, ORDERS_SCOPE),
+        (check_queries.values_fit_their_types, Scope(ORDERS, None, FIRST_PULL)),
+        (check_queries.no_undeclared_fields, Scope(ORDERS, None, FIRST_PULL)),
+        (check_queries.created_at_within_partition, ORDERS_SCOPE),
     ):
         assert ask(storage, question, scope).evidence["examples"] == [str(number) for number in range(10)]
 
 
 def test_an_endpoint_without_a_cursor_is_not_asked_where_its_rows_lie(storage: Storage) -> None:
     with pytest.raises(ValueError, match="products has no cursor"):
-        ask(storage, findings.created_at_within_partition, PRODUCTS_SCOPE)
+        ask(storage, check_queries.created_at_within_partition, PRODUCTS_SCOPE)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)

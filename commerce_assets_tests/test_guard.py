@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets.warehouse.database import WarehouseError
+from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets.warehouse.guard import guard_of, put_back
 from commerce_assets_tests.staged import ROOT, Storage
 
@@ -15,7 +15,7 @@ FIRST_BLOCK, BLOCK, PAGE = 12288, 262144, 4096
 KILLED = """
 import os, sys
 from pathlib import Path
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 
 with Database(path=Path(sys.argv[1])).write() as connection:
     connection.execute("INSERT INTO numbers VALUES (2)")

@@ -30,14 +30,14 @@ from dagster import (
     materialize,
 )
 
-from commerce_assets.extract import PullCost
-from commerce_assets.extraction import Extraction
-from commerce_assets.io_manager import CommerceDuckDBIOManager
-from commerce_assets.metadata import definition_metadata
-from commerce_assets.privacy import DEFAULT_POLICY
-from commerce_assets.warehouse.comparison import Comparison
-from commerce_assets.warehouse.database import WarehouseError
-from commerce_assets.warehouse.segments import StagedItemsUnreadableError
+from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.defs.metadata import definition_metadata
+from commerce_assets.ingest.ingest import Extraction
+from commerce_assets.ingest.stage_pages import PullCost
+from commerce_assets.warehouse.diff import Comparison
+from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.parse import StagedItemsUnreadableError
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets_tests.staged import ORDERS, Storage, days, held, opens_elsewhere, order
 
 DAILY = DailyPartitionsDefinition(start_date="2024-03-08", end_date="2024-03-14", timezone="UTC")

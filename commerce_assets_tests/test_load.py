@@ -12,14 +12,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from commerce_assets import staging
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
-from commerce_assets.sample_store.shop import build_orders
-from commerce_assets.warehouse.comparison import compare
-from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.history import followed, has_loaded, set_mark
+from commerce_assets.ingest import staging
+from commerce_assets.warehouse.diff import compare
+from commerce_assets.warehouse.file import Database
 from commerce_assets.warehouse.load import DayCounts, SuddenlyEmptyError, load
-from commerce_assets.warehouse.segments import StagedItemsUnreadableError
+from commerce_assets.warehouse.load_log import followed, has_loaded, set_mark
+from commerce_assets.warehouse.parse import StagedItemsUnreadableError
 from commerce_assets_tests.staged import (
     FIRST_PULL,
     ORDERS,
@@ -34,6 +33,7 @@ from commerce_assets_tests.staged import (
     python,
     type_of,
 )
+from sample_store.shop import build_orders
 
 DAY, NEXT_DAY = date(2024, 3, 15), date(2024, 3, 16)
 WINDOW = days("2024-03-15")

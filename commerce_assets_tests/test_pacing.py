@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets.api import pacing
-from commerce_assets.api.pacing import Pacer, PacingError
-from commerce_assets.extract import pull_into_staging
+from commerce_assets.api import rate_limit
+from commerce_assets.api.rate_limit import Pacer, PacingError
+from commerce_assets.ingest.stage_pages import pull_into_staging
 from commerce_assets_tests.faulty_store import FaultyStore, Redirect, Status, faulty
 from commerce_assets_tests.pulling import LOG, PRODUCTS, Clock, puller_of, store_of
 
@@ -23,8 +23,8 @@ ASK = """
 import sys
 from pathlib import Path
 from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import PageDecoder
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets_tests.pulling import PRODUCTS
 
 base_url, directory, rate, count = sys.argv[1:]
@@ -38,7 +38,7 @@ with CommerceClient(base_url=base_url, key="sample-key", secret="sample-secret",
 HOLD = """
 import sys
 from pathlib import Path
-from commerce_assets.api.pacing import Pacer
+from commerce_assets.api.rate_limit import Pacer
 
 pacer = Pacer(base_url=sys.argv[1], requests_per_second=0.01, directory=Path(sys.argv[2]))
 pacer.wait_for_slot()
@@ -60,7 +60,7 @@ def pacer(directory: Path, *, rate: float = 1, base_url: str = SHOP) -> Pacer:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pacing, "time", clock)
+    monkeypatch.setattr(rate_limit, "time", clock)
     return clock
 
 

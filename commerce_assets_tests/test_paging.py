@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import ApiError, PullError
-from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.paging import PageNumberPaginator, PageRequest, never_enough, overlapping
-from commerce_assets.api.pull import Pull
-from commerce_assets.extract import FilterIgnoredError
-from commerce_assets.sample_store.dialect import Dialect
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import Item
+from commerce_assets.api.pagination import PageNumberPaginator, PageRequest, never_enough, overlapping
+from commerce_assets.api.request import Pull
+from commerce_assets.ingest.stage_pages import FilterIgnoredError
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import Body, Edit, Exchange, OnPage, Received, Serve, Status, Then
 from commerce_assets_tests.pulling import (
@@ -31,6 +28,9 @@ from commerce_assets_tests.pulling import (
     puller_of,
     store_of,
 )
+from sample_store.dialect import Dialect
+from sample_store.store import SampleStore
+from sample_store.values import Item
 
 PADDED = {"from": "2024-03-14", "to": "2024-03-17"}
 MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)

@@ -11,14 +11,14 @@ from typing import Any
 import duckdb
 import pytest
 
+from commerce_assets.defs.metadata import definition_metadata
 from commerce_assets.endpoint import EXTRA, Column, ColumnType, Endpoint, Sensitivity
-from commerce_assets.metadata import definition_metadata
-from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy, Treatment
-from commerce_assets.sample_store.shop import Shop, build_orders
 from commerce_assets.warehouse.load import LoadResult, SuddenlyEmptyError
-from commerce_assets.warehouse.treated import bind_key, hashed, treated
+from commerce_assets.warehouse.privacy.expressions import bind_key, hashed, treated
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy, Treatment
 from commerce_assets_tests.project import Project, Row, endpoint_named, without_urls
 from commerce_assets_tests.staged import ORDERS, PRODUCTS, Storage, counts, days, order, product
+from sample_store.shop import Shop, build_orders
 
 KEEP, HASH, DROP = Treatment
 KEY, OTHER_KEY = "a key that nobody can guess", "another key that nobody can guess"

@@ -13,11 +13,11 @@ from tempfile import mkdtemp
 
 import pytest
 
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
 from commerce_assets_tests.crashing import rows_of
 from commerce_assets_tests.project import Project, running_project
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
 
 SOURCE = Path(__file__).parents[1]
 DAYS = ("2026-01-01", "2026-01-10")
@@ -217,7 +217,7 @@ def test_everything_and_a_range_of_days_can_be_materialized_by_one_command(shop:
 
 def test_the_demo_pulls_backfills_checks_and_shows_what_landed(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "commerce_assets.demo"],
+        [sys.executable, "-m", "sample_store.demo"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
         capture_output=True,

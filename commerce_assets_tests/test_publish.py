@@ -20,11 +20,11 @@ import duckdb
 import pytest
 from filelock import FileLock
 
-from commerce_assets.checks import build_check_specs
-from commerce_assets.sample_store.shop import Shop, build_orders
+from commerce_assets.defs.checks import build_check_specs
 from commerce_assets.warehouse.publish import PublishedCopy, PublishError
 from commerce_assets_tests.project import Project
 from commerce_assets_tests.staged import ORDERS, PRODUCTS, Storage, days, held, order, product, python
+from sample_store.shop import Shop, build_orders
 
 LOG = logging.getLogger("publish")
 WINDOW = days("2024-03-15")

@@ -28,26 +28,26 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from commerce_assets.api import ahead
+from commerce_assets.api import prefetch
 from commerce_assets.api.client import CommerceClient
+from commerce_assets.api.decoding import Page
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import Page
-from commerce_assets.extract import FilterIgnoredError
-from commerce_assets.extraction import extraction, load_extraction
-from commerce_assets.resources import Warehouse
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.shop import Shop
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import Item, timestamp
-from commerce_assets.staging import StagingError
-from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.segments import LoadError
-from commerce_assets.warehouse.tables import create_or_migrate, exists, table_of
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.defs.resources import Warehouse
+from commerce_assets.ingest.ingest import extraction, load_extraction
+from commerce_assets.ingest.stage_pages import FilterIgnoredError
+from commerce_assets.ingest.staging import StagingError
+from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.parse import LoadError
+from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
 from commerce_assets_tests.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.project import as_stored
 from commerce_assets_tests.pulling import LOG
 from commerce_assets_tests.random_plans import SINCE, WINDOW, Change, Kind, Plan, created, item, plans
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.shop import Shop
+from sample_store.store import SampleStore
+from sample_store.values import Item, timestamp
 
 Row = dict[str, Any]
 _OWN_ERRORS = (PullError, FilterIgnoredError, LoadError, StagingError)
@@ -402,8 +402,8 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     folder = tmp_path_factory.mktemp("laboratory")
     with pytest.MonkeyPatch.context() as patch, faulty(SampleStore(Shop())) as server:
         # The store is always slow enough for several pages in flight, if they are allowed.
-        patch.setattr(ahead, "_WORTH_IT_SECONDS", 0.0)
-        patch.setattr(ahead, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
+        patch.setattr(prefetch, "_WORTH_IT_SECONDS", 0.0)
+        patch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
         warehouse = OpenWarehouse(database_path=str(folder / "shop.duckdb"), staging_dir=str(folder / "staging"))
         with kept_open(warehouse.database(LOG)):
             yield Laboratory(server, warehouse)

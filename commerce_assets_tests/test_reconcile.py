@@ -11,19 +11,19 @@ import duckdb
 import pytest
 from dagster import AssetCheckKey, AssetKey, ExecuteInProcessResult
 
-from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.positions import BudgetSpentError, NotInOrderError, Positions
-from commerce_assets.api.pull import Pull
-from commerce_assets.reckoning import reckon
-from commerce_assets.sample_store.dialect import Dialect
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.transport import Answer
-from commerce_assets.sample_store.values import timestamp
+from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.offset_search import BudgetSpentError, NotInOrderError, Positions
+from commerce_assets.api.request import Pull
+from commerce_assets.ingest.reconciliation import reckon
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import Exchange
 from commerce_assets_tests.project import Project, endpoint_named, running_project
 from commerce_assets_tests.pulling import Puller, order, orders, puller_of, store_of
+from sample_store.dialect import Dialect
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
+from sample_store.transport import Answer
+from sample_store.values import timestamp
 
 ORDERS = endpoint_named("orders")
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

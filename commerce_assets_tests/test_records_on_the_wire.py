@@ -10,9 +10,8 @@ import msgspec
 import pytest
 
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.instants import format_instant, parse_instant
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.sample_store.dialect import Dialect
+from commerce_assets.api.timestamps import format_instant, parse_instant
+from commerce_assets.ingest.stage_pages import pull_into_staging
 from commerce_assets_tests.faulty_store import Body
 from commerce_assets_tests.pulling import (
     LOG,
@@ -26,6 +25,7 @@ from commerce_assets_tests.pulling import (
     puller_of,
     store_of,
 )
+from sample_store.dialect import Dialect
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from dagster import AssetCheckEvaluation, AssetKey, ExecuteInProcessResult
 
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.transport import Answer
 from commerce_assets_tests.clock import TwoClocks
 from commerce_assets_tests.machine import Machine, machine_of
 from commerce_assets_tests.project import Project, running_project
 from commerce_assets_tests.simulation import SimulatedShop
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
+from sample_store.transport import Answer
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 70

@@ -7,7 +7,7 @@ from requests.structures import CaseInsensitiveDict
 
 from commerce_assets.api.errors import ApiError, BlockedApiError, PullError, TransientApiError
 from commerce_assets.api.responses import error_of
-from commerce_assets.api.retrying import is_retryable, parse_retry_after, retries_allowed, seconds_to_wait
+from commerce_assets.api.retry import is_retryable, parse_retry_after, retries_allowed, seconds_to_wait
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
 

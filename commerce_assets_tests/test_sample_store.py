@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import requests
 
-from commerce_assets.sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
-from commerce_assets.sample_store.__main__ import main
-from commerce_assets.sample_store.dialect import Dialect
-from commerce_assets.sample_store.query import STATES
-from commerce_assets.sample_store.server import serve
-from commerce_assets.sample_store.shop import Shop, build_orders, build_shop
-from commerce_assets.sample_store.store import SampleStore
-from commerce_assets.sample_store.values import Item
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.__main__ import main
+from sample_store.dialect import Dialect
+from sample_store.query import STATES
+from sample_store.server import serve
+from sample_store.shop import Shop, build_orders, build_shop
+from sample_store.store import SampleStore
+from sample_store.values import Item
 
 ROOT = Path(__file__).resolve().parents[1]
 NOW = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -543,7 +543,7 @@ def test_orders_can_be_built_by_the_thousand() -> None:
 
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "commerce_assets.sample_store", *arguments]
+    command = [sys.executable, "-m", "sample_store", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         try:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from commerce_assets.access import checked_base_url
+from commerce_assets.defs.resources import CommerceApiResource, Warehouse
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.privacy import PersonalDataPolicy, Treatment
-from commerce_assets.resources import CommerceApiResource, Warehouse
 from commerce_assets.settings import SettingError, Settings, path_setting
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy, Treatment
 from commerce_assets_tests.staged import ORDERS
 
 LOG = logging.getLogger("settings")

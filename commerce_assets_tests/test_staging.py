@@ -19,13 +19,12 @@ from unittest import mock
 import msgspec
 import pytest
 
-from commerce_assets import staging
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.endpoint import Column, ColumnType
-from commerce_assets.extract import pull_into_staging
-from commerce_assets.sample_store.transport import Answer
-from commerce_assets.staging import StagedPull, Staging, StagingError
+from commerce_assets.ingest import staging
+from commerce_assets.ingest.stage_pages import pull_into_staging
+from commerce_assets.ingest.staging import StagedPull, Staging, StagingError
 from commerce_assets.window import Window
 from commerce_assets_tests.faulty_store import OnPage, Status
 from commerce_assets_tests.pulling import (
@@ -43,6 +42,7 @@ from commerce_assets_tests.pulling import (
     staged_rows,
     store_of,
 )
+from sample_store.transport import Answer
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = [*range(1, 221)]
@@ -51,8 +51,8 @@ HALF_A_DAY_AND_MORE = 13 * 3600
 HOLD = """
 import logging, sys, time
 from pathlib import Path
-from commerce_assets.sample_store.transport import Answer
-from commerce_assets.staging import Staging
+from sample_store.transport import Answer
+from commerce_assets.ingest.staging import Staging
 from commerce_assets_tests.pulling import PRODUCTS
 
 with Staging(Path(sys.argv[1]), log=logging.getLogger()).hold(PRODUCTS, store=sys.argv[2], wait_seconds=0):

@@ -7,12 +7,12 @@ import pytest
 from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.sample_store.shop import Shop, build_orders
-from commerce_assets.warehouse import standing
-from commerce_assets.warehouse.findings import Finding
+from commerce_assets.warehouse import freshness
+from commerce_assets.warehouse.check_queries import Finding
 from commerce_assets.warehouse.notes import Kind, write_note
 from commerce_assets_tests.project import Project, endpoint_named
 from commerce_assets_tests.staged import ORDERS, PRODUCTS, Storage, days, order, product
+from sample_store.shop import Shop, build_orders
 
 NOW = datetime(2024, 3, 16, 12, tzinfo=UTC)
 YESTERDAY = "2024-03-15"
@@ -24,7 +24,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def ask(
-    storage: Storage, question: standing.StandingQuestion, endpoint: Endpoint = ORDERS, *, now: datetime = NOW
+    storage: Storage, question: freshness.StandingQuestion, endpoint: Endpoint = ORDERS, *, now: datetime = NOW
 ) -> Finding:
     with storage.database.read() as connection:
         return question(connection, endpoint, now)
@@ -44,7 +44,7 @@ def load_yesterday_and_changes(storage: Storage, *, at: datetime) -> None:
 def test_orders_are_fresh_when_yesterday_is_loaded_and_changes_were_followed_within_hours(storage: Storage) -> None:
     load_yesterday_and_changes(storage, at=NOW - timedelta(hours=2))
 
-    finding = ask(storage, standing.fresh)
+    finding = ask(storage, freshness.fresh)
 
     assert finding == Finding(passed=True, summary="2024-03-15 is loaded; late changes were followed 2 hours ago")
 
@@ -53,7 +53,7 @@ def test_a_backfill_of_an_old_day_makes_no_orders_fresh(storage: Storage) -> Non
     storage.load(ORDERS, [order(1, "2024-02-01T12:00:00Z")], window=days("2024-02-01"))
     loaded_at(storage, NOW)
 
-    finding = ask(storage, standing.fresh)
+    finding = ask(storage, freshness.fresh)
 
     assert not finding.passed
     missing, late = finding.summary.split("; ")
@@ -66,13 +66,13 @@ def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int
     now = datetime(2024, 3, 17, hour, tzinfo=UTC)
     load_yesterday_and_changes(storage, at=now)
 
-    assert ask(storage, standing.fresh, now=now).passed is passed
+    assert ask(storage, freshness.fresh, now=now).passed is passed
 
 
 def test_orders_whose_changes_were_not_followed_for_hours_are_stale(storage: Storage) -> None:
     load_yesterday_and_changes(storage, at=NOW - timedelta(hours=3, minutes=1))
 
-    finding = ask(storage, standing.fresh)
+    finding = ask(storage, freshness.fresh)
 
     assert finding.summary == "late changes were last followed 3 hours ago: run the job orders_refresh"
 
@@ -82,14 +82,14 @@ def test_a_whole_list_is_fresh_for_a_day(storage: Storage, hours: int, *, passed
     storage.load(PRODUCTS, [product(1)])
     loaded_at(storage, NOW - timedelta(hours=hours))
 
-    assert ask(storage, standing.fresh, PRODUCTS).passed is passed
+    assert ask(storage, freshness.fresh, PRODUCTS).passed is passed
 
 
 def test_what_was_never_loaded_is_not_fresh(storage: Storage) -> None:
     storage.load(PRODUCTS, [product(1)])
 
-    assert ask(storage, standing.fresh, endpoint_named("packages")).summary == "never read: run the job catalog"
-    assert not ask(storage, standing.fresh, ORDERS).passed
+    assert ask(storage, freshness.fresh, endpoint_named("packages")).summary == "never read: run the job catalog"
+    assert not ask(storage, freshness.fresh, ORDERS).passed
 
 
 def note(storage: Storage, kind: Kind, **value: object) -> None:
@@ -100,7 +100,7 @@ def note(storage: Storage, kind: Kind, **value: object) -> None:
 def test_orders_that_were_never_compared_with_the_store_are_not_called_complete(storage: Storage) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
 
-    finding = ask(storage, standing.complete)
+    finding = ask(storage, freshness.complete)
 
     assert finding == Finding(passed=False, summary="never compared with the store: run the job reconcile")
 
@@ -126,7 +126,7 @@ def test_completeness_is_what_the_last_comparison_found_as_long_as_it_is_not_too
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     note(storage, Kind.RECKONING, **FOUND, differences=differences)
 
-    finding = ask(storage, standing.complete, now=datetime.now(UTC) + later)
+    finding = ask(storage, freshness.complete, now=datetime.now(UTC) + later)
 
     assert finding.summary.startswith(said)
     assert finding.passed is (not differences and not later)
@@ -137,7 +137,7 @@ def test_a_filter_that_the_store_did_not_heed_is_told(storage: Storage, *, heede
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     note(storage, Kind.UPDATE_FILTER, is_heeded=heeded)
 
-    finding = ask(storage, standing.update_filter_heeded, now=datetime.now(UTC))
+    finding = ask(storage, freshness.update_filter_heeded, now=datetime.now(UTC))
 
     assert finding.passed is heeded
     assert ("COMMERCE_ORDERS_LOOKBACK_DAYS" in finding.summary) is not heeded

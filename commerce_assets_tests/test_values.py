@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from commerce_assets.api.instants import parse_instant
+from commerce_assets.api.timestamps import parse_instant
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
-from commerce_assets.privacy import PersonalDataPolicy, Treatment
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy, Treatment
 from commerce_assets_tests.staged import ORDERS, PRODUCTS, Storage, days, order, product
 
 BIGINT, DECIMAL, BOOLEAN = ColumnType.BIGINT, ColumnType.DECIMAL, ColumnType.BOOLEAN

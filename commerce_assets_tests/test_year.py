@@ -23,7 +23,7 @@ import pytest
 
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse import standing
+from commerce_assets.warehouse import freshness
 from commerce_assets_tests.clock import TwoClocks
 from commerce_assets_tests.machine import Machine, machine_of
 from commerce_assets_tests.project import as_stored, endpoint_named
@@ -216,7 +216,7 @@ class Inspection:
         machine = self.machine
         with machine.definitions.resources["warehouse"].database(LOG).read() as connection:  # type: ignore[index]
             for endpoint in endpoints:
-                for question in (standing.fresh, *((standing.complete,) if endpoint.is_partitioned else ())):
+                for question in (freshness.fresh, *((freshness.complete,) if endpoint.is_partitioned else ())):
                     finding = question(connection, endpoint, machine.clocks.machine)
                     assert finding.passed, (endpoint.name, finding.summary)
 

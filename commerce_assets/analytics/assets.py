@@ -25,10 +25,10 @@ from commerce_assets.analytics.build import BuildResult, build, check
 from commerce_assets.analytics.checks import build_check_specs, check_results
 from commerce_assets.analytics.metadata import definition_metadata, recent_revenue, rows_by_day
 from commerce_assets.analytics.tables import MODELS, Model
-from commerce_assets.assets import window_of
+from commerce_assets.defs.assets import window_of
+from commerce_assets.defs.pools import WAREHOUSE_POOL
+from commerce_assets.defs.resources import Warehouse
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.pools import WAREHOUSE_POOL
-from commerce_assets.resources import Warehouse
 
 GROUP = "analytics"
 

@@ -10,8 +10,8 @@ import duckdb
 
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.schema import describe, table_of
 from commerce_assets.warehouse.sql import identifier, table, within
-from commerce_assets.warehouse.tables import describe, table_of
 from commerce_assets.window import Window
 
 _SHARED = ("order_amounts", "order_lines")

@@ -19,7 +19,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets.analytics.build import SQL
 from commerce_assets.analytics.tables import SCHEMA, Model
-from commerce_assets.charts import daily_chart
+from commerce_assets.defs.charts import daily_chart
 
 _CURRENCIES_CHARTED = 3
 _DAYS_LISTED = 14

@@ -20,14 +20,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
+from commerce_assets.api.decoding import LARGEST_PAGE, Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.failures import as_api_error
-from commerce_assets.api.instants import parse_http_date
-from commerce_assets.api.pacing import Pacer
-from commerce_assets.api.pages import LARGEST_PAGE, Page, PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.api.request import Pull
 from commerce_assets.api.responses import error_of
-from commerce_assets.api.retrying import is_retryable, seconds_to_wait, should_stop, wait_for
+from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
+from commerce_assets.api.timestamps import parse_http_date
 
 _CHUNK_BYTES = 1 << 17
 _MAX_REDIRECTS = 3

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import Tally

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
-from commerce_assets.api.retrying import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
+from commerce_assets.api.retry import LONGEST_RETRY_AFTER_SECONDS, parse_retry_after
 
 # Of the server errors, only what the store will never do is final; a proxy in front of it has 520 and more of its own.
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})

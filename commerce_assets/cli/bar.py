@@ -7,8 +7,8 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from commerce_assets.api.pages import PageFacts
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.decoding import PageFacts
+from commerce_assets.api.request import Pull
 from commerce_assets.cli.console import can_redraw
 from commerce_assets.cli.estimate import Estimate, in_words
 from commerce_assets.cli.session import Session

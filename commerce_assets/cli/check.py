@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pages import PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, printable, show
 from commerce_assets.cli.diagnosis import (

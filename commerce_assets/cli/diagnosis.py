@@ -13,12 +13,12 @@ import msgspec
 
 from commerce_assets.access import checked_base_url, checked_secret
 from commerce_assets.api.client import CommerceClient
+from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.pages import Page, PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import DEFAULT_DATABASE, SettingError, path_setting
-from commerce_assets.warehouse.database import Database, HeldError, WarehouseError
+from commerce_assets.warehouse.file import Database, HeldError, WarehouseError
 from commerce_assets.window import Window
 
 _SENDOWL = "for SendOwl it is https://www.sendowl.com/api/v1/"

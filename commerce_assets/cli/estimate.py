@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from commerce_assets.api.pages import PageFacts
+from commerce_assets.api.decoding import PageFacts
 from commerce_assets.window import Window
 
 # Before this much has been seen, a guess would jump about.

@@ -15,8 +15,8 @@ from commerce_assets.cli.session import NOTHING_YET, Session, database_option, p
 from commerce_assets.endpoint import EXTRA, INVALID, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.reasons import reason_of
+from commerce_assets.warehouse.schema import describe, exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, text
-from commerce_assets.warehouse.tables import describe, exists, table_of
 
 
 @dataclass(frozen=True, slots=True)

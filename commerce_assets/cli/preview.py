@@ -10,8 +10,8 @@ import click
 import msgspec
 from rich.cells import cell_len
 
-from commerce_assets.api.pages import LARGEST_PAGE, PageDecoder
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.decoding import LARGEST_PAGE, PageDecoder
+from commerce_assets.api.request import Pull
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, show_wide
 from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session

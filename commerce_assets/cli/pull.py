@@ -5,17 +5,17 @@ from datetime import UTC, date, datetime, timedelta
 import click
 
 from commerce_assets.api.errors import PullError, TransientApiError
-from commerce_assets.api.pull import Pull
+from commerce_assets.api.request import Pull
 from commerce_assets.cli.bar import PullBar
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import say
 from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.extraction import Extraction, extraction, load_extraction
+from commerce_assets.ingest.ingest import Extraction, extraction, load_extraction
 from commerce_assets.settings import configured
-from commerce_assets.warehouse.database import WarehouseError
-from commerce_assets.warehouse.findings import Scope, blocking_questions, questions
+from commerce_assets.warehouse.check_queries import Scope, blocking_questions, questions
+from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets.window import Window
 
 

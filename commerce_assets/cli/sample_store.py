@@ -2,7 +2,7 @@
 
 import click
 
-from commerce_assets.sample_store.__main__ import main
+from sample_store.__main__ import main
 
 
 @click.command(

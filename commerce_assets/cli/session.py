@@ -11,14 +11,14 @@ import click
 from dotenv import dotenv_values
 
 from commerce_assets.access import build_client
-from commerce_assets.api.pages import LARGEST_PAGE
+from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.privacy import PersonalDataPolicy
+from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import Settings, checked_hash_key
-from commerce_assets.staging import Staging
-from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.findings import Finding, Scope, blocking_questions, columns_match_schema, questions
-from commerce_assets.warehouse.history import followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.check_queries import Finding, Scope, blocking_questions, columns_match_schema, questions
+from commerce_assets.warehouse.freshness import complete, fresh, update_filter_heeded
+from commerce_assets.warehouse.load_log import followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
+from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
-from commerce_assets.warehouse.standing import complete, fresh, update_filter_heeded
-from commerce_assets.warehouse.tables import exists, table_of
-from commerce_assets.warehouse.versions import VALID_FROM, history_of, versions_of
 from commerce_assets.window import Window
 
 _STAMPS = frozenset({"DATE", "TIMESTAMP WITH TIME ZONE"})

@@ -12,7 +12,7 @@ from commerce_assets.cli.console import build_table, say, show
 from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
 from commerce_assets.cli.standings import TableStatus, standings
-from commerce_assets.warehouse.findings import Finding
+from commerce_assets.warehouse.check_queries import Finding
 
 _PULLED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
 _BUILT = ("table", "rows", "newest (UTC)", "in step")

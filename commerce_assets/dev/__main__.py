@@ -119,9 +119,9 @@ def _dagster_environment(environment: Environment, home: Path) -> Environment:
 
 def _start(supervisor: Supervisor, environment: Environment, *, port: int, sample_port: int | None) -> None:
     if sample_port:
-        store = ("commerce_assets.sample_store", "--port", str(sample_port))
+        store = ("sample_store", "--port", str(sample_port))
         supervisor.start("the sample store", *store, environment=environment, quiet=True)
-    supervisor.run("the check of the run history", "commerce_assets.dev.runs", environment=environment)
+    supervisor.run("the check of the run history", "commerce_assets.ops.abandoned_runs", environment=environment)
     while sample_port and not answers(sample_port):
         supervisor.pause()
     _say("Starting Dagster ...")

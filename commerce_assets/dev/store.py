@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from commerce_assets.access import checked_base_url, checked_webhook_url
-from commerce_assets.sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 from commerce_assets.settings import SettingError
+from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 API_BASE_URL: Final = "COMMERCE_API_BASE_URL"
 API_KEY: Final = "COMMERCE_API_KEY"

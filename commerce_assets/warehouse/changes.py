@@ -5,8 +5,8 @@ from datetime import date
 import duckdb
 
 from commerce_assets.endpoint import EXTRACTED_AT, Endpoint
+from commerce_assets.warehouse.schema import day_of, table_of
 from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier
-from commerce_assets.warehouse.tables import day_of, table_of
 
 FieldCounts = dict[str, int]
 

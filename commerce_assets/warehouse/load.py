@@ -11,16 +11,16 @@ from datetime import date, datetime
 import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.privacy import DEFAULT_POLICY, PersonalDataPolicy
-from commerce_assets.staging import StagedPull
-from commerce_assets.warehouse import versions
+from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.warehouse import row_history
 from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
-from commerce_assets.warehouse.history import record_load
-from commerce_assets.warehouse.segments import LoadError, SegmentRows, typing_segments
+from commerce_assets.warehouse.load_log import record_load
+from commerce_assets.warehouse.parse import LoadError, SegmentRows, typing_segments
+from commerce_assets.warehouse.privacy.expressions import bind_key
+from commerce_assets.warehouse.privacy.migrate import bring_in_line
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
+from commerce_assets.warehouse.schema import create_or_migrate, create_own, day_of, table_of
 from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, within
-from commerce_assets.warehouse.tables import create_or_migrate, create_own, day_of, table_of
-from commerce_assets.warehouse.treated import bind_key
-from commerce_assets.warehouse.treatments import bring_in_line
 from commerce_assets.window import Window
 
 # A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
@@ -139,7 +139,7 @@ def load(
     stored_before = _count_covered(connection, endpoint, pull.window)
     connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
     if endpoint.keeps_versions:
-        versions.prepare(connection, endpoint)
+        row_history.prepare(connection, endpoint)
     if policy.key:
         bind_key(connection, policy.key)
     result.notes = bring_in_line(connection, endpoint, policy)
@@ -155,7 +155,7 @@ def load(
                 _note_changes(result, count_changed_fields(connection, endpoint, number))
                 _write(connection, endpoint, number)
             if endpoint.keeps_versions:
-                versions.follow(connection, endpoint, number)
+                row_history.follow(connection, endpoint, number)
     _settle_repeated(connection)
     result.outside_window = staged.count - in_window
     result.loaded = _count(connection, f"SELECT count(*) FROM {VERDICT}")
@@ -168,7 +168,7 @@ def load(
     if is_whole:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
         if endpoint.keeps_versions:
-            versions.close_removed(connection, endpoint, staged.manifest.began_at)
+            row_history.close_removed(connection, endpoint, staged.manifest.began_at)
     _sum_up(connection, endpoint, result)
     record_load(connection, staged, result.loaded)
     connection.execute(f"DROP TABLE {VERDICT}")

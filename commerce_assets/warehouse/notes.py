@@ -9,8 +9,8 @@ from typing import Any
 import duckdb
 
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.schema import create_own, exists
 from commerce_assets.warehouse.sql import OWN_SCHEMA, table
-from commerce_assets.warehouse.tables import create_own, exists
 
 _NOTES = table(OWN_SCHEMA, "notes")
 

@@ -18,8 +18,8 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from commerce_assets.endpoint import DELETED_AT, EXTRACTED_AT
-from commerce_assets.warehouse.database import Database, WarehouseError
-from commerce_assets.warehouse.history import loaded_endpoints
+from commerce_assets.warehouse.file import Database, WarehouseError
+from commerce_assets.warehouse.load_log import loaded_endpoints
 from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
 
 _MARK = table(OWN_SCHEMA, "published")

@@ -1,0 +1,218 @@
+"""From the body of an answer to a page: the selector, the raw items and the few facts that paging needs."""
+
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from commerce_assets.api.errors import ApiError, TransientApiError
+from commerce_assets.api.timestamps import parse_instant
+from commerce_assets.endpoint import Endpoint
+
+LARGEST_PAGE = 50
+"""Rows that the API gives in a page at most."""
+
+_LARGEST_BIGINT = 2**63 - 1
+_OTHER_DIALECT = "The API's dialect differs from what the endpoint table says; see the endpoint's selector and fields."
+# Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
+# and whole pairs come first, so that they are passed over.
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One row as the API sent it, out of its wrapper.
+
+    Attributes:
+        raw: The JSON object, to the byte.
+        id: The primary key as a number ("0000123" is 123).
+        cursor: Where the row lies in time; None where the endpoint has no cursor.
+        updated_at: When it was last changed; None if it does not say.
+        has_undeclared: It holds fields that the endpoint does not declare.
+    """
+
+    raw: msgspec.Raw
+    id: int
+    cursor: datetime | None
+    updated_at: datetime | None
+    has_undeclared: bool
+
+
+class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What paging, resuming and telling need to know of a page; written beside the staged items.
+
+    Attributes:
+        number: The page's number, from 1, where each page has `per_page` items.
+        per_page: How many items it was asked to hold.
+        count: How many items it held.
+        digest: The same for two pages that hold the same ids in the same order.
+        first: The cursor of its first item that was not on the page before; None if there is none, or no cursor.
+        last: The last item's cursor.
+        ascending: No item lies before the one above it.
+        oldest_update: The earliest `updated_at` on the page.
+        newest_update: The latest.
+    """
+
+    number: int
+    per_page: int
+    count: int
+    digest: str
+    first: datetime | None = None
+    last: datetime | None = None
+    ascending: bool = True
+    oldest_update: datetime | None = None
+    newest_update: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer: `number` counts from 1, `items` are in the order of the API."""
+
+    number: int
+    items: tuple[Item, ...]
+
+    def facts(self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = ()) -> PageFacts:
+        """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
+        cursors = [item.cursor for item in self.items if item.cursor]
+        updates = [item.updated_at for item in self.items if item.updated_at]
+        ids = ",".join(str(item.id) for item in self.items)
+        return PageFacts(
+            number=self.number,
+            per_page=per_page,
+            count=len(self.items),
+            digest=hashlib.blake2b(ids.encode(), digest_size=16).hexdigest(),
+            first=next((item.cursor for item in self.items if item.id not in known), None),
+            last=cursors[-1] if cursors else None,
+            ascending=all(earlier <= later for earlier, later in pairwise(cursors)),
+            oldest_update=min(updates, default=None),
+            newest_update=max(updates, default=None),
+        )
+
+
+class PageDecoder:
+    """Decodes the pages of one endpoint, and refuses what is not a page of it."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        facts = [endpoint.primary_key, endpoint.updated_at, *([endpoint.cursor] if endpoint.cursor else [])]
+        looked_at = [(name, Any, None) for name in dict.fromkeys(facts)]
+        skipped = [
+            (column.name, msgspec.Raw, msgspec.field(default=msgspec.Raw()))
+            for column in endpoint.columns
+            if column.name not in facts
+        ]
+        # Two structs of one shape: the strict one is how an undeclared field is noticed without looking at each key.
+        declared = msgspec.defstruct("Declared", [*looked_at, *skipped], forbid_unknown_fields=True, gc=False)
+        lenient = msgspec.defstruct("Lenient", looked_at, gc=False)
+        self._declared = msgspec.json.Decoder(declared)
+        self._lenient = msgspec.json.Decoder(lenient)
+        self._wrapped = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+    def decode(self, body: bytes, *, number: int) -> Page:
+        """The page that `body` holds.
+
+        Raises:
+            TransientApiError: The body is cut off or no JSON at all.
+            ApiError: It is JSON of another shape; names the item's index, counted from 0.
+        """
+        body = _as_utf8(body)
+        if not body.strip():
+            raise ApiError(
+                "the store answered 200 with an empty body", hint="An empty list would be []; look at the store."
+            )
+        if body.lstrip()[:1] == b"<":
+            raise TransientApiError(
+                "the store answered 200 with a web page instead of JSON",
+                hint="A login, block or maintenance page? Look at the base URL in a browser.",
+            )
+        try:
+            items = tuple(self._item(raw, index) for index, raw in enumerate(self._unwrap(body)))
+        except msgspec.ValidationError:
+            raise ApiError(f"the store answered with {_kind_of(body)} instead of a list", hint=_OTHER_DIALECT) from None
+        except RecursionError:
+            raise ApiError("the answer is nested too deeply to be read", hint=_OTHER_DIALECT) from None
+        except msgspec.DecodeError:
+            raise TransientApiError(
+                "the answer is not valid JSON, or was cut off", hint="If it stays so, look at the store's status."
+            ) from None
+        return Page(number=number, items=items)
+
+    def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
+        """The items of `[{selector: {...}}, ...]`, or of `{selector: [...]}`, by the selector or the list's name."""
+        selector = self._endpoint.selector
+        if body.lstrip()[:1] == b"{":
+            answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            if len(answer) != 1 or not answer.keys() <= {selector, self._endpoint.name}:
+                raise ApiError(
+                    f'the store answered with an object other than {{"{selector}": [...]}}', hint=_OTHER_DIALECT
+                )
+            (items,) = answer.values()
+            return msgspec.json.decode(items, type=list[msgspec.Raw])
+        raws = []
+        for index, item in enumerate(self._wrapped.decode(body)):
+            if item.keys() != {selector}:
+                found = f"{len(item)} keys" if selector in item else f'no key "{selector}"'
+                raise ApiError(f'item {index} has {found} where only "{selector}" belongs', hint=_OTHER_DIALECT)
+            raws.append(item[selector])
+        return raws
+
+    def _item(self, raw: msgspec.Raw, index: int) -> Item:
+        endpoint = self._endpoint
+        undeclared = False
+        try:
+            facts = self._declared.decode(raw)
+        except msgspec.ValidationError:
+            undeclared = True
+            try:
+                facts = self._lenient.decode(raw)
+            except msgspec.ValidationError:
+                raise ApiError(
+                    f'item {index}: what "{endpoint.selector}" holds is not an object', hint=_OTHER_DIALECT
+                ) from None
+        key = _as_bigint(getattr(facts, endpoint.primary_key))
+        if key is None:
+            raise ApiError(
+                f"item {index}: its {endpoint.primary_key} is missing or not a whole number", hint=_OTHER_DIALECT
+            )
+        cursor = None
+        if endpoint.cursor:
+            cursor = parse_instant(getattr(facts, endpoint.cursor))
+            if cursor is None:
+                raise ApiError(
+                    f"item {index}, {endpoint.selector} {key}: its {endpoint.cursor} is missing or no instant",
+                    hint="Without it the row belongs to no partition; look at it in the store.",
+                )
+        return Item(raw, key, cursor, parse_instant(getattr(facts, endpoint.updated_at)), undeclared)
+
+
+def _as_bigint(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value) if len(value) <= 40 else None  # noqa: PLR2004 - far beyond any BIGINT
+    if isinstance(value, int) and abs(value) <= _LARGEST_BIGINT:
+        return value
+    return None
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """The body with what is no text replaced by U+FFFD: bytes that are no UTF-8, halves of surrogate pairs."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        body = body.decode(errors="replace").encode()
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
+        body = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
+    return body.removeprefix(b"\xef\xbb\xbf")
+
+
+def _kind_of(body: bytes) -> str:
+    kinds = {b"{": "an object", b"[": "a list of something else than objects", b'"': "a text", b"n": "null"}
+    return kinds.get(body.lstrip()[:1], "a number or a flag")

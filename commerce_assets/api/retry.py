@@ -1,0 +1,77 @@
+"""Which failures are worth another attempt, and after how long. Pure, but for the jitter."""
+
+import random
+from datetime import datetime
+
+from tenacity import RetryCallState
+
+from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
+from commerce_assets.api.timestamps import parse_http_date
+
+MAX_RETRIES = 3
+MAX_RETRIES_WHEN_BLOCKED = 2
+
+FIRST_BACKOFF_SECONDS = 2.0
+LONGEST_BACKOFF_SECONDS = 60.0
+# A client that has run for years against the platform sleeps this long when it finds itself blocked.
+BLOCKED_PAUSE_SECONDS = 120.0
+# A server that asks for more than this is not worth a worker that waits: the run fails and says when to come back.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same request may succeed if it is sent again."""
+    if not isinstance(error, TransientApiError):
+        return False
+    return error.retry_after is None or error.retry_after <= LONGEST_RETRY_AFTER_SECONDS
+
+
+def retries_allowed(error: ApiError) -> int:
+    return MAX_RETRIES_WHEN_BLOCKED if isinstance(error, BlockedApiError) else MAX_RETRIES
+
+
+def seconds_to_wait(error: TransientApiError, attempt: int, jitter: float) -> float:
+    """How long to wait after the `attempt`-th attempt (from 1) failed.
+
+    Args:
+        error: Why it failed.
+        attempt: How many attempts there were.
+        jitter: From 0 to 1; spreads clients that failed together over half of the exponential wait.
+    """
+    if error.retry_after is not None:
+        return error.retry_after
+    if isinstance(error, BlockedApiError):
+        return BLOCKED_PAUSE_SECONDS
+    backoff = min(FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS)
+    return backoff * (0.5 + jitter / 2)
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Seconds to wait according to a Retry-After header, which holds seconds or an HTTP date.
+
+    None for what cannot be read or does not lie in the future: the usual back-off then applies.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        seconds = float(value)
+    elif instant := parse_http_date(value):
+        seconds = (instant - now).total_seconds()
+    else:
+        return None
+    return seconds if seconds > 0 else None
+
+
+def should_stop(state: RetryCallState) -> bool:
+    """For tenacity: every retry that the last failure is worth has been used."""
+    error = state.outcome.exception() if state.outcome else None
+    return isinstance(error, ApiError) and state.attempt_number > retries_allowed(error)
+
+
+def wait_for(state: RetryCallState) -> float:
+    """For tenacity: seconds until the next attempt."""
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, TransientApiError):  # tenacity asks only after a failure that is_retryable
+        raise TypeError(f"no wait is defined for {error!r}")
+    return seconds_to_wait(error, state.attempt_number, random.random())  # noqa: S311 - not cryptography

@@ -1,0 +1,144 @@
+"""The jobs and their schedules, derived from the endpoint table: a new endpoint edits nothing here."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, timedelta
+
+from dagster import (
+    AssetChecksDefinition,
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    DailyPartitionsDefinition,
+    JobDefinition,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    define_asset_job,
+    in_process_executor,
+    schedule,
+)
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from commerce_assets.defs.incremental import build_refresh_job
+from commerce_assets.defs.reconcile_job import build_reconcile_job
+from commerce_assets.endpoint import Endpoint
+
+# After midnight UTC, and not at the full hour, when everybody else's jobs start.
+_CATALOG_AT = "20 1 * * *"
+_YESTERDAY_AT = "10 0 * * *"
+_HOURLY = "40 * * * *"
+_STANDING_AT = "55 * * * *"
+_ON_SUNDAYS_AT = "20 3 * * 0"
+# A day that was missed longer ago is found by the reconciliation.
+_DAYS_TO_CATCH_UP = 31
+
+AnyJob = JobDefinition | UnresolvedAssetJobDefinition
+
+
+def build_catalog_job(*, endpoints: Sequence[Endpoint]) -> UnresolvedAssetJobDefinition:
+    """The job `catalog`: all endpoints that are read whole."""
+    return define_asset_job(
+        "catalog",
+        selection=AssetSelection.assets(*(endpoint.name for endpoint in endpoints if not endpoint.is_partitioned)),
+        description="Reads the catalogue whole: products, packages, plans and whatever else has no date filter.",
+        executor_def=in_process_executor,
+    )
+
+
+def build_partitioned_job(*, endpoint: Endpoint) -> UnresolvedAssetJobDefinition:
+    """The job `<endpoint>`: some of its days."""
+    return define_asset_job(
+        endpoint.name,
+        selection=AssetSelection.assets(endpoint.name),
+        description=f"Pulls {endpoint.name} of some days; a range of days is one run.",
+        executor_def=in_process_executor,
+    )
+
+
+def build_daily_schedule(
+    *, job: UnresolvedAssetJobDefinition, partitions: DailyPartitionsDefinition
+) -> ScheduleDefinition:
+    """Every day, the day before, and what earlier runs have missed: `<endpoint>_daily`."""
+
+    @schedule(
+        name=f"{job.name}_daily",
+        job=job,
+        cron_schedule=_YESTERDAY_AT,
+        execution_timezone="UTC",
+        description="Pulls yesterday (UTC) as soon as it is over, with days of the last month that were missed.",
+    )
+    def daily(context: ScheduleEvaluationContext) -> RunRequest | None:
+        yesterday = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
+        if not partitions.has_partition_key(yesterday.isoformat()):
+            return None
+        first = _first_missed(context.instance, AssetKey(job.name), yesterday)
+        # A range is one run; days in the middle of it that are there already cost their pages, and nothing else.
+        tags = {
+            "dagster/asset_partition_range_start": first.isoformat(),
+            "dagster/asset_partition_range_end": yesterday.isoformat(),
+        }
+        if first == yesterday:
+            return RunRequest(run_key=yesterday.isoformat(), partition_key=yesterday.isoformat())
+        return RunRequest(run_key=yesterday.isoformat(), tags=tags)
+
+    return daily
+
+
+def _first_missed(instance: DagsterInstance, asset: AssetKey, yesterday: date) -> date:
+    """The first day of the last month that follows one which is materialized, and is not; else yesterday."""
+    there = instance.get_materialized_partitions(asset)
+    recent = [yesterday - timedelta(days=back) for back in range(_DAYS_TO_CATCH_UP, 0, -1)]
+    materialized = [day for day in recent if day.isoformat() in there]
+    if not materialized:
+        return yesterday
+    return next((day for day in recent if day > materialized[0] and day.isoformat() not in there), yesterday)
+
+
+def build_standing_job(*, checks: Sequence[AssetChecksDefinition]) -> UnresolvedAssetJobDefinition:
+    """The job `standing`: the checks that ask how things stand."""
+    return define_asset_job(
+        "standing",
+        selection=AssetSelection.checks(*checks),
+        description="Asks whether every table is fresh, complete and in step; costs no request.",
+        executor_def=in_process_executor,
+    )
+
+
+def build_jobs_and_schedules(
+    *,
+    endpoints: Sequence[Endpoint],
+    partitions: DailyPartitionsDefinition,
+    standing_checks: Sequence[AssetChecksDefinition],
+    lookback_days: int,
+    request_budget: int,
+) -> tuple[list[AnyJob], list[ScheduleDefinition]]:
+    """Every job and every schedule; schedules are off until somebody switches them on."""
+    catalog, standing = build_catalog_job(endpoints=endpoints), build_standing_job(checks=standing_checks)
+    reconcile = build_reconcile_job(endpoints=endpoints, partitions=partitions, request_budget=request_budget)
+    jobs: list[AnyJob] = [catalog, standing, reconcile]
+    schedules: list[ScheduleDefinition] = [
+        _schedule("catalog_daily", catalog, _CATALOG_AT, "Reads the catalogue once a day."),
+        _schedule("standing_hourly", standing, _STANDING_AT, "Looks whether all is fresh, complete and in step."),
+        _schedule(
+            "reconcile_weekly",
+            reconcile,
+            _ON_SUNDAYS_AT,
+            "Compares every day with the store, and pulls again what differs.",
+        ),
+    ]
+    for endpoint in endpoints:
+        if not endpoint.is_partitioned:
+            continue
+        days = build_partitioned_job(endpoint=endpoint)
+        jobs.append(days)
+        schedules.append(build_daily_schedule(job=days, partitions=partitions))
+        if endpoint.update_filter:
+            refresh = build_refresh_job(endpoint=endpoint, partitions=partitions, lookback_days=lookback_days)
+            jobs.append(refresh)
+            what = "Brings in refunds, renewals and edits of the last hour, and today's orders."
+            schedules.append(_schedule(f"{refresh.name}_hourly", refresh, _HOURLY, what))
+    return jobs, schedules
+
+
+def _schedule(name: str, job: AnyJob, cron: str, description: str) -> ScheduleDefinition:
+    return ScheduleDefinition(name=name, job=job, cron_schedule=cron, execution_timezone="UTC", description=description)

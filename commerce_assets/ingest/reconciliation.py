@@ -1,0 +1,158 @@
+"""Whether the store and the warehouse hold the same number of rows, and if not, on which days they differ.
+
+The positions of two midnights in the store's list tell how many rows lie between them, and the warehouse's own counts
+tell about where to look, so that a day, or a decade, that is as it should be costs a request or two. Where the counts
+of two midnights agree, the rows between are taken to be the same; but one too many may make up for one that is missing.
+So half of the budget goes into looking closely: at each day if that suffices, else each week, else each month. What
+differs is halved until its days are known.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import accumulate, pairwise
+from typing import Any
+
+from commerce_assets.api.offset_search import BudgetSpentError, Positions
+from commerce_assets.window import Window
+
+# An instant is found with one request, or two where it lies between two pages.
+_REQUESTS_FOR_AN_INSTANT = 2
+_DAYS_OF_A_WEEK = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Days whose rows are not as many here as in the store."""
+
+    window: Window
+    in_store: int
+    stored: int
+
+    def __str__(self) -> str:
+        return f"{self.window}: {self.in_store:,} in the store, {self.stored:,} here"
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What a comparison has found.
+
+    Attributes:
+        window: The days that were looked at.
+        in_store: The store's rows of these days.
+        stored: The warehouse's.
+        differences: Where they differ, oldest first; of single days, unless the budget was spent before.
+        requests: What it cost.
+        within_budget: Whether every difference could be narrowed down to days.
+    """
+
+    window: Window
+    in_store: int
+    stored: int
+    differences: tuple[Difference, ...]
+    requests: int
+    within_budget: bool
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.differences
+
+    def as_json(self) -> dict[str, Any]:
+        """For the warehouse, which remembers it."""
+        return {
+            **{name: value for name, value in asdict(self).items() if isinstance(value, int)},
+            "first_day": self.window.first_day.isoformat(),
+            "last_day": self.window.last_day.isoformat(),
+            "differences": [str(difference) for difference in self.differences],
+        }
+
+
+def reckon(positions: Positions, stored_by_day: Mapping[date, int], window: Window) -> Reckoning:
+    """Compares the rows of a window.
+
+    Args:
+        positions: Of the store's list, which holds the window and may begin before it and end after it.
+        stored_by_day: How many rows the warehouse has of which UTC day.
+        window: The days to compare.
+
+    Raises:
+        BudgetSpentError: Not even the two ends of the window could be found.
+        NotInOrderError: The store's list is not oldest first.
+        PullError: A page could not be had.
+    """
+    return _Search(positions, stored_by_day, window).run()
+
+
+class _Search:
+    def __init__(self, positions: Positions, stored_by_day: Mapping[date, int], window: Window) -> None:
+        self._positions = positions
+        self._window = window
+        days = (window.end - window.start).days
+        self._midnights = [window.start + timedelta(days=n) for n in range(days + 1)]
+        counts = (stored_by_day.get(midnight.date(), 0) for midnight in self._midnights[:-1])
+        # How many stored rows lie before each midnight, and, as far as it is known, how many of the store's.
+        self._stored = [0, *accumulate(counts)]
+        self._in_store: dict[int, int] = {}
+        self._first_position = positions.before(window.start)
+
+    def run(self) -> Reckoning:
+        within_budget = True
+        last = len(self._midnights) - 1
+        self._look_at(0)
+        self._look_at(last)
+        try:
+            for n in self._grid():
+                self._look_at(n)
+            # The newest first: if the budget does not last, these matter more.
+            for low, high in reversed([*pairwise(sorted(self._in_store))]):
+                self._narrow(low, high)
+        except BudgetSpentError:
+            within_budget = False
+        differences = [
+            Difference(
+                window=Window(self._midnights[low], self._midnights[high]),
+                in_store=self._in_store[high] - self._in_store[low],
+                stored=self._stored[high] - self._stored[low],
+            )
+            for low, high in pairwise(sorted(self._in_store))
+            if self._surplus(low) != self._surplus(high)
+        ]
+        return Reckoning(
+            window=self._window,
+            in_store=self._in_store[last],
+            stored=self._stored[last],
+            differences=tuple(differences),
+            requests=self._positions.requests,
+            within_budget=within_budget,
+        )
+
+    def _grid(self) -> Sequence[int]:
+        """Which midnights to look at in any case: as many as half of the budget is enough for."""
+        every = range(len(self._midnights))
+        months = [n for n in every if self._midnights[n].day == 1]
+        affordable = self._positions.left // 2 // _REQUESTS_FOR_AN_INSTANT
+        return next((grid for grid in (every, every[::_DAYS_OF_A_WEEK], months) if len(grid) <= affordable), [])
+
+    def _look_at(self, n: int) -> None:
+        if n not in self._in_store:
+            nearest = max((known for known in self._in_store if known < n), default=None)
+            expected = self._stored[n] + (self._surplus(nearest) if nearest is not None else 0)
+            position = self._positions.before(self._midnights[n], about=self._first_position + expected)
+            self._in_store[n] = position - self._first_position
+
+    def _surplus(self, n: int) -> int:
+        """How many rows the store has more than the warehouse, before a midnight."""
+        return self._in_store[n] - self._stored[n]
+
+    def _narrow(self, low: int, high: int) -> None:
+        if high - low > 1 and self._surplus(low) != self._surplus(high):
+            middle = (low + high) // 2
+            self._look_at(middle)
+            self._narrow(middle, high)
+            self._narrow(low, middle)
+
+
+def days_to_compare(first: date, now: datetime) -> Window | None:
+    """From a first day up to yesterday; None if that is no day."""
+    yesterday = now.astimezone(UTC).date() - timedelta(days=1)
+    return Window.of_days(first, yesterday) if first <= yesterday else None

@@ -1,0 +1,386 @@
+"""Pulled items on disk until they are loaded: memory stays flat, a crash costs half a second, a retry goes on.
+
+One folder a pull, below the staging directory:
+
+    orders/2024-01-01_2024-01-31/
+        manifest.json       what was asked of whom, and when the pull began
+        items-00001.jsonl   the items, one a line, each as the API sent it; a new file for each 32 MiB, because
+                            the load takes file after file, and its memory shall not grow with the pull
+        pages.jsonl         the facts of each page, and where its items end
+
+A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written: at the
+pace of the API page by page, of faster stores every half second. What follows the last whole page among the items is
+cut off when the pull goes on. Fields that the endpoint does not declare
+are repeated in the member `_extra` as an item is written, so that the load, which reads declared names only, finds
+them too.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from commerce_assets.api.decoding import Item, Page, PageFacts
+from commerce_assets.api.request import Pull
+from commerce_assets.endpoint import EXTRA, Endpoint
+
+# A pull that was cut short longer ago than this starts anew: the list has moved on too far. It may itself take days.
+_LONGEST_PAUSE = timedelta(hours=12)
+_LOCK_POLL_SECONDS = 0.2
+_SEGMENT_BYTES = 32 << 20
+# To see a page onto the disk takes as long as to pull one from a store without limits.
+_SYNC_EVERY_SECONDS = 0.5
+
+
+class StagingError(Exception):
+    """The staging directory cannot be used; says why and what to do."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a staged pull is. Only a pull of the same identity goes on with it.
+
+    Attributes:
+        pull_id: Names this pull for ever: the warehouse remembers which pulls it has loaded.
+        identity: Store, path, parameters and declared columns.
+        began_at: When the first page was asked for, by this machine's clock (UTC).
+    """
+
+    pull_id: str
+    identity: str
+    began_at: datetime
+
+
+class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of pages.jsonl.
+
+    Attributes:
+        facts: Of the page.
+        segment: Which of the files of items it is in, from 1.
+        items_end: Where its items end in that file, in bytes.
+        is_last: The list ends with it.
+        store_clock: Seconds that the store's clock was ahead of this machine's.
+    """
+
+    facts: PageFacts
+    segment: int
+    items_end: int
+    is_last: bool
+    store_clock: float
+
+
+class StagedPull:
+    """The folder of one pull, held by one process at a time."""
+
+    def __init__(self, folder: Path, pull: Pull, manifest: Manifest, pages: list[StagedPage]) -> None:
+        self.folder = folder
+        self.pull = pull
+        self.manifest = manifest
+        self._pages = pages
+
+    @property
+    def segments(self) -> list[Path]:
+        """The files of items, in the order of the pages."""
+        return [_segment(self.folder, number) for number in sorted({page.segment for page in self._pages})]
+
+    @property
+    def pages(self) -> Sequence[PageFacts]:
+        return [page.facts for page in self._pages]
+
+    @property
+    def count(self) -> int:
+        return sum(page.facts.count for page in self._pages)
+
+    @property
+    def is_complete(self) -> bool:
+        return bool(self._pages) and self._pages[-1].is_last
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether no row can have been passed by: the list was read at one moment, or its pages overlap."""
+        sizes = {page.facts.per_page for page in self._pages}
+        return len(self._pages) <= 1 or len(sizes) > 1
+
+    @property
+    def began_at_store(self) -> datetime:
+        """When the pull began, by the store's clock as its first answer told it."""
+        ahead = self._pages[0].store_clock if self._pages else 0.0
+        return self.manifest.began_at + timedelta(seconds=ahead)
+
+    @property
+    def last_written_at(self) -> datetime:
+        """When the last page was staged; the beginning of the pull if there is none."""
+        index = self.folder / "pages.jsonl"
+        if not self._pages:
+            return self.manifest.began_at
+        return datetime.fromtimestamp(index.stat().st_mtime, UTC)
+
+    @contextmanager
+    def writer(self) -> Iterator["StagingWriter"]:
+        """Appends pages after the last whole one."""
+        with _usable(self.folder):
+            writer = StagingWriter(self.folder, self.pull.endpoint, self._pages)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def clear(self) -> None:
+        """Forgets every page, so that the pull starts anew, as another pull."""
+        self._pages.clear()
+        self.manifest = Manifest(pull_id=uuid.uuid4().hex, identity=self.manifest.identity, began_at=datetime.now(UTC))
+        with _usable(self.folder):
+            # Without a manifest, whatever a crash leaves here counts for nothing.
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            _write_whole(self.folder / "pages.jsonl", b"")
+            _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
+
+    def discard(self) -> None:
+        """Removes the folder: its contents are loaded, or of no use."""
+        with _usable(self.folder):
+            _remove(self.folder)
+
+
+class StagingWriter:
+    """Writes pages; the items of each are on the disk before it counts.
+
+    The index itself is only handed to the operating system: of a line that a power cut takes away, the page is pulled
+    again.
+    """
+
+    def __init__(self, folder: Path, endpoint: Endpoint, pages: list[StagedPage]) -> None:
+        self._folder = folder
+        self._declared = frozenset(column.name for column in endpoint.columns)
+        self._pages = pages
+        self._index = _open_private(folder / "pages.jsonl")
+        self._index.seek(0, os.SEEK_END)
+        self._segment = pages[-1].segment if pages else 1
+        self._items = _open_private(_segment(folder, self._segment))
+        self._items.truncate(pages[-1].items_end if pages else 0)
+        self._items.seek(0, os.SEEK_END)
+        self._unlisted: list[StagedPage] = []
+        self._synced_at = float("-inf")
+
+    def write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+        with _usable(self._folder):
+            self._write(page, facts, is_last=is_last, store_clock=store_clock)
+
+    def _write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+        if self._items.tell() >= _SEGMENT_BYTES:
+            self._sync()
+            self._items.close()
+            self._segment += 1
+            self._items = _open_private(_segment(self._folder, self._segment))
+            self._items.truncate()
+        self._items.write(b"".join(self._line(item) for item in page.items))
+        staged = StagedPage(
+            facts=facts,
+            segment=self._segment,
+            items_end=self._items.tell(),
+            is_last=is_last,
+            store_clock=store_clock,
+        )
+        self._pages.append(staged)
+        self._unlisted.append(staged)
+        if is_last or time.monotonic() - self._synced_at >= _SYNC_EVERY_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Lists the pages that are not listed yet, once their items are on the disk."""
+        _to_disk(self._items)
+        # Taken out beforehand: a line that an interrupt leaves unwritten must not come twice.
+        unlisted, self._unlisted = self._unlisted, []
+        self._index.write(_index_of(unlisted))
+        self._index.flush()
+        self._synced_at = time.monotonic()
+
+    def close(self) -> None:
+        with _usable(self._folder), self._index, self._items:
+            if self._unlisted:
+                self._sync()
+
+    def _line(self, item: Item) -> bytes:
+        raw = bytes(item.raw)
+        if item.has_undeclared:
+            fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            undeclared = {name: value for name, value in fields.items() if name not in self._declared}
+            if EXTRA.name in undeclared:
+                raw = msgspec.json.encode({**fields, EXTRA.name: undeclared})
+            else:
+                # Appended rather than written anew, so that a field that came twice is still seen to have.
+                raw = raw.rstrip()[:-1] + b',"' + EXTRA.name.encode() + b'":' + msgspec.json.encode(undeclared) + b"}"
+        # Raw line breaks can only stand between tokens: inside a text they would not be JSON.
+        return raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+
+
+class Staging:
+    """The staging directory of one database."""
+
+    def __init__(self, directory: Path, *, log: logging.Logger) -> None:
+        self._directory = directory
+        self._log = log
+
+    @contextmanager
+    def hold(self, pull: Pull, *, store: str, wait_seconds: float) -> Iterator[StagedPull]:
+        """The folder of a pull, with what an earlier, interrupted run of the same pull left there.
+
+        Whoever else pulls the same is waited for.
+
+        Args:
+            pull: What is pulled.
+            store: The URL of the list, and whose it is: another account's pages are never gone on with.
+            wait_seconds: How long to wait for another process that holds the folder.
+
+        Raises:
+            StagingError: The directory cannot be written to, or is held for longer than that.
+        """
+        parent = self._directory / pull.endpoint.name
+        with _usable(self._directory):
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory.chmod(0o700)
+            self._sweep(parent)
+        with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
+            with _usable(self._directory):
+                staged = self._open(parent / pull.key, pull, store)
+            yield staged
+
+    @contextmanager
+    def _locked(self, path: Path, pull: Pull, wait_seconds: float) -> Iterator[None]:
+        lock = FileLock(path, mode=0o600)
+        with _usable(self._directory):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self._log.info("%s: another process is pulling the same; waiting for it", pull)
+                try:
+                    lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
+                except Timeout:
+                    raise StagingError(
+                        f"{pull}: another process has been pulling the same for over {wait_seconds:.0f} s. "
+                        "What to do: wait for it, or end it."
+                    ) from None
+        try:
+            with _usable(self._directory):
+                path.touch()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self, parent: Path) -> None:
+        """Removes what nobody will go on with: buyers' data does not lie about for ever."""
+        oldest = time.time() - _LONGEST_PAUSE.total_seconds()
+        for path in parent.glob("*.lock"):
+            try:
+                if path.stat().st_mtime > oldest:
+                    continue
+                # Whoever waits for a lock gives up long before it is so old, so it can be removed with the folder.
+                with FileLock(path, timeout=0, mode=0o600):
+                    _remove(path.with_suffix(""))
+                    path.unlink(missing_ok=True)
+            except (Timeout, FileNotFoundError):
+                continue  # Another process may be pulling the same, or sweeping too.
+            except OSError as error:
+                # The lock stays, so that the next pull of the endpoint tries again.
+                self._log.warning("old staged pages in %s cannot be removed (%s)", path.with_suffix(""), error.strerror)
+
+    def _open(self, folder: Path, pull: Pull, store: str) -> StagedPull:
+        identity = _identity(pull, store)
+        found = _read(folder, pull)
+        if found is not None:
+            paused = datetime.now(UTC) - found.last_written_at
+            if found.manifest.identity == identity and timedelta(0) <= paused < _LONGEST_PAUSE:
+                return found
+            if found.pages:
+                self._log.info(
+                    "%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull
+                )
+        _remove(folder)
+        folder.mkdir(mode=0o700)
+        manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))
+        staged = StagedPull(folder, pull, manifest, [])
+        _write_whole(folder / "manifest.json", msgspec.json.encode(manifest))
+        return staged
+
+
+def _identity(pull: Pull, store: str) -> str:
+    columns = [f"{column.name} {column.type}" for column in pull.endpoint.columns]
+    return json.dumps({"store": store, "params": pull.params, "columns": columns})
+
+
+def _read(folder: Path, pull: Pull) -> StagedPull | None:
+    """What lies in the folder, up to the last whole page; None if that is nothing."""
+    try:
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+        sizes = {path: path.stat().st_size for path in folder.glob("items-*.jsonl")}
+    except (OSError, msgspec.DecodeError):
+        return None
+    index_path = folder / "pages.jsonl"
+    index = index_path.read_bytes() if index_path.exists() else b""
+    pages: list[StagedPage] = []
+    for line in index.splitlines():
+        try:
+            page = msgspec.json.decode(line, type=StagedPage)
+        except msgspec.DecodeError:
+            break
+        if page.items_end > sizes.get(_segment(folder, page.segment), -1):
+            break
+        pages.append(page)
+    if (whole := _index_of(pages)) != index:
+        _write_whole(index_path, whole)
+    return StagedPull(folder, pull, manifest, pages)
+
+
+def _index_of(pages: Sequence[StagedPage]) -> bytes:
+    return b"".join(msgspec.json.encode(page) + b"\n" for page in pages)
+
+
+def _segment(folder: Path, number: int) -> Path:
+    return folder / f"items-{number:05}.jsonl"
+
+
+def _open_private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+
+
+def _remove(folder: Path) -> None:
+    # The manifest first: without it, whatever else a crash leaves there counts for nothing.
+    (folder / "manifest.json").unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """All of the content or none of it, whatever happens meanwhile."""
+    part = path.with_suffix(".part")
+    with _open_private(part) as file:
+        file.truncate()
+        file.write(content)
+        _to_disk(file)
+    part.replace(path)
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    """Past the operating system's memory as well: a power cut must not leave a line without the items it counts."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Says of a file operation that fails whose folder it was in: writing to a full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise StagingError(
+            f"the staging directory {folder} cannot be used ({error.strerror}). "
+            "What to do: make room there, or point COMMERCE_STAGING_DIR to a folder that can be written to."
+        ) from error

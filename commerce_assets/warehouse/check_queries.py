@@ -1,0 +1,180 @@
+"""The checks, as questions to the stored tables. Evidence is counts, ids and field names, never a buyer's data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+
+from commerce_assets.endpoint import EXTRA, EXTRACTED_AT, INVALID, Endpoint
+from commerce_assets.warehouse.schema import describe, table_of
+from commerce_assets.warehouse.sql import identifier, instant, within
+from commerce_assets.window import Window
+
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows are looked at.
+
+    Attributes:
+        endpoint: Whose table it is.
+        window: Rows of its days; None: all.
+        began_at: When the pull began that was just loaded.
+        only_written: Keys are compared only with those that this pull has written: a refresh of a few rows is not to
+            cost more the more rows there are, and what was there before has been compared when it was loaded.
+    """
+
+    endpoint: Endpoint
+    window: Window | None
+    began_at: datetime
+    only_written: bool = False
+
+    @property
+    def rows(self) -> str:
+        if self.window is None or self.endpoint.cursor is None:
+            return table_of(self.endpoint)
+        in_window = within(identifier(self.endpoint.cursor), self.window.start, self.window.end)
+        return f"(FROM {table_of(self.endpoint)} WHERE {in_window})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Whether all is well, in a sentence, with what it was concluded from."""
+
+    passed: bool
+    summary: str
+    evidence: dict[str, int | str | list[str] | dict[str, int]] = field(default_factory=dict)
+
+
+Question = Callable[[duckdb.DuckDBPyConnection, Scope], Finding]
+
+
+def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """The table has the declared columns, with their types, and no others."""
+    declared = {column.name: str(column.type) for column in scope.endpoint.stored_columns}
+    stored = {column.name: column.type for column in describe(connection, scope.endpoint.name)}
+    missing = sorted(declared.keys() - stored.keys())
+    unexpected = sorted(stored.keys() - declared.keys())
+    retyped = [
+        f"{name}: {stored[name]} instead of {kind}"
+        for name, kind in declared.items()
+        if name in stored and stored[name] != kind
+    ]
+    faults = [
+        *(f"missing: {name}" for name in missing),
+        *(f"not declared: {name}" for name in unexpected),
+        *retyped,
+    ]
+    return Finding(
+        passed=not faults,
+        summary="; ".join(faults[:_EXAMPLES]) or f"all {len(declared)} columns are as declared",
+        evidence={"columns": len(stored), "missing": missing, "unexpected": unexpected, "retyped": retyped},
+    )
+
+
+def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """No row is without its key, and no two rows share one, in the whole table."""
+    key, looked_at = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
+    if scope.only_written:
+        written = f"SELECT {key} FROM {looked_at} WHERE {identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
+        looked_at = f"(FROM {looked_at} WHERE {key} IN ({written}))"
+    rows, distinct, present = _one(connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {looked_at}")
+    repeated = present - distinct
+    passed = rows == distinct
+    # To look for some takes longer than to know that there are none.
+    repeated_keys = f"SELECT {key} FROM {looked_at} GROUP BY {key} HAVING count({key}) > 1"
+    examples = [] if passed else _examples(connection, repeated_keys)
+    return Finding(
+        passed=passed,
+        summary=f"{rows:,} rows{' written' if scope.only_written else ''}, each with an "
+        f"{scope.endpoint.primary_key} of its own"
+        if passed
+        else f"{rows - present:,} rows without {scope.endpoint.primary_key}, {repeated:,} that repeat one",
+        evidence={"rows": rows, "without": rows - present, "repeated": repeated, "examples": examples},
+    )
+
+
+def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """Every value could be stored in its column; else the raw values are in `_invalid`."""
+    fields, examples = _keys_of(connection, scope, INVALID.name)
+    return Finding(
+        passed=not fields,
+        summary=_named("values that do not fit, kept in _invalid", fields) or "every value fits its column",
+        evidence={"rows_by_field": fields, "examples": examples},
+    )
+
+
+def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """The API sent no field that the endpoint does not declare; else they are in `_extra`."""
+    fields, examples = _keys_of(connection, scope, EXTRA.name)
+    return Finding(
+        passed=not fields,
+        summary=_named("fields that are not declared, kept in _extra", fields) or "every field is declared",
+        evidence={"rows_by_field": fields, "examples": examples},
+    )
+
+
+def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+    """Every row has its cursor, and what the run wrote lies in the partitions that it was for."""
+    if scope.endpoint.cursor is None:
+        raise ValueError(f"{scope.endpoint.name} has no cursor")
+    cursor, key = identifier(scope.endpoint.cursor), identifier(scope.endpoint.primary_key)
+    outside = f"{cursor} IS NULL"
+    if scope.window:
+        outside += (
+            f" OR ({identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
+            f" AND NOT ({within(cursor, scope.window.start, scope.window.end)}))"
+        )
+    (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
+    examples = _examples(connection, f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside}")
+    if scope.window:
+        summary = f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}"
+    else:
+        summary = f"{count:,} rows belong to no day" if count else "every row belongs to a day"
+    return Finding(
+        passed=count == 0,
+        summary=summary,
+        evidence={"outside": count, "examples": examples},
+    )
+
+
+def blocking_questions(endpoint: Endpoint) -> tuple[Question, ...]:
+    """What must hold for anything downstream to be right."""
+    always = (columns_match_schema, id_is_unique_and_present)
+    return (*always, created_at_within_partition) if endpoint.is_partitioned else always
+
+
+def questions(endpoint: Endpoint) -> tuple[Question, ...]:
+    """Everything that is asked of an endpoint's table: what blocks, then what a person should look at."""
+    return (*blocking_questions(endpoint), values_fit_their_types, no_undeclared_fields)
+
+
+def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:
+    """How many rows have each key in a JSON column, and the ids of some of them."""
+    name, key = identifier(column), identifier(scope.endpoint.primary_key)
+    counts = connection.execute(
+        f"SELECT unnest(json_keys({name})) AS field, count(*) FROM {scope.rows} WHERE {name} IS NOT NULL "
+        "GROUP BY field ORDER BY 2 DESC, 1"
+    ).fetchall()
+    if not counts:
+        return {}, []
+    return dict(counts), _examples(connection, f"SELECT {key} FROM {scope.rows} WHERE {name} IS NOT NULL")
+
+
+def _examples(connection: duckdb.DuckDBPyConnection, keys: str) -> list[str]:
+    """The first of the keys that a query finds."""
+    return [str(value) for (value,) in connection.execute(f"{keys} ORDER BY 1 LIMIT {_EXAMPLES}").fetchall()]
+
+
+def _named(what: str, fields: dict[str, int]) -> str:
+    if not fields:
+        return ""
+    listed = ", ".join(f"{name} in {count:,} rows" for name, count in list(fields.items())[:_EXAMPLES])
+    return f"{what}: {listed}"
+
+
+def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
+    row = connection.execute(query).fetchone()
+    return tuple(row or ())

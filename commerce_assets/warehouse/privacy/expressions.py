@@ -1,0 +1,90 @@
+"""What a treatment leaves of a value: SQL expressions over a typed value, or over its raw JSON."""
+
+from hashlib import sha256
+
+import duckdb
+
+from commerce_assets.endpoint import Column, ColumnType, Sensitivity
+from commerce_assets.warehouse.privacy.policy import Treatment
+from commerce_assets.warehouse.sql import text
+
+_INNER_PAD, _OUTER_PAD = "personal_data_inner_pad", "personal_data_outer_pad"
+_HASH_BLOCK_BYTES = 64
+
+# A JSON text with "://" in it, however that is escaped. Between texts there is no slash, so that a match which begins
+# at the end of one text, rather than at the beginning of another, comes to nothing.
+_ANY = r'(?:[^"\\]|\\.)*'
+_URL = rf'"{_ANY}(?::|\\u003[aA])(?:/|\\/|\\u002[fF]){{2}}{_ANY}"'
+_URL_AS_NAME = rf"{_URL}(\s*:)"
+_HASHED = '"?[0-9a-f]{64}"?'
+
+
+def bind_key(connection: duckdb.DuckDBPyConnection, key: str) -> None:
+    """Gives the session the key, as HMAC's two pads (RFC 2104); bound, so that no statement, log or error has it."""
+    secret = key.encode()
+    if len(secret) > _HASH_BLOCK_BYTES:
+        secret = sha256(secret).digest()
+    padded = secret.ljust(_HASH_BLOCK_BYTES, b"\0")
+    for name, pad in ((_INNER_PAD, 0x36), (_OUTER_PAD, 0x5C)):
+        connection.execute(f"SET VARIABLE {name} = $1", [bytes(byte ^ pad for byte in padded)])
+
+
+def hashed(value: str) -> str:
+    """HMAC-SHA-256 of a text without the blanks around it, in small letters; 64 hexadecimal digits.
+
+    So "Ann@X.com " and "ann@x.com" are one buyer. Nothing but blanks is no buyer, and stays empty: its hash would look
+    like one who buys a lot.
+    """
+    # Blanks are spaces, tabs and line breaks.
+    bare = f"trim({value}, chr(32) || chr(9) || chr(13) || chr(10))"
+    inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || encode(lower({bare}))))"
+    return f"CASE WHEN {bare} = '' THEN '' ELSE sha256(getvariable({text(_OUTER_PAD)}) || {inner}) END"
+
+
+def treated(value: str, column: Column, treatment: Treatment, *, kind: ColumnType | None = None) -> str:
+    """What the treatment of a column leaves of a value; NULL stays NULL.
+
+    Args:
+        value: An expression.
+        column: What it is a value of.
+        treatment: The column's.
+        kind: The expression's type, where it is not the column's: that of a value in `_invalid` is JSON.
+    """
+    kind = kind or column.type
+    if treatment is Treatment.KEEP:
+        return value
+    if treatment is Treatment.HASH:
+        digest = hashed(f"CAST({value} AS VARCHAR)")
+        return f"""CAST('"' || {digest} || '"' AS JSON)""" if kind is ColumnType.JSON else digest
+    if column.sensitivity is Sensitivity.UNDECLARED:
+        return _names_and_numbers(value)
+    if column.sensitivity is Sensitivity.CAPABILITY and column.type is ColumnType.JSON:
+        return _without_urls(value)
+    return f"CAST(NULL AS {kind})"
+
+
+def treated_once(value: str, column: Column, treatment: Treatment, *, kind: ColumnType | None = None) -> str:
+    """Like `treated`, but of a stored value, which may have been hashed before: then it stays as it is."""
+    anew = treated(value, column, treatment, kind=kind)
+    if treatment is not Treatment.HASH:
+        return anew
+    return f"CASE WHEN regexp_full_match(CAST({value} AS VARCHAR), {text(_HASHED)}) THEN {value} ELSE {anew} END"
+
+
+def each_entry(json_object: str, value: str) -> str:
+    """A JSON object with each member's value replaced by an expression over `e.key` and `e.value`, which is JSON."""
+    entries = f"map_entries(CAST({json_object} AS MAP(VARCHAR, JSON)))"
+    return f"to_json(map_from_entries(list_transform({entries}, lambda e: {{'k': e.key, 'v': {value}}})))"
+
+
+def _names_and_numbers(json_object: str) -> str:
+    bare = "CASE WHEN left(CAST(e.value AS VARCHAR), 1) NOT IN ('\"', '{', '[') THEN e.value END"
+    return f"CASE WHEN {json_object} IS NOT NULL THEN {each_entry(json_object, bare)} END"
+
+
+def _without_urls(json: str) -> str:
+    raw = f"CAST({json} AS VARCHAR)"
+    # Names that are URLs are rare, and a replacement that refers to a group takes three times as long.
+    unnamed = f"regexp_replace({raw}, {text(_URL_AS_NAME)}, '\"url\"\\1', 'g')"
+    source = f"CASE WHEN regexp_matches({raw}, {text(_URL_AS_NAME)}) THEN {unnamed} ELSE {raw} END"
+    return f"CAST(regexp_replace({source}, {text(_URL)}, 'null', 'g') AS JSON)"

@@ -1,0 +1,125 @@
+"""A believable small shop of digital goods, the same one every time it is built."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from random import Random
+
+from sample_store.changes import Change, later_changes
+from sample_store.orders import place_order
+from sample_store.purchases import Catalog
+from sample_store.values import Item
+
+MAX_ORDERS_PER_DAY = 2_000
+
+_IDS_A_DAY = 10_000
+_FIRST_DAY = date(2000, 1, 1)
+_GROWTH_A_YEAR = 1.25
+_FULL_RATE_DAY = date(2026, 1, 1)
+_WEEKDAYS = (1.15, 1.05, 1.0, 0.95, 0.9, 0.85, 1.1)
+_DAY = timedelta(days=1)
+_SECONDS_A_DAY = 86_400
+_BUSIEST_SECOND = 19 * 3_600
+
+
+@dataclass
+class Shop:
+    """What a store holds: items without their selector, orders oldest first, and what is still to happen to them."""
+
+    products: list[Item] = field(default_factory=list)
+    packages: list[Item] = field(default_factory=list)
+    subscriptions: list[Item] = field(default_factory=list)
+    orders: list[Item] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+def build_shop(
+    *,
+    now: datetime,
+    days: int = 400,
+    orders_per_day: float = 8,
+    seed: int = 7,
+    ahead: timedelta = timedelta(),
+) -> Shop:
+    """Build a shop as it stands at `now` (aware), with the orders of today and of the `days` UTC days before.
+
+    A day's orders, ids included, depend on the day, the seed and the rate alone: a shop built tomorrow is today's, one
+    day on. `orders_per_day` is the rate of an average day at the start of 2026; it grows by a quarter a year.
+
+    With `ahead`, orders and changes up to that long after `now` are made as well: the orders at the end of `orders`,
+    the changes in `changes`, for a store that reveals them when their time comes.
+    """
+    if not 0 <= orders_per_day <= MAX_ORDERS_PER_DAY:
+        raise ValueError(f"orders_per_day must be from 0 to {MAX_ORDERS_PER_DAY}, not {orders_per_day}")
+    now = now.astimezone(UTC)
+    horizon = now + ahead
+    catalog = Catalog()
+    shop = Shop(catalog.products, catalog.packages, catalog.subscriptions)
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0) - days * _DAY
+    while day <= horizon:
+        rng = Random(seed * 1_000_003 + day.toordinal())  # noqa: S311 - repeatable on purpose, nothing secret
+        count = _orders_of(rng, day.date(), orders_per_day)
+        first_id = (day.date() - _FIRST_DAY).days * _IDS_A_DAY + 1
+        for placed_at, order, changes in _day_of_orders(rng, catalog, day, count, first_id):
+            if placed_at > horizon:
+                break
+            shop.orders.append(_as_of(now, order, changes))
+            shop.changes += [change for change in changes if now < change.at <= horizon]
+        day += _DAY
+    shop.changes.sort(key=lambda change: change.at)
+    return shop
+
+
+def build_orders(*, start: datetime, days: int, per_day: int, seed: int = 7, first_id: int = 1) -> list[Item]:
+    """Build exactly `days * per_day` orders, oldest first, with consecutive ids, as they stand `days` after `start`.
+
+    `start` is aware; each run of 24 hours from it gets `per_day` orders.
+    """
+    catalog = Catalog()
+    rng = Random(seed)  # noqa: S311 - repeatable on purpose, nothing secret
+    start = start.astimezone(UTC)
+    with _collector_paused():
+        return [
+            _as_of(start + days * _DAY, order, changes)
+            for day in range(days)
+            for _, order, changes in _day_of_orders(rng, catalog, start + day * _DAY, per_day, first_id + day * per_day)
+        ]
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Spare the garbage collector from walking, again and again, over orders that all stay: a quarter of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _orders_of(rng: Random, day: date, orders_per_day: float) -> int:
+    growth = _GROWTH_A_YEAR ** ((day - _FULL_RATE_DAY).days / 365)
+    expected = orders_per_day * growth * _WEEKDAYS[day.weekday()]
+    return min(max(0, round(rng.gauss(expected, expected**0.5))), _IDS_A_DAY - 1)
+
+
+def _day_of_orders(
+    rng: Random, catalog: Catalog, day: datetime, count: int, first_id: int
+) -> Iterator[tuple[datetime, Item, list[Change]]]:
+    """Yield each order's moment, the order as it was placed, and its changes; most are placed in the evening."""
+    seconds = sorted(int(rng.triangular(0, _SECONDS_A_DAY - 1, _BUSIEST_SECOND)) for _ in range(count))
+    for order_id, second in enumerate(seconds, start=first_id):
+        placed_at = day + timedelta(seconds=second)
+        purchase = catalog.choose(rng)
+        order = place_order(rng, order_id=order_id, placed_at=placed_at, purchase=purchase)
+        yield placed_at, order, later_changes(rng, order, purchase=purchase, placed_at=placed_at)
+
+
+def _as_of(moment: datetime, order: Item, changes: list[Change]) -> Item:
+    for change in changes:
+        if change.at <= moment:
+            order.update(change.values)
+    return order

@@ -1,0 +1,202 @@
+"""The data dictionary: every table and column, from the endpoint table and the models."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import duckdb
+from dagster import AssetCheckSpec
+
+from commerce_assets.analytics import checks as model_checks
+from commerce_assets.analytics.tables import MODELS, Model, ModelColumn
+from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
+from commerce_assets.defs import checks
+from commerce_assets.endpoint import Column, Endpoint, Sensitivity
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
+from commerce_assets.warehouse.schema import create_own, describe
+from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA
+
+_SQL = "../commerce_assets/analytics/sql"
+_INTRODUCTION = """\
+# Data dictionary
+
+Written by `make docs` from [the endpoint table](../commerce_assets/endpoints.py) and
+[the models](../commerce_assets/analytics/tables.py); a test keeps it current.
+
+Days and months are those of UTC. A column may be NULL unless it says otherwise. What the last column says:
+
+| sensitivity | so it is |
+|---|---|
+| personal | a buyer's name, address, e-mail, IP address or answers; `COMMERCE_PERSONAL_DATA` decides what is stored |
+| capability | opens a buyer's downloads for whoever has it; not stored unless `COMMERCE_CAPABILITY_URLS=keep` |
+| undeclared | nobody knows what it holds; less is stored of it unless `COMMERCE_PERSONAL_DATA` is `keep` |
+| private | the merchant's own; stored as it came, masked in the UI's previews |
+
+[Personal data](personal-data.md) says more. A check that blocks stops what is downstream; the others warn.
+"""
+_OWN_INTRODUCTION = f"""\
+## Schema `{OWN_SCHEMA}`
+
+What the project itself has noted, in the same transactions as the rows; nothing for reports. A published copy has the
+table `published` in their place: when it was made, and a fingerprint of what it holds.
+"""
+
+
+class _OwnTable(NamedTuple):
+    row: str
+    columns: dict[str, str]
+
+
+_OWN = {
+    "loads": _OwnTable(
+        "One row a pull that was loaded.",
+        {
+            "pull_id": "Names the pull for ever: none is loaded twice.",
+            "endpoint": "Which table it was for.",
+            "window_start": "First instant that it was to bring; NULL: it was of changes, or of a whole list.",
+            "window_end": "The instant after the last one.",
+            "began_at": "When its first page was asked for, by this machine's clock.",
+            "began_at_store": "The same by the store's clock.",
+            "loaded_at": "When its rows were stored.",
+            "rows_loaded": "Rows that it brought, one a key.",
+        },
+    ),
+    "high_water_marks": _OwnTable(
+        "One row an endpoint whose changes are followed.",
+        {"endpoint": "Which table.", "changed_up_to": "Every change before this instant, by the store's clock, is in."},
+    ),
+    "notes": _OwnTable(
+        "One row an endpoint and kind: the latest finding.",
+        {
+            "endpoint": "Which table.",
+            "kind": "reckoning: the last comparison with the store; update_filter: whether the store heeds it.",
+            "noted_at": "When it was found.",
+            "value": "What was found: counts, days, flags.",
+        },
+    ),
+    "treatments": _OwnTable(
+        "One row a column that the policy for personal data governs.",
+        {
+            "endpoint": "Which table.",
+            "column_name": "Which column.",
+            "treatment": "keep, hash or drop: what the stored rows have had.",
+            "key_id": "Tells one key of the hash from another, and nothing of either.",
+        },
+    ),
+}
+
+
+def data_dictionary() -> str:
+    """The page, in Markdown."""
+    return "\n".join(
+        [
+            _INTRODUCTION,
+            _contents(),
+            f"## Schema `{SCHEMA}`\n",
+            *(part for endpoint in ENDPOINTS for part in _of_endpoint(endpoint)),
+            f"## Schema `{ANALYTICS}`\n",
+            *(part for model in MODELS for part in _of_model(model)),
+            _OWN_INTRODUCTION,
+            *_of_own_tables(),
+        ]
+    )
+
+
+def _contents() -> str:
+    tables = {f"{SCHEMA}.{endpoint.name}": endpoint.description for endpoint in ENDPOINTS}
+    tables |= {f"{ANALYTICS}.{model.name}": model.description for model in MODELS}
+    return _rows(("table", ""), ((f"[`{name}`](#{_anchor(name)})", _row(told)) for name, told in tables.items()))
+
+
+def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
+    facts = {
+        "asset": f"`{endpoint.name}`, from the list `{endpoint.path}`, items under `{endpoint.selector}`",
+        "key": f"`{endpoint.primary_key}`, never NULL",
+        "partitions": f"the UTC day of `{endpoint.cursor}`, never NULL"
+        if endpoint.cursor
+        else "none: the list is read whole; what it no longer holds gets a `_deleted_at`",
+    }
+    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_standing_checks(endpoint=endpoint).check_specs]
+    yield from _table(f"{SCHEMA}.{endpoint.name}", endpoint.description, facts, endpoint.stored_columns, specs)
+    if endpoint.update_filter:
+        yield f"### `{SCHEMA}.{history_of(endpoint)}`\n"
+        yield f"One row a version of a row of `{endpoint.name}`, if `COMMERCE_ORDER_HISTORY=true`: its columns, and\n"
+        yield _columns((VALID_FROM, VALID_TO))
+
+
+def _of_model(model: Model) -> Iterator[str]:
+    facts = {
+        "asset": f"`{model.name}`, from {_listed(model.deps)} by [{model.name}.sql]({_SQL}/{model.name}.sql)",
+        "key": _listed(model.key),
+        "partitions": f"the UTC day of `{model.cursor}`" if model.cursor else "none: rebuilt whole",
+    }
+    specs = model_checks.build_check_specs(model=model)
+    yield from _table(f"{ANALYTICS}.{model.name}", model.description, facts, model.columns, specs)
+
+
+def _of_own_tables() -> Iterator[str]:
+    with duckdb.connect() as connection:
+        create_own(connection)
+        for name, own in _OWN.items():
+            stored = describe(connection, name, schema=OWN_SCHEMA)
+            yield f"### `{OWN_SCHEMA}.{name}`\n\n{own.row}\n"
+            columns = [ModelColumn(name=c.name, type=c.type, description=own.columns[c.name]) for c in stored]
+            yield _columns(columns)
+
+
+def _table(
+    name: str,
+    description: str,
+    facts: dict[str, str],
+    columns: Sequence[Column | ModelColumn],
+    specs: Iterable[AssetCheckSpec],
+) -> Iterator[str]:
+    yield f"### `{name}`\n\n{_escaped(description)}\n"
+    yield _rows(("", ""), ((what, fact) for what, fact in facts.items()))
+    yield _columns(columns)
+    yield _rows(
+        ("check", "", "holds if"),
+        ((f"`{s.name}`", "blocks" if s.blocking else "", _sentence(s.description or "")) for s in specs),
+    )
+
+
+def _columns(columns: Sequence[Column | ModelColumn]) -> str:
+    headings = ["column", "type", "holds"]
+    if any(column.sensitivity for column in columns):
+        headings.append("sensitivity")
+    rows = ((f"`{c.name}`", c.type, _escaped(c.description), _word(c.sensitivity)) for c in columns)
+    return _rows(headings, (row[: len(headings)] for row in rows))
+
+
+def _rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return "\n".join([f"| {' | '.join(headings)} |", "|---" * len(headings) + "|", *lines, ""])
+
+
+def _anchor(heading: str) -> str:
+    """What GitHub makes of a heading's text."""
+    return "".join(character for character in heading if character.isalnum() or character in "-_")
+
+
+def _row(description: str) -> str:
+    """What a row is: the first sentence."""
+    return _escaped(description.partition(". ")[0].partition(": ")[0].rstrip("."))
+
+
+def _word(sensitivity: Sensitivity | None) -> str:
+    return sensitivity.value if sensitivity else ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _sentence(description: str) -> str:
+    return _escaped(" ".join(description.split()))
+
+
+def _escaped(text: str) -> str:
+    """As Markdown shows it as it is, in a cell of a table too."""
+    for character in "|*<":
+        text = text.replace(character, f"\\{character}")
+    return text

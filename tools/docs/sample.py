@@ -1,0 +1,86 @@
+"""The database that the cookbook's queries are run on: a year of the sample shop, the same whenever it is built."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from commerce_assets.access import build_client
+from commerce_assets.analytics.build import build
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.api.request import Pull
+from commerce_assets.defs.resources import Warehouse
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.ingest.ingest import extraction, load_extraction
+from commerce_assets.window import Window
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.server import serve
+from sample_store.shop import Shop, build_shop
+from sample_store.store import SampleStore
+
+_OPENED = datetime(2025, 7, 1, tzinfo=UTC)
+_BACKFILLED = datetime(2026, 6, 24, tzinfo=UTC)
+_REFRESHED = datetime(2026, 7, 1, tzinfo=UTC)
+_LOG = logging.getLogger(__name__)
+
+
+def build_sample_database(folder: Path) -> Path:
+    """Pulls the shop as it stood on 24 June, and what had changed a week later; returns the file, which is new."""
+    with serve(store := _Store(_shop())) as server, ExitStack() as stack:
+        client = stack.enter_context(
+            build_client(
+                base_url=server.base_url,
+                key=SAMPLE_API_KEY,
+                secret=SAMPLE_API_SECRET,
+                paths={"orders": ORDERS_PATH},
+                requests_per_second=0,
+                concurrency=1,
+                overlap_windows=False,
+                log=_LOG,
+            )
+        )
+        warehouse = Warehouse(database_path=str(folder / "shop.duckdb"), staging_dir=str(folder / "staging"))
+        database = warehouse.database(_LOG)
+        orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
+        versioned = replace(orders, keeps_versions=True)
+        days = Window(_OPENED, _BACKFILLED)
+        lists = [Pull(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]
+        for pull in (*lists, Pull(endpoint=versioned, window=days), Pull(endpoint=versioned, updated_after=days.end)):
+            store.now = _REFRESHED if pull.updated_after else _BACKFILLED
+            with extraction(pull, client, warehouse, _LOG) as pulled, database.write() as connection:
+                load_extraction(connection, pulled)
+        with database.write() as connection:
+            for model in MODELS:
+                build(connection, model, [endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps])
+    return database.path
+
+
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """The file as the cookbook has its reader open it."""
+    connection = duckdb.connect()
+    connection.execute(f"ATTACH '{path}' AS shop (READ_ONLY)")
+    connection.execute("USE shop")
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+class _Store(SampleStore):
+    """The sample store, with a clock that is set."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.now = _BACKFILLED
+        super().__init__(shop, now=lambda: self.now)
+
+
+def _shop() -> Shop:
+    """A year of orders; and, to have something to find, two prices that are no numbers and a field nobody declared."""
+    days = (_BACKFILLED - _OPENED) // timedelta(days=1)
+    shop = build_shop(now=_BACKFILLED, days=days, ahead=_REFRESHED - _BACKFILLED)
+    for product in shop.products[:2]:
+        product["price"] = f"£{product['price']}"
+    for order in shop.orders[::500]:
+        order["test_mode"] = False
+    return shop
