@@ -55,7 +55,7 @@ def main() -> None:
     from commerce_assets.defs import assets, io_manager
     from commerce_assets.ingest import ingest as extraction
 
-    extraction.pull_into_staging = _timed("pull", extraction.pull_into_staging)
+    extraction.stage = _timed("pull", extraction.stage)
     extraction.load = _timed("load", extraction.load)
     io_manager.partitions_metadata = _timed("numbers and chart", io_manager.partitions_metadata)
     assets.check_results = _timed("checks", lambda *args, check=assets.check_results: list(check(*args)))

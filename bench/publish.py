@@ -16,9 +16,9 @@ from pathlib import Path
 
 from commerce_assets.endpoint import EXTRA, INVALID, Column, ColumnType
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.publish import PublishedCopy
-from commerce_assets.warehouse.schema import create_or_migrate, create_own, table_of
+from commerce_assets.warehouse.schema import create_internal_tables, create_or_migrate, table_of
 
 ORDERS = next(endpoint for endpoint in ENDPOINTS if endpoint.name == "orders")
 MADE_UP = {
@@ -38,22 +38,22 @@ def made_up(column: Column) -> str:
     return "NULL" if column in {EXTRA, INVALID} else MADE_UP[column.type].format(name=column.name)
 
 
-def fill(database: Database, rows: int) -> None:
+def fill(database: DatabaseFile, rows: int) -> None:
     values = ", ".join(f"{made_up(column)} AS {column.name}" for column in ORDERS.stored_columns)
     with database.write() as connection:
-        create_own(connection)
+        create_internal_tables(connection)
         create_or_migrate(connection, ORDERS)
         connection.execute("INSERT INTO commerce_loads.loads (pull_id, endpoint) VALUES ('made up', 'orders')")
         connection.execute(f"INSERT INTO {table_of(ORDERS)} BY NAME SELECT {values} FROM range({rows}) r(i)")
 
 
-def file_copy(database: Database, target: Path) -> None:
+def file_copy(database: DatabaseFile, target: Path) -> None:
     shutil.copyfile(database.path, target)
     with target.open("rb") as copy:
         os.fsync(copy.fileno())
 
 
-def copy_from_database(database: Database, target: Path) -> None:
+def copy_from_database(database: DatabaseFile, target: Path) -> None:
     with database.read() as connection:
         connection.execute(f"ATTACH '{target}' AS copy (STORAGE_VERSION 'v1.5.0')")
         connection.execute("COPY FROM DATABASE warehouse TO copy")
@@ -67,7 +67,7 @@ def measure(what: str, action: Callable[[], object], file: Path) -> None:
 
 
 def bench(rows: int, folder: Path) -> None:
-    database = Database(path=folder / "commerce.duckdb")
+    database = DatabaseFile(path=folder / "commerce.duckdb")
     published = PublishedCopy(path=folder / "shop.duckdb", source=database)
     copied, rewritten = folder / "copied.duckdb", folder / "rewritten.duckdb"
     print(f"{rows:,} orders")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from commerce_assets.api.decoding import LARGEST_PAGE
-from commerce_assets.api.rate_limit import Pacer
+from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.settings import SettingError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def build_client(
         secret=checked_secret("COMMERCE_API_SECRET", secret),
         paths=paths,
         per_page=per_page,
-        pacer=Pacer(base_url=checked, requests_per_second=requests_per_second),
+        pacer=RateLimiter(base_url=checked, requests_per_second=requests_per_second),
         concurrency=concurrency,
         overlap_windows=overlap_windows,
         limits=limits or Limits(),

@@ -8,7 +8,7 @@ from dagster import Definitions, EnvVar, in_process_executor
 from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
 from commerce_assets.defs.alerts.sensor import AlertWebhook, build_alerts_sensor
 from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
-from commerce_assets.defs.checks import build_standing_checks
+from commerce_assets.defs.checks import build_health_checks
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.jobs import build_jobs_and_schedules
 from commerce_assets.defs.resources import CommerceApiResource, Warehouse
@@ -29,11 +29,11 @@ def build_definitions(
     settings = Settings.from_environment(os.environ if environment is None else environment, endpoints)
     endpoints = configured(settings, endpoints)
     partitions = build_partitions(start=settings.orders_start)
-    standing_checks = [build_standing_checks(endpoint=endpoint) for endpoint in endpoints]
+    health_checks = [build_health_checks(endpoint=endpoint) for endpoint in endpoints]
     jobs, schedules = build_jobs_and_schedules(
         endpoints=endpoints,
         partitions=partitions,
-        standing_checks=standing_checks,
+        health_checks=health_checks,
         lookback_days=settings.lookback_days,
         request_budget=settings.request_budget,
     )
@@ -57,7 +57,7 @@ def build_definitions(
             for endpoint in endpoints
         ]
         + build_analytics_assets(endpoints=endpoints, partitions=partitions),
-        asset_checks=standing_checks,
+        asset_checks=health_checks,
         jobs=[*jobs, build_analytics_job()],
         schedules=schedules,
         sensors=[build_alerts_sensor(), build_automation_sensor()],

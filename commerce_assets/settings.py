@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse import MEMORY_LIMIT
-from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy, Treatment
+from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
 from commerce_assets.warehouse.sql import SCHEMA
 
 DEFAULT_DATABASE = Path("data/commerce.duckdb")
@@ -125,11 +125,11 @@ def checked_hash_key(value: str) -> str:
 
 
 def _personal_data(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> PersonalDataPolicy:
-    urls = values.get("COMMERCE_CAPABILITY_URLS", Treatment.DROP).lower()
-    if urls not in {Treatment.DROP, Treatment.KEEP}:
+    urls = values.get("COMMERCE_CAPABILITY_URLS", Masking.DROP).lower()
+    if urls not in {Masking.DROP, Masking.KEEP}:
         raise SettingError(f"COMMERCE_CAPABILITY_URLS is {urls!r}: it must be drop or keep")
     try:
-        policy = PersonalDataPolicy.parse(values.get("COMMERCE_PERSONAL_DATA", Treatment.KEEP), capability_urls=urls)
+        policy = PersonalDataPolicy.parse(values.get("COMMERCE_PERSONAL_DATA", Masking.KEEP), capability_urls=urls)
         policy.check(endpoints)
     except ValueError as error:
         raise SettingError(f"COMMERCE_PERSONAL_DATA cannot be used: {error}") from None

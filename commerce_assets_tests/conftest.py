@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets_tests.project import Project, running_project
+from commerce_assets_tests.support.project import Project, running_project
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 

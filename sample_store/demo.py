@@ -49,7 +49,7 @@ def main() -> int:
             _run(definitions, instance, "orders", dict(zip(_RANGE_TAGS, (first, last), strict=True))),
             _run(definitions, instance, "orders_refresh"),
             _run(definitions, instance, "reconcile"),
-            _run(definitions, instance, "standing"),
+            _run(definitions, instance, "health_checks"),
         ]
     # How things stand in the end counts; before the refresh and the comparison, the table was not fresh and complete.
     latest = {(check.asset_key, check.check_name): check for run in runs for check in run.get_asset_check_evaluations()}

@@ -26,7 +26,7 @@ class OrderIndex:
         self._selections: dict[tuple[OrderFilter, int], Sequence[int]] = {}
 
     def select(self, wanted: OrderFilter, *, now: float) -> Sequence[int]:
-        """Positions in `rows` of the wanted orders created up to `now`, in the wanted order.
+        """OffsetSearch in `rows` of the wanted orders created up to `now`, in the wanted order.
 
         Page after page of the same question is answered from one selection.
         """

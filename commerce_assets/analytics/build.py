@@ -26,7 +26,7 @@ class ModelError(Exception):
     """A model's SQL and its declaration do not fit; says how."""
 
 
-class Finding(NamedTuple):
+class CheckOutcome(NamedTuple):
     """How many rows a check has found wrong, and the first of them as text; never a buyer's data."""
 
     check: str
@@ -103,7 +103,7 @@ def build(
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
 
 
-def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[Finding]:
+def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[CheckOutcome]:
     """What the model's checks find, in the transaction of its build: later, `orders` may have moved on."""
     key = ", ".join(identifier(name) for name in model.key)
     # Examples are shown to whoever sees the UI: a key that is a buyer's address is not among them.
@@ -119,7 +119,7 @@ def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[Finding]:
 
 def inspect(
     connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
-) -> list[Finding] | None:
+) -> list[CheckOutcome] | None:
     """What the model's checks find in the table as it is stored, without building it; the connection may be read-only.
 
     What is wrong then is mostly what has been loaded since the last build. None: the table is of an older declaration.
@@ -133,12 +133,12 @@ def inspect(
     return check(connection, model)
 
 
-def _finding(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Finding:
+def _finding(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> CheckOutcome:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE wrong AS {query}")
     wrong = _count(connection, "SELECT count(*) FROM temp.main.wrong")
     examples = connection.execute(f"FROM temp.main.wrong ORDER BY ALL LIMIT {_EXAMPLES}")
     names = [name for name, *_ in examples.description or ()]
-    return Finding(name, wrong, [dict(zip(names, map(str, row), strict=True)) for row in examples.fetchall()])
+    return CheckOutcome(name, wrong, [dict(zip(names, map(str, row), strict=True)) for row in examples.fetchall()])
 
 
 def _offer(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
 
-from commerce_assets.analytics.build import KEY_IS_UNIQUE, Finding
+from commerce_assets.analytics.build import KEY_IS_UNIQUE, CheckOutcome
 from commerce_assets.analytics.tables import Model
 
 
@@ -18,7 +18,7 @@ def build_check_specs(*, model: Model) -> list[AssetCheckSpec]:
     ]
 
 
-def check_results(model: Model, findings: Iterable[Finding]) -> Iterator[AssetCheckResult]:
+def check_results(model: Model, findings: Iterable[CheckOutcome]) -> Iterator[AssetCheckResult]:
     for finding in findings:
         yield AssetCheckResult(
             check_name=finding.check,

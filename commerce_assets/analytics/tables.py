@@ -153,9 +153,10 @@ MODELS: tuple[Model, ...] = (
             _money("refunded", _REFUNDS),
             _money("settled", "What is left: " + _NET),
             _flag(
-                "is_known", "The transactions that the API shows tell the whole refund; always false of a chargeback."
+                "refund_amount_known",
+                "The transactions in the API account for the whole refund; always false for a chargeback.",
             ),
-            _flag("is_whole", "Nothing is left."),
+            _flag("fully_refunded", "Nothing is left."),
             _integer("transactions", "Refund transactions that the API shows; a list may show none."),
             _instant("first_refunded_at", "When the first of them happened."),
             _instant("last_refunded_at", "When the last of them happened."),

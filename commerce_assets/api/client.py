@@ -23,8 +23,8 @@ from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.decoding import LARGEST_PAGE, Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.failures import as_api_error
-from commerce_assets.api.rate_limit import Pacer
-from commerce_assets.api.request import Pull
+from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.api.request import ListRequest
 from commerce_assets.api.responses import error_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
@@ -81,7 +81,7 @@ class CommerceClient:
     base_url: str
     key: str = field(repr=False)
     secret: str = field(repr=False)
-    pacer: Pacer
+    pacer: RateLimiter
     paths: Mapping[str, str] = field(default_factory=dict)
     per_page: int = LARGEST_PAGE
     concurrency: int = 1
@@ -140,7 +140,7 @@ class CommerceClient:
 
     def page(
         self,
-        pull: Pull,
+        pull: ListRequest,
         decoder: PageDecoder,
         number: int,
         *,

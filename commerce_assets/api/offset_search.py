@@ -29,7 +29,7 @@ class _Seen:
     is_full: bool
 
 
-class Positions:
+class OffsetSearch:
     """Looks up positions in one list, which is taken to stand still meanwhile.
 
     Args:

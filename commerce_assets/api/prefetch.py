@@ -31,7 +31,7 @@ _FEWEST_SAMPLES = 2
 _MOST_SAMPLES = 5
 
 
-class ReadAhead:
+class Prefetcher:
     """A `Fetch` that asks for the following pages while it waits for one. Use it as a context manager.
 
     Args:

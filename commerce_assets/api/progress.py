@@ -4,7 +4,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import Tally
@@ -16,7 +16,7 @@ _LONGEST_PAUSE_SECONDS = 300.0
 class Progress:
     """Logs a line after 5 s, then after twice as long each time, and at last every five minutes."""
 
-    def __init__(self, pull: Pull, tally: "Tally", log: logging.Logger, *, rows_before: int = 0) -> None:
+    def __init__(self, pull: ListRequest, tally: "Tally", log: logging.Logger, *, rows_before: int = 0) -> None:
         self._pull = pull
         self._tally = tally
         self._log = log

@@ -16,11 +16,11 @@ from filelock import FileLock
 _MARGIN = 1.02
 
 
-class PacingError(Exception):
+class RateLimiterError(Exception):
     """The folder through which processes keep to one pace cannot be trusted."""
 
 
-class Pacer:
+class RateLimiter:
     """Lets one request start per interval, over all threads and processes that share its slot file.
 
     The lock is held while waiting, so that whoever has it owns the next slot; a process that dies gives it back.
@@ -35,7 +35,7 @@ class Pacer:
         """Paces the host of `base_url`; `requests_per_second` of 0 means no pacing at all.
 
         Raises:
-            PacingError: The folder of the slot files is another user's, who could hold every request up.
+            RateLimiterError: The folder of the slot files is another user's, who could hold every request up.
         """
         if requests_per_second < 0:
             raise ValueError(f"requests_per_second is {requests_per_second}, and must not be negative")
@@ -45,7 +45,7 @@ class Pacer:
             folder = directory or _slot_directory()
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-                raise PacingError(
+                raise RateLimiterError(
                     f"{folder}, through which all processes keep to one pace, belongs to another user. "
                     "What to do: have it removed, or point TMPDIR to a folder of your own, for every process alike."
                 )

@@ -9,7 +9,7 @@ from commerce_assets.window import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pull:
+class ListRequest:
     """One list to be read to its end. `str()` of it is how logs and errors name it."""
 
     endpoint: Endpoint

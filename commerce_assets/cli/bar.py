@@ -8,7 +8,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from commerce_assets.api.decoding import PageFacts
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.cli.console import can_redraw
 from commerce_assets.cli.estimate import Estimate, in_words
 from commerce_assets.cli.session import Session
@@ -17,7 +17,7 @@ from commerce_assets.cli.session import Session
 class PullBar:
     """A `Watcher` that shows pages, rows, rows a second and an estimate of what is left."""
 
-    def __init__(self, session: Session, pull: Pull) -> None:
+    def __init__(self, session: Session, pull: ListRequest) -> None:
         self._handler = session.handler
         self._pull = pull
         self._pages = 0

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, printable, show
 from commerce_assets.cli.diagnosis import (
@@ -51,7 +51,7 @@ def command(session: Session) -> int:
     rows = [*settings_rows(session.environment, has_dotenv=Path(".env").exists())]
     may_ask = all(row.verdict != Verdict.WRONG for row in rows)
     # The row tells who holds it; that it is waited for half a second is not worth a line.
-    rows.append(database_row(session.database(_SILENT, lock_wait_seconds=_LOCK_WAIT_SECONDS)))
+    rows.append(database_row(session.database(_SILENT, lock_timeout=_LOCK_WAIT_SECONDS)))
     rows.append(staging_row(session.settings.staging))
     rows += _ask(session) if may_ask else [Row("store", Verdict.NOT_ASKED, "the settings above are needed for it")]
     show(session.out, _table(session.out, rows))
@@ -95,7 +95,7 @@ def _ask(session: Session) -> list[Row]:
 def _are_swapped(session: Session) -> bool:
     with session.client(swapped=True) as client:
         try:
-            client.page(Pull(endpoint=ENDPOINTS[0]), PageDecoder(ENDPOINTS[0]), 1, once=True)
+            client.page(ListRequest(endpoint=ENDPOINTS[0]), PageDecoder(ENDPOINTS[0]), 1, once=True)
         except PullError:
             return False
         return True

@@ -15,10 +15,10 @@ from commerce_assets.access import checked_base_url, checked_secret
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import PullError
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import DEFAULT_DATABASE, SettingError, path_setting
-from commerce_assets.warehouse.file import Database, HeldError, WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
 from commerce_assets.window import Window
 
 _SENDOWL = "for SendOwl it is https://www.sendowl.com/api/v1/"
@@ -74,7 +74,7 @@ def _base_url_row(variable: str, url: str) -> Row:
     return Row(variable, Verdict.OK, f"is {parts.scheme}://{parts.netloc}{parts.path}")
 
 
-def database_row(database: Database) -> Row:
+def database_row(database: DatabaseFile) -> Row:
     """Whether a load could begin now; a file that is not there yet is not made."""
     will_be_made = Row("database", Verdict.OK, f"{database.path} will be made by the first pull")
     if database.path.parent == DEFAULT_DATABASE.parent and not database.path.parent.exists():
@@ -85,7 +85,7 @@ def database_row(database: Database) -> Row:
             return will_be_made
         with database.write():
             return Row("database", Verdict.OK, f"{database.path} can be written to")
-    except HeldError as error:
+    except DatabaseLockedError as error:
         return Row(
             "database",
             Verdict.LOOK,
@@ -131,7 +131,7 @@ class StoreCheck:
             if self._stopped_by:
                 yield Row(endpoint.name, Verdict.NOT_ASKED, "the answer would be the same")
                 continue
-            pull = Pull(endpoint=endpoint)
+            pull = ListRequest(endpoint=endpoint)
             try:
                 page = self._page(pull)
             except PullError as error:
@@ -145,7 +145,7 @@ class StoreCheck:
         if HTTPStatus.OK in self.statuses.values():
             yield _clock_row(timedelta(seconds=self._client.store_clock))
 
-    def _page(self, pull: Pull) -> Page:
+    def _page(self, pull: ListRequest) -> Page:
         try:
             return self._client.page(pull, PageDecoder(pull.endpoint), 1, once=True)
         except PullError as error:
@@ -183,12 +183,12 @@ class StoreCheck:
             yield Row(by_day, Verdict.NOT_ASKED, "there is nothing to tell it by")
             return
         window = _window_after(min(cursors).date())
-        yield self._filter_row(by_day, Pull(endpoint=endpoint, window=window))
+        yield self._filter_row(by_day, ListRequest(endpoint=endpoint, window=window))
         if endpoint.update_filter:
             since = max(updates) + timedelta(seconds=1)
-            yield self._filter_row(by_change, Pull(endpoint=endpoint, updated_after=since))
+            yield self._filter_row(by_change, ListRequest(endpoint=endpoint, updated_after=since))
 
-    def _filter_row(self, subject: str, pull: Pull) -> Row:
+    def _filter_row(self, subject: str, pull: ListRequest) -> Row:
         if self._stopped_by:
             return Row(subject, Verdict.NOT_ASKED, "the answer would be the same")
         names = " and ".join(f"`{name}`" for name in pull.params)
@@ -213,7 +213,7 @@ def _window_after(day: date) -> Window:
     return Window.of_days(later, later)
 
 
-def _was_asked_for(pull: Pull, created_at: datetime | None, updated_at: datetime | None) -> bool:
+def _was_asked_for(pull: ListRequest, created_at: datetime | None, updated_at: datetime | None) -> bool:
     if pull.updated_after:
         return updated_at is None or updated_at >= pull.updated_after
     if pull.window is None or created_at is None:

@@ -11,7 +11,7 @@ import msgspec
 from rich.cells import cell_len
 
 from commerce_assets.api.decoding import LARGEST_PAGE, PageDecoder
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, show_wide
 from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
@@ -47,7 +47,7 @@ def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | N
     # A list that is cut by day is oldest first unless it is asked for otherwise.
     params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
     with session.client(per_page=rows) as client, session.aside.status("asking the store"):
-        page = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, once=True, **params)
+        page = client.page(ListRequest(endpoint=endpoint), PageDecoder(endpoint), 1, once=True, **params)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
     shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
     if not items:

@@ -5,16 +5,16 @@ from datetime import UTC, date, datetime, timedelta
 import click
 
 from commerce_assets.api.errors import PullError, TransientApiError
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.cli.bar import PullBar
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import say
 from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import Extraction, extraction, load_extraction
+from commerce_assets.ingest.ingest import StagedLoad, extraction, load_staged
 from commerce_assets.settings import configured
-from commerce_assets.warehouse.check_queries import Scope, blocking_questions, questions
+from commerce_assets.warehouse.check_queries import Scope, blocking_queries, questions
 from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets.window import Window
 
@@ -41,7 +41,7 @@ def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> date 
     "--to", "last", callback=_day, metavar="DAY", help="The last day, included; yesterday (UTC) unless given."
 )
 @click.option(
-    "--believe-shrinkage",
+    "--allow-shrinkage",
     is_flag=True,
     help="Load although the store now gives less than half of the rows that are stored: it is true.",
 )
@@ -52,7 +52,7 @@ def command(
     *,
     first: date | None,
     last: date | None,
-    believe_shrinkage: bool,
+    allow_shrinkage: bool,
 ) -> int:
     """Pull ENDPOINT into the database, as its asset does.
 
@@ -64,7 +64,7 @@ def command(
     Exit status 1 if it fails, or if a check fails that stops what is downstream.
     """
     (endpoint,) = configured(session.settings, [endpoint])
-    pull = Pull(endpoint=endpoint, window=_window(session, endpoint, first, last))
+    pull = ListRequest(endpoint=endpoint, window=_window(session, endpoint, first, last))
     bar = PullBar(session, pull)
     try:
         with (
@@ -72,20 +72,20 @@ def command(
             bar,
             extraction(pull, client, session, session.log, watcher=bar) as pulled,
         ):
-            pulled.believe_shrinkage = believe_shrinkage
-            if pulled.is_believed:
+            pulled.allow_shrinkage = allow_shrinkage
+            if pulled.is_allowed:
                 bar.loading()
                 with session.database(session.log).write() as connection:
-                    load_extraction(connection, pulled)
+                    load_staged(connection, pulled)
             pulled.staged.discard()
     except (KeyboardInterrupt, PullError, WarehouseError) as error:
         if bar.pages and _keeps_pages(error):
             click.echo(f"{pull}: what has been pulled is kept; the same command goes on from there", err=True)
         raise
-    if not pulled.is_believed:
+    if not pulled.is_allowed:
         raise click.ClickException(
             f"{pull}: the store gives {pulled.comparison.pulled:,} rows where {pulled.comparison.stored:,} are stored; "
-            "nothing was loaded. What to do: look at the store; if it is true, say --believe-shrinkage."
+            "nothing was loaded. What to do: look at the store; if it is true, say --allow-shrinkage."
         )
     status = _tell(session, pulled)
     session.publish(session.log)
@@ -120,7 +120,7 @@ def _refuse_unless(holds: bool, message: str) -> None:  # noqa: FBT001 - reads a
         raise click.UsageError(message)
 
 
-def _tell(session: Session, pulled: Extraction) -> int:
+def _tell(session: Session, pulled: StagedLoad) -> int:
     """What was loaded, what it took, and what the checks say of it."""
     pull, cost = pulled.staged.pull, pulled.cost
     say(f"{pull}: {pulled.result}")
@@ -132,4 +132,4 @@ def _tell(session: Session, pulled: Extraction) -> int:
     say(f"{len(findings) - len(failed)} of {len(findings)} checks passed")
     for question, finding in failed.items():
         say(f"check failed: {question.__name__}: {finding.summary}")
-    return NOT_SO if failed.keys() & {*blocking_questions(pull.endpoint)} else OK
+    return NOT_SO if failed.keys() & {*blocking_queries(pull.endpoint)} else OK

@@ -17,7 +17,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import Settings, checked_hash_key
-from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.publish import PublishedCopy
 
@@ -73,10 +73,10 @@ class Session:
         if copy := self._copy(log):
             copy.renew()
 
-    def database(self, log: logging.Logger, *, lock_wait_seconds: float | None = None) -> Database:
-        return Database(
+    def database(self, log: logging.Logger, *, lock_timeout: float | None = None) -> DatabaseFile:
+        return DatabaseFile(
             path=self.database_path or self.settings.database,
-            lock_wait_seconds=self.lock_timeout if lock_wait_seconds is None else lock_wait_seconds,
+            lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
             memory_limit=self.settings.memory_limit,
             log=log,
         )

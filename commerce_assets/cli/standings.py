@@ -11,8 +11,14 @@ from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.check_queries import Finding, Scope, blocking_questions, columns_match_schema, questions
-from commerce_assets.warehouse.freshness import complete, fresh, update_filter_heeded
+from commerce_assets.warehouse.check_queries import (
+    CheckOutcome,
+    Scope,
+    blocking_queries,
+    columns_match_schema,
+    questions,
+)
+from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
 from commerce_assets.warehouse.load_log import followed, last_loaded, loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
 from commerce_assets.warehouse.schema import exists, table_of
@@ -47,10 +53,10 @@ class TableStatus:
     refreshed: datetime | None = None
     changes_up_to: datetime | None = None
     missing: Sequence[date] = ()
-    fresh: Finding | None = None
-    complete: Finding | None = None
-    in_step: Finding | None = None
-    failing: Mapping[str, Finding] = field(default_factory=dict)
+    fresh: CheckOutcome | None = None
+    complete: CheckOutcome | None = None
+    in_step: CheckOutcome | None = None
+    failing: Mapping[str, CheckOutcome] = field(default_factory=dict)
     is_blocked: bool = False
     is_built: bool = False
 
@@ -104,9 +110,9 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
         fresh=fresh(connection, endpoint, now),
         complete=complete(connection, endpoint, now) if endpoint.is_partitioned else None,
         # Before the first refresh there is nothing to tell it by.
-        in_step=update_filter_heeded(connection, endpoint, now) if changes_up_to else None,
+        in_step=updated_after_supported(connection, endpoint, now) if changes_up_to else None,
         failing={question.__name__: finding for question, finding in failing.items()},
-        is_blocked=any(question in blocking_questions(endpoint) for question in failing),
+        is_blocked=any(question in blocking_queries(endpoint) for question in failing),
     )
 
 
@@ -124,7 +130,9 @@ def _of_model(connection: duckdb.DuckDBPyConnection, model: Model, start: date, 
         rows=rows,
         newest=newest,
         is_built=True,
-        in_step=Finding(passed=not wrong, summary=f"{'; '.join(wrong)}; run the job analytics" if wrong else "in step"),
+        in_step=CheckOutcome(
+            passed=not wrong, summary=f"{'; '.join(wrong)}; run the job analytics" if wrong else "in step"
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from commerce_assets.cli.console import build_table, say, show
 from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
 from commerce_assets.cli.standings import TableStatus, standings
-from commerce_assets.warehouse.check_queries import Finding
+from commerce_assets.warehouse.check_queries import CheckOutcome
 
 _PULLED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
 _BUILT = ("table", "rows", "newest (UTC)", "in step")
@@ -85,7 +85,7 @@ def _built_cells(table: TableStatus) -> list[str | Text]:
     return [table.table, f"{table.rows:,}", _minute(table.newest)[:10], _mark(table.in_step)]
 
 
-def _mark(finding: Finding | None, *, if_not: str = "no") -> Text:
+def _mark(finding: CheckOutcome | None, *, if_not: str = "no") -> Text:
     if finding is None:
         return Text("-", style="dim")
     return Text("yes", style="green") if finding.passed else Text(if_not, style="bold yellow")
@@ -129,7 +129,7 @@ def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
     }
 
 
-def _finding(finding: Finding | None) -> dict[str, object] | None:
+def _finding(finding: CheckOutcome | None) -> dict[str, object] | None:
     return {"passed": finding.passed, "summary": finding.summary} if finding else None
 
 

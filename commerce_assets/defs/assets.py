@@ -18,7 +18,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.checks import build_check_specs, check_results, shrinkage_result
 from commerce_assets.defs.metadata import definition_metadata
 from commerce_assets.defs.pools import API_POOL
@@ -35,7 +35,7 @@ GROUP = "commerce"
 class LoadConfig(Config):
     """What a person can say about a run from the launchpad."""
 
-    believe_shrinkage: bool = Field(
+    allow_shrinkage: bool = Field(
         default=False,
         description="Load although the store now gives less than half of the rows that are stored: it is true.",
     )
@@ -80,13 +80,13 @@ def build_endpoint_asset(
         context: AssetExecutionContext, config: LoadConfig, commerce_api: CommerceApiResource, warehouse: Warehouse
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         window = window_of(context, partitions) if partitions else None
-        pull = Pull(endpoint=endpoint, window=window)
+        pull = ListRequest(endpoint=endpoint, window=window)
         with (
             commerce_api.client(context.log) as client,
             extraction(pull, client, warehouse, context.log) as pulled,
         ):
-            pulled.believe_shrinkage = config.believe_shrinkage
-            if pulled.is_believed:
+            pulled.allow_shrinkage = config.allow_shrinkage
+            if pulled.is_allowed:
                 # The IO manager stores it while this function waits here: what follows looks at what is stored.
                 yield MaterializeResult(value=pulled)
                 context.log.info("%s: %s", pull, pulled.result)

@@ -20,12 +20,12 @@ from dagster import (
 )
 
 from commerce_assets.api.decoding import PageDecoder
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.materialization_events import FollowedTo, Stored, report, report_checks, store
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, Warehouse
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import Extraction, extraction
+from commerce_assets.ingest.ingest import StagedLoad, extraction
 from commerce_assets.ingest.stage_pages import FilterIgnoredError
 from commerce_assets.warehouse.load_log import Followed, followed
 from commerce_assets.warehouse.notes import Kind, write_note
@@ -89,7 +89,7 @@ def _refresh(
     # Also where that lies in the future: this machine's clock was wrong then.
     is_wide = known.wide_at is None or abs(now - known.wide_at) > _WIDE_EVERY
     overlap = WIDE_OVERLAP if is_wide else OVERLAP
-    changes = Pull(endpoint=endpoint, updated_after=(base - overlap).replace(microsecond=0))
+    changes = ListRequest(endpoint=endpoint, updated_after=(base - overlap).replace(microsecond=0))
     first_day = partitions.start.astimezone(UTC)
     try:
         with extraction(changes, client, warehouse, log) as pulled:
@@ -101,8 +101,8 @@ def _refresh(
         window = Window.of_days(first, today)
         log.warning("the store does not heed %s; pulling %s instead", endpoint.update_filter, window)
         with warehouse.database(log).write() as connection:
-            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": False})
-        with extraction(Pull(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
+            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_supported": False})
+        with extraction(ListRequest(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
             return store(pulled, warehouse, log, partitions=partitions)
 
 
@@ -123,12 +123,12 @@ def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -
     mark = known.oldest_pull or datetime.now(UTC)
     if known.newest_change is None or known.newest_change >= mark - WIDE_OVERLAP:
         return mark
-    newest_first = client.page(Pull(endpoint=endpoint), PageDecoder(endpoint), 1, sort="newest_first")
+    newest_first = client.page(ListRequest(endpoint=endpoint), PageDecoder(endpoint), 1, sort="newest_first")
     instants = [instant for item in newest_first.items for instant in (item.cursor, item.updated_at) if instant]
     return min(mark, max(instants, default=mark))
 
 
-def _next_mark(pulled: Extraction, base: datetime) -> datetime:
+def _next_mark(pulled: StagedLoad, base: datetime) -> datetime:
     """The newest change that the answer holds; not the time of day, for no clock agrees with the store's own stamps."""
     newest = [page.newest_update for page in pulled.staged.pages if page.newest_update]
     # A row stamped in the future must not carry the mark there.

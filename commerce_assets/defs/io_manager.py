@@ -30,9 +30,9 @@ from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field
 
 from commerce_assets.defs.metadata import load_metadata, partitions_metadata
-from commerce_assets.ingest.ingest import Extraction, load_extraction
+from commerce_assets.ingest.ingest import StagedLoad, load_staged
 from commerce_assets.warehouse import MEMORY_LIMIT
-from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.sql import identifier, table, within
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
             "pandas": PandasHandler,
         }
         frames = [handler() for library, handler in by_library.items() if library in sys.modules]
-        return [ExtractionHandler(), RelationHandler(), *frames]
+        return [StagedLoadHandler(), RelationHandler(), *frames]
 
     @staticmethod
     def default_load_type() -> type | None:
@@ -86,9 +86,9 @@ class TransactionalDuckDbClient(DuckDbClient):
     @contextmanager
     def connect(context: OutputContext | InputContext, _: TableSlice) -> Iterator[duckdb.DuckDBPyConnection]:
         config: Mapping[str, Any] = context.resource_config or {}
-        database = Database(
+        database = DatabaseFile(
             path=Path(config["database"]),
-            lock_wait_seconds=config["lock_timeout"],
+            lock_timeout=config["lock_timeout"],
             memory_limit=config["memory_limit"],
             config=config["connection_config"],
             log=context.log or logging.getLogger(__name__),
@@ -115,17 +115,17 @@ class TransactionalDuckDbClient(DuckDbClient):
         return f"SELECT {names} FROM {table(table_slice.schema, table_slice.table)}{_where(table_slice)}"
 
 
-class ExtractionHandler(DbTypeHandler[Extraction]):
+class StagedLoadHandler(DbTypeHandler[StagedLoad]):
     """Loads a staged pull, and tells its numbers."""
 
     def handle_output(
         self,
         context: OutputContext,
         table_slice: TableSlice,  # noqa: ARG002 - the pull's window says what is replaced
-        obj: Extraction,
+        obj: StagedLoad,
         connection: Any,
     ) -> Mapping[str, RawMetadataValue]:
-        result = load_extraction(connection, obj)
+        result = load_staged(connection, obj)
         if context.has_asset_partitions:
             days = {key: date.fromisoformat(key) for key in context.asset_partition_keys}
             by_key = partitions_metadata(connection, obj.staged.pull.endpoint, result, days)
@@ -133,12 +133,12 @@ class ExtractionHandler(DbTypeHandler[Extraction]):
                 context.step_context.add_asset_metadata(metadata, partition_key=key)
         return load_metadata(connection, obj, result)
 
-    def load_input(self, context: InputContext, table_slice: TableSlice, connection: Any) -> Extraction:  # noqa: ARG002
+    def load_input(self, context: InputContext, table_slice: TableSlice, connection: Any) -> StagedLoad:  # noqa: ARG002
         raise TypeError(f"{table_slice.table} is loaded as a table; annotate the parameter with a type of table")
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        return [Extraction]
+        return [StagedLoad]
 
 
 class FrameHandler(DbTypeHandler[_Frame], Generic[_Frame]):

@@ -27,7 +27,7 @@ from commerce_assets.endpoint import Endpoint
 _CATALOG_AT = "20 1 * * *"
 _YESTERDAY_AT = "10 0 * * *"
 _HOURLY = "40 * * * *"
-_STANDING_AT = "55 * * * *"
+_HEALTH_CHECKS_AT = "55 * * * *"
 _ON_SUNDAYS_AT = "20 3 * * 0"
 # A day that was missed longer ago is found by the reconciliation.
 _DAYS_TO_CATCH_UP = 31
@@ -94,10 +94,10 @@ def _first_missed(instance: DagsterInstance, asset: AssetKey, yesterday: date) -
     return next((day for day in recent if day > materialized[0] and day.isoformat() not in there), yesterday)
 
 
-def build_standing_job(*, checks: Sequence[AssetChecksDefinition]) -> UnresolvedAssetJobDefinition:
-    """The job `standing`: the checks that ask how things stand."""
+def build_health_checks_job(*, checks: Sequence[AssetChecksDefinition]) -> UnresolvedAssetJobDefinition:
+    """The job `health_checks`: freshness, completeness and change tracking, without a request."""
     return define_asset_job(
-        "standing",
+        "health_checks",
         selection=AssetSelection.checks(*checks),
         description="Asks whether every table is fresh, complete and in step; costs no request.",
         executor_def=in_process_executor,
@@ -108,17 +108,23 @@ def build_jobs_and_schedules(
     *,
     endpoints: Sequence[Endpoint],
     partitions: DailyPartitionsDefinition,
-    standing_checks: Sequence[AssetChecksDefinition],
+    health_checks: Sequence[AssetChecksDefinition],
     lookback_days: int,
     request_budget: int,
 ) -> tuple[list[AnyJob], list[ScheduleDefinition]]:
     """Every job and every schedule; schedules are off until somebody switches them on."""
-    catalog, standing = build_catalog_job(endpoints=endpoints), build_standing_job(checks=standing_checks)
+    catalog = build_catalog_job(endpoints=endpoints)
+    health = build_health_checks_job(checks=health_checks)
     reconcile = build_reconcile_job(endpoints=endpoints, partitions=partitions, request_budget=request_budget)
-    jobs: list[AnyJob] = [catalog, standing, reconcile]
+    jobs: list[AnyJob] = [catalog, health, reconcile]
     schedules: list[ScheduleDefinition] = [
         _schedule("catalog_daily", catalog, _CATALOG_AT, "Reads the catalogue once a day."),
-        _schedule("standing_hourly", standing, _STANDING_AT, "Looks whether all is fresh, complete and in step."),
+        _schedule(
+            "health_checks_hourly",
+            health,
+            _HEALTH_CHECKS_AT,
+            "Checks that every table is fresh and complete.",
+        ),
         _schedule(
             "reconcile_weekly",
             reconcile,

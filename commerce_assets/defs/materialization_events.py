@@ -19,11 +19,11 @@ from dagster import (
 )
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from commerce_assets.defs.checks import sweep_results
+from commerce_assets.defs.checks import all_check_results
 from commerce_assets.defs.metadata import load_metadata, partitions_metadata
 from commerce_assets.defs.resources import Warehouse
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import Extraction, load_extraction
+from commerce_assets.ingest.ingest import StagedLoad, load_staged
 from commerce_assets.warehouse.load import LoadResult
 from commerce_assets.warehouse.load_log import loaded_windows, set_mark
 from commerce_assets.warehouse.notes import Kind, write_note
@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 
 
 def store(
-    pulled: Extraction,
+    pulled: StagedLoad,
     warehouse: Warehouse,
     log: DagsterLogManager,
     *,
@@ -62,11 +62,11 @@ def store(
     """
     endpoint, window = pulled.staged.pull.endpoint, pulled.staged.pull.window
     with warehouse.database(log).write() as connection:
-        result = load_extraction(connection, pulled, not_before=not_before)
+        result = load_staged(connection, pulled, not_before=not_before)
         if followed_to:
             set_mark(connection, endpoint, followed_to.mark)
             wide_at = followed_to.wide_at.isoformat() if followed_to.wide_at else None
-            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_heeded": True, "wide_at": wide_at})
+            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_supported": True, "wide_at": wide_at})
         numbers = load_metadata(connection, pulled, result)
         days = {day for day, counts in result.days.items() if counts.touched}
         if window and report_whole_window:
@@ -102,7 +102,7 @@ def report_checks(
     With `began_at`, keys are compared only with those that the pull which began then has written.
     """
     with warehouse.database(context.log).read() as connection:
-        results = sweep_results(connection, endpoint, began_at=began_at, now=datetime.now(UTC))
+        results = all_check_results(connection, endpoint, began_at=began_at, now=datetime.now(UTC))
     with _together(context):
         for result in results:
             # The signature of log_event names fewer kinds of events than it takes.

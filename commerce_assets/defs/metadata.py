@@ -22,7 +22,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from commerce_assets import endpoints
 from commerce_assets.defs.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
-from commerce_assets.ingest.ingest import Extraction
+from commerce_assets.ingest.ingest import StagedLoad
 from commerce_assets.warehouse.load import DayCounts, LoadResult
 from commerce_assets.warehouse.load_log import count_by_day
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
@@ -67,8 +67,8 @@ def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT
 def _tags(endpoint: Endpoint, column: Column, policy: PersonalDataPolicy) -> dict[str, str]:
     """Why a column is sensitive, and what is stored of it."""
     sensitivity = {"sensitivity": column.sensitivity.value} if column.sensitivity else {}
-    treatment = {"treatment": policy.treatment_of(endpoint, column).value} if column.is_governed else {}
-    return sensitivity | treatment
+    masking = {"masking": policy.masking_of(endpoint, column).value} if column.is_governed else {}
+    return sensitivity | masking
 
 
 def _code_references() -> CodeReferencesMetadataValue:
@@ -80,7 +80,7 @@ def _code_references() -> CodeReferencesMetadataValue:
 
 
 def load_metadata(
-    connection: duckdb.DuckDBPyConnection, extraction: Extraction, result: LoadResult
+    connection: duckdb.DuckDBPyConnection, extraction: StagedLoad, result: LoadResult
 ) -> dict[str, RawMetadataValue]:
     """The numbers of a pull and its load; they plot by themselves in the UI."""
     endpoint, cost = extraction.staged.pull.endpoint, extraction.cost

@@ -29,15 +29,15 @@ from dagster import (
 from pydantic import Field
 
 from commerce_assets.api.decoding import PageDecoder
-from commerce_assets.api.offset_search import Positions
-from commerce_assets.api.request import Pull
+from commerce_assets.api.offset_search import OffsetSearch
+from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.checks import metadata_of
 from commerce_assets.defs.materialization_events import report, report_checks, store
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, Warehouse
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import extraction
-from commerce_assets.ingest.reconciliation import Reckoning, days_to_compare, reckon
+from commerce_assets.ingest.reconciliation import ReconciliationReport, days_to_compare, reconcile
 from commerce_assets.warehouse import freshness
 from commerce_assets.warehouse.load_log import count_by_day, loaded_windows
 from commerce_assets.warehouse.notes import Kind, write_note
@@ -98,7 +98,7 @@ def _build_reconcile_op(
                 return
             if found.differences and config.repair:
                 for window in _joined(found):
-                    with extraction(Pull(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
+                    with extraction(ListRequest(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
                         stored = store(pulled, warehouse, log, partitions=partitions, report_whole_window=True)
                     report(context, endpoint, stored, description="Differed from the store")
                 found = _compare(client, warehouse, log, endpoint=endpoint, requests=config.requests) or found
@@ -126,7 +126,7 @@ def _build_reconcile_op(
 
 def _compare(
     client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager, *, endpoint: Endpoint, requests: int
-) -> Reckoning | None:
+) -> ReconciliationReport | None:
     """Compares, tells and remembers; None if nothing has been loaded."""
     database = warehouse.database(log)
     if not database.path.exists():
@@ -138,7 +138,7 @@ def _compare(
     window = days_to_compare(first, datetime.now(UTC)) if first else None
     if window is None:
         return None
-    found = reckon(_positions(client, endpoint, window, requests), stored, window)
+    found = reconcile(_positions(client, endpoint, window, requests), stored, window)
     log.info(
         "%s of %s: %s in the store, %s here; %d requests",
         endpoint.name,
@@ -155,16 +155,16 @@ def _compare(
             requests,
         )
     with database.write() as connection:
-        write_note(connection, endpoint, Kind.RECKONING, found.as_json())
+        write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
     return found
 
 
-def _positions(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> Positions:
-    pull, decoder = Pull(endpoint=endpoint, window=window), PageDecoder(endpoint)
-    return Positions(lambda number: client.page(pull, decoder, number), per_page=client.per_page, budget=requests)
+def _positions(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> OffsetSearch:
+    pull, decoder = ListRequest(endpoint=endpoint, window=window), PageDecoder(endpoint)
+    return OffsetSearch(lambda number: client.page(pull, decoder, number), per_page=client.per_page, budget=requests)
 
 
-def _joined(found: Reckoning) -> list[Window]:
+def _joined(found: ReconciliationReport) -> list[Window]:
     """The windows to pull: days in a row are one."""
     joined: list[Window] = []
     for window in (difference.window for difference in found.differences):

@@ -12,8 +12,8 @@ from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import checked_hash_key
 from commerce_assets.warehouse import MEMORY_LIMIT
-from commerce_assets.warehouse.file import Database
-from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy, Treatment
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
 from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ class Warehouse(ConfigurableResource[Any]):
     )
 
     personal_data: str = Field(
-        default=Treatment.KEEP.value, description="What becomes of personal columns (COMMERCE_PERSONAL_DATA)."
+        default=Masking.KEEP.value, description="What becomes of personal columns (COMMERCE_PERSONAL_DATA)."
     )
     capability_urls: str = Field(
-        default=Treatment.DROP.value, description="What becomes of URLs that open downloads (COMMERCE_CAPABILITY_URLS)."
+        default=Masking.DROP.value, description="What becomes of URLs that open downloads (COMMERCE_CAPABILITY_URLS)."
     )
     personal_data_key: str = Field(
         default="", description="The key of the hash (COMMERCE_PERSONAL_DATA_KEY).", repr=False
@@ -115,10 +115,10 @@ class Warehouse(ConfigurableResource[Any]):
         if copy := self._copy(log):
             copy.renew()
 
-    def database(self, log: logging.Logger) -> Database:
-        return Database(
+    def database(self, log: logging.Logger) -> DatabaseFile:
+        return DatabaseFile(
             path=Path(self.database_path),
-            lock_wait_seconds=self.lock_timeout,
+            lock_timeout=self.lock_timeout,
             memory_limit=self.memory_limit,
             log=log,
         )

@@ -66,7 +66,7 @@ def _run(port_option: str | None) -> int:
             "",
             f"  Dagster's UI  http://{HOST}:{port}",
             f"  Store         {_store(environment, own=choice.own_store)}",
-            f"  Database      {database}",
+            f"  DatabaseFile      {database}",
             f"  Run history   {history}",
             "",
             "Ctrl-C ends it.",

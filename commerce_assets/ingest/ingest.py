@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import duckdb
 
-from commerce_assets.api.request import Pull
-from commerce_assets.ingest.stage_pages import PullCost, Watcher, pull_into_staging
-from commerce_assets.ingest.staging import StagedPull, Staging
+from commerce_assets.api.request import ListRequest
+from commerce_assets.ingest.stage_pages import PullStats, Watcher, stage
+from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.warehouse.diff import Comparison, compare
-from commerce_assets.warehouse.file import Database
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import StagedItemsUnreadableError
@@ -31,7 +31,7 @@ class Storage(Protocol):
 
     def prepare(self, log: logging.Logger) -> None: ...
 
-    def database(self, log: logging.Logger) -> Database: ...
+    def database(self, log: logging.Logger) -> DatabaseFile: ...
 
     def staging(self, log: logging.Logger) -> Staging: ...
 
@@ -39,31 +39,31 @@ class Storage(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Extraction:
+class StagedLoad:
     """A pull on its way into the warehouse; `result` is set once it is there."""
 
-    staged: StagedPull
-    cost: PullCost
+    staged: StagedPages
+    cost: PullStats
     comparison: Comparison
     policy: PersonalDataPolicy
-    believe_shrinkage: bool = False
+    allow_shrinkage: bool = False
     result: LoadResult | None = None
 
     @property
-    def is_believed(self) -> bool:
+    def is_allowed(self) -> bool:
         """Whether it may be loaded: it holds about what is stored, or a person has said that it is true."""
-        return self.believe_shrinkage or not self.comparison.is_doubtful
+        return self.allow_shrinkage or not self.comparison.has_collapsed
 
 
 @contextmanager
 def extraction(
-    pull: Pull,
+    pull: ListRequest,
     client: "CommerceClient",
     storage: Storage,
     log: logging.Logger,
     *,
     watcher: Watcher | None = None,
-) -> Iterator[Extraction]:
+) -> Iterator[StagedLoad]:
     """A pull, staged whole; its folder is this process's own as long as the context lasts."""
     storage.prepare(log)
     policy = storage.policy()
@@ -71,20 +71,20 @@ def extraction(
     with storage.staging(log).hold(pull, store=store, wait_seconds=storage.lock_timeout) as staged:
         if staged.is_complete and _is_stored(staged.manifest.pull_id, storage, log):
             staged.clear()
-        cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+        cost = stage(client, staged, log=log, watcher=watcher)
         comparison = _compare(staged, storage, log)
         if comparison.vanished and not staged.is_gapless:
             log.warning(
                 "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
             )
             staged.clear()
-            cost = pull_into_staging(client, staged, log=log, watcher=watcher)
+            cost = stage(client, staged, log=log, watcher=watcher)
             comparison = _compare(staged, storage, log)
-        yield Extraction(staged=staged, cost=cost, comparison=comparison, policy=policy)
+        yield StagedLoad(staged=staged, cost=cost, comparison=comparison, policy=policy)
 
 
-def load_extraction(
-    connection: duckdb.DuckDBPyConnection, pulled: Extraction, *, not_before: datetime | None = None
+def load_staged(
+    connection: duckdb.DuckDBPyConnection, pulled: StagedLoad, *, not_before: datetime | None = None
 ) -> LoadResult:
     """Loads what is staged, in the transaction of the connection; `not_before` is that of `load`.
 
@@ -96,7 +96,7 @@ def load_extraction(
             connection,
             pulled.staged,
             not_before=not_before,
-            believe_shrinkage=pulled.believe_shrinkage,
+            allow_shrinkage=pulled.allow_shrinkage,
             policy=pulled.policy,
         )
     except StagedItemsUnreadableError:
@@ -105,7 +105,7 @@ def load_extraction(
     return pulled.result
 
 
-def _compare(staged: StagedPull, storage: Storage, log: logging.Logger) -> Comparison:
+def _compare(staged: StagedPages, storage: Storage, log: logging.Logger) -> Comparison:
     database = storage.database(log)
     if staged.pull.updated_after or not database.path.exists():
         return Comparison(stored=0, pulled=staged.count)

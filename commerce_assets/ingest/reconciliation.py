@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, pairwise
 from typing import Any
 
-from commerce_assets.api.offset_search import BudgetSpentError, Positions
+from commerce_assets.api.offset_search import BudgetSpentError, OffsetSearch
 from commerce_assets.window import Window
 
 # An instant is found with one request, or two where it lies between two pages.
@@ -34,7 +34,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Reckoning:
+class ReconciliationReport:
     """What a comparison has found.
 
     Attributes:
@@ -67,7 +67,7 @@ class Reckoning:
         }
 
 
-def reckon(positions: Positions, stored_by_day: Mapping[date, int], window: Window) -> Reckoning:
+def reconcile(positions: OffsetSearch, stored_by_day: Mapping[date, int], window: Window) -> ReconciliationReport:
     """Compares the rows of a window.
 
     Args:
@@ -84,7 +84,7 @@ def reckon(positions: Positions, stored_by_day: Mapping[date, int], window: Wind
 
 
 class _Search:
-    def __init__(self, positions: Positions, stored_by_day: Mapping[date, int], window: Window) -> None:
+    def __init__(self, positions: OffsetSearch, stored_by_day: Mapping[date, int], window: Window) -> None:
         self._positions = positions
         self._window = window
         days = (window.end - window.start).days
@@ -95,7 +95,7 @@ class _Search:
         self._in_store: dict[int, int] = {}
         self._first_position = positions.before(window.start)
 
-    def run(self) -> Reckoning:
+    def run(self) -> ReconciliationReport:
         within_budget = True
         last = len(self._midnights) - 1
         self._look_at(0)
@@ -117,7 +117,7 @@ class _Search:
             for low, high in pairwise(sorted(self._in_store))
             if self._surplus(low) != self._surplus(high)
         ]
-        return Reckoning(
+        return ReconciliationReport(
             window=self._window,
             in_store=self._in_store[last],
             stored=self._stored[last],

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from commerce_assets.api.decoding import Page, PageDecoder, PageFacts
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pagination import PageNumberPaginator, PageRequest, PassedWindow, never_enough
-from commerce_assets.api.prefetch import ReadAhead
+from commerce_assets.api.prefetch import Prefetcher
 from commerce_assets.api.progress import Progress
-from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.ingest.staging import StagedPages
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -32,7 +32,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PullCost:
+class PullStats:
     """What a pull took, with whatever its client was asked before: requests, retries, bytes once unpacked, seconds."""
 
     requests: int
@@ -43,9 +43,9 @@ class PullCost:
     rows_resumed: int
 
 
-def pull_into_staging(
-    client: "CommerceClient", staged: StagedPull, *, log: logging.Logger, watcher: Watcher | None = None
-) -> PullCost:
+def stage(
+    client: "CommerceClient", staged: StagedPages, *, log: logging.Logger, watcher: Watcher | None = None
+) -> PullStats:
     """Pulls what is not staged yet.
 
     A pull that goes on asks for the last staged page again, and goes on after it only if that page is as it was: a
@@ -77,7 +77,7 @@ def pull_into_staging(
         def fetch(request: PageRequest, *, once: bool = False) -> Page:
             return client.page(pull, decoder, request.number, per_page=request.per_page, once=once)
 
-        ahead = ReadAhead(
+        ahead = Prefetcher(
             fetch,
             try_once=partial(fetch, once=True),
             following=paginator.following,
@@ -101,7 +101,7 @@ def pull_into_staging(
             raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)
     tally = client.tally
-    return PullCost(
+    return PullStats(
         requests=tally.requests,
         retries=tally.retries,
         bytes=tally.bytes,
@@ -111,7 +111,7 @@ def pull_into_staging(
     )
 
 
-def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, log: logging.Logger) -> Page | None:
+def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, log: logging.Logger) -> Page | None:
     """Makes sure that the staged pages are still those of the store, or forgets them; the last one, if it was asked."""
     if not staged.pages:
         return None
@@ -128,7 +128,7 @@ def _go_on(client: "CommerceClient", staged: StagedPull, decoder: PageDecoder, l
     return None
 
 
-def _check_filter(staged: StagedPull, facts: PageFacts) -> None:
+def _check_filter(staged: StagedPages, facts: PageFacts) -> None:
     asked = staged.pull.updated_after
     if asked and facts.oldest_update and facts.oldest_update < asked:
         raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed before that")

@@ -31,7 +31,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from commerce_assets.api.decoding import Item, Page, PageFacts
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import EXTRA, Endpoint
 
 # A pull that was cut short longer ago than this starts anew: the list has moved on too far. It may itself take days.
@@ -78,10 +78,10 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
     store_clock: float
 
 
-class StagedPull:
+class StagedPages:
     """The folder of one pull, held by one process at a time."""
 
-    def __init__(self, folder: Path, pull: Pull, manifest: Manifest, pages: list[StagedPage]) -> None:
+    def __init__(self, folder: Path, pull: ListRequest, manifest: Manifest, pages: list[StagedPage]) -> None:
         self.folder = folder
         self.pull = pull
         self.manifest = manifest
@@ -230,7 +230,7 @@ class Staging:
         self._log = log
 
     @contextmanager
-    def hold(self, pull: Pull, *, store: str, wait_seconds: float) -> Iterator[StagedPull]:
+    def hold(self, pull: ListRequest, *, store: str, wait_seconds: float) -> Iterator[StagedPages]:
         """The folder of a pull, with what an earlier, interrupted run of the same pull left there.
 
         Whoever else pulls the same is waited for.
@@ -254,7 +254,7 @@ class Staging:
             yield staged
 
     @contextmanager
-    def _locked(self, path: Path, pull: Pull, wait_seconds: float) -> Iterator[None]:
+    def _locked(self, path: Path, pull: ListRequest, wait_seconds: float) -> Iterator[None]:
         lock = FileLock(path, mode=0o600)
         with _usable(self._directory):
             try:
@@ -292,7 +292,7 @@ class Staging:
                 # The lock stays, so that the next pull of the endpoint tries again.
                 self._log.warning("old staged pages in %s cannot be removed (%s)", path.with_suffix(""), error.strerror)
 
-    def _open(self, folder: Path, pull: Pull, store: str) -> StagedPull:
+    def _open(self, folder: Path, pull: ListRequest, store: str) -> StagedPages:
         identity = _identity(pull, store)
         found = _read(folder, pull)
         if found is not None:
@@ -306,17 +306,17 @@ class Staging:
         _remove(folder)
         folder.mkdir(mode=0o700)
         manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))
-        staged = StagedPull(folder, pull, manifest, [])
+        staged = StagedPages(folder, pull, manifest, [])
         _write_whole(folder / "manifest.json", msgspec.json.encode(manifest))
         return staged
 
 
-def _identity(pull: Pull, store: str) -> str:
+def _identity(pull: ListRequest, store: str) -> str:
     columns = [f"{column.name} {column.type}" for column in pull.endpoint.columns]
     return json.dumps({"store": store, "params": pull.params, "columns": columns})
 
 
-def _read(folder: Path, pull: Pull) -> StagedPull | None:
+def _read(folder: Path, pull: ListRequest) -> StagedPages | None:
     """What lies in the folder, up to the last whole page; None if that is nothing."""
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
@@ -336,7 +336,7 @@ def _read(folder: Path, pull: Pull) -> StagedPull | None:
         pages.append(page)
     if (whole := _index_of(pages)) != index:
         _write_whole(index_path, whole)
-    return StagedPull(folder, pull, manifest, pages)
+    return StagedPages(folder, pull, manifest, pages)
 
 
 def _index_of(pages: Sequence[StagedPage]) -> bytes:

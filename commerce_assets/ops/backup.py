@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from commerce_assets.cli.session import Session
-from commerce_assets.warehouse.file import Database, WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
 
 HISTORY = Path("data/dagster")
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
@@ -48,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def copy_database(database: Database, folder: Path) -> None:
+def copy_database(database: DatabaseFile, folder: Path) -> None:
     """Copies the file, and the log of a writer that was killed, under the lock that keeps writers out."""
     copy = folder / database.path.name
     # Closing a file drops every lock that this process has on it: this one is closed after DuckDB has let go.

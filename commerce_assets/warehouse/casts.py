@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from commerce_assets.api.timestamps import INSTANT_PATTERN
 from commerce_assets.endpoint import Column, ColumnType
-from commerce_assets.warehouse.privacy.expressions import treated
-from commerce_assets.warehouse.privacy.policy import Treatment
+from commerce_assets.warehouse.privacy.expressions import masked
+from commerce_assets.warehouse.privacy.policy import Masking
 from commerce_assets.warehouse.sql import identifier, text
 
 # A JSON number (no quotes) with a fraction has gone through a double in DuckDB's reader, so beyond 15 digits it is no
@@ -66,13 +66,13 @@ def raw_name(column: Column) -> str:
     return identifier(f"raw {column.name}")
 
 
-def invalid(columns: Mapping[Column, Treatment]) -> str:
+def invalid(columns: Mapping[Column, Masking]) -> str:
     """The SQL expression of `_invalid`, where each column stands typed and, under its `raw_name`, raw.
 
     A value that is hashed or dropped in its column is so here too.
     """
     misfits = {column: f"({raw_name(column)} IS NOT NULL AND {identifier(column.name)} IS NULL)" for column in columns}
-    kept = {column: treated(raw_name(column), column, columns[column], kind=ColumnType.JSON) for column in columns}
+    kept = {column: masked(raw_name(column), column, columns[column], kind=ColumnType.JSON) for column in columns}
     entries = ", ".join(
         f"CASE WHEN {misfit} THEN {{'k': {text(column.name)}, 'v': {kept[column]}}} END"
         for column, misfit in misfits.items()

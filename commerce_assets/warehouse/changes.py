@@ -6,7 +6,7 @@ import duckdb
 
 from commerce_assets.endpoint import EXTRACTED_AT, Endpoint
 from commerce_assets.warehouse.schema import day_of, table_of
-from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier
+from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier
 
 FieldCounts = dict[str, int]
 
@@ -23,8 +23,8 @@ def count_changed_fields(
     differing = ", ".join(f"count_if(s.{identifier(name)} IS DISTINCT FROM t.{identifier(name)})" for name in names)
     # A row that an earlier segment has brought too was counted with it: it is no longer what was stored.
     updated = (
-        f"SELECT key FROM {VERDICT} WHERE segment = {segment} AND verdict = 'updated' "
-        f"AND key NOT IN (SELECT key FROM {VERDICT} WHERE segment < {segment})"
+        f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action = 'updated' "
+        f"AND key NOT IN (SELECT key FROM {MERGE_PLAN} WHERE segment < {segment})"
     )
     if not connection.execute(f"{updated} LIMIT 1").fetchone():
         return {}

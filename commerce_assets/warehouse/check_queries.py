@@ -40,7 +40,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckOutcome:
     """Whether all is well, in a sentence, with what it was concluded from."""
 
     passed: bool
@@ -48,10 +48,10 @@ class Finding:
     evidence: dict[str, int | str | list[str] | dict[str, int]] = field(default_factory=dict)
 
 
-Question = Callable[[duckdb.DuckDBPyConnection, Scope], Finding]
+CheckQuery = Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
 
 
-def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
     """The table has the declared columns, with their types, and no others."""
     declared = {column.name: str(column.type) for column in scope.endpoint.stored_columns}
     stored = {column.name: column.type for column in describe(connection, scope.endpoint.name)}
@@ -67,14 +67,14 @@ def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
         *(f"not declared: {name}" for name in unexpected),
         *retyped,
     ]
-    return Finding(
+    return CheckOutcome(
         passed=not faults,
         summary="; ".join(faults[:_EXAMPLES]) or f"all {len(declared)} columns are as declared",
         evidence={"columns": len(stored), "missing": missing, "unexpected": unexpected, "retyped": retyped},
     )
 
 
-def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
     """No row is without its key, and no two rows share one, in the whole table."""
     key, looked_at = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
     if scope.only_written:
@@ -86,7 +86,7 @@ def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope
     # To look for some takes longer than to know that there are none.
     repeated_keys = f"SELECT {key} FROM {looked_at} GROUP BY {key} HAVING count({key}) > 1"
     examples = [] if passed else _examples(connection, repeated_keys)
-    return Finding(
+    return CheckOutcome(
         passed=passed,
         summary=f"{rows:,} rows{' written' if scope.only_written else ''}, each with an "
         f"{scope.endpoint.primary_key} of its own"
@@ -96,27 +96,27 @@ def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope
     )
 
 
-def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
     """Every value could be stored in its column; else the raw values are in `_invalid`."""
     fields, examples = _keys_of(connection, scope, INVALID.name)
-    return Finding(
+    return CheckOutcome(
         passed=not fields,
         summary=_named("values that do not fit, kept in _invalid", fields) or "every value fits its column",
         evidence={"rows_by_field": fields, "examples": examples},
     )
 
 
-def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
     """The API sent no field that the endpoint does not declare; else they are in `_extra`."""
     fields, examples = _keys_of(connection, scope, EXTRA.name)
-    return Finding(
+    return CheckOutcome(
         passed=not fields,
         summary=_named("fields that are not declared, kept in _extra", fields) or "every field is declared",
         evidence={"rows_by_field": fields, "examples": examples},
     )
 
 
-def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Finding:
+def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
     """Every row has its cursor, and what the run wrote lies in the partitions that it was for."""
     if scope.endpoint.cursor is None:
         raise ValueError(f"{scope.endpoint.name} has no cursor")
@@ -133,22 +133,22 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
         summary = f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}"
     else:
         summary = f"{count:,} rows belong to no day" if count else "every row belongs to a day"
-    return Finding(
+    return CheckOutcome(
         passed=count == 0,
         summary=summary,
         evidence={"outside": count, "examples": examples},
     )
 
 
-def blocking_questions(endpoint: Endpoint) -> tuple[Question, ...]:
+def blocking_queries(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
     """What must hold for anything downstream to be right."""
     always = (columns_match_schema, id_is_unique_and_present)
     return (*always, created_at_within_partition) if endpoint.is_partitioned else always
 
 
-def questions(endpoint: Endpoint) -> tuple[Question, ...]:
+def questions(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
     """Everything that is asked of an endpoint's table: what blocks, then what a person should look at."""
-    return (*blocking_questions(endpoint), values_fit_their_types, no_undeclared_fields)
+    return (*blocking_queries(endpoint), values_fit_their_types, no_undeclared_fields)
 
 
 def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:

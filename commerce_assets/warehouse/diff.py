@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import duckdb
 
 from commerce_assets.endpoint import EXTRACTED_AT
-from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
-from commerce_assets.warehouse.load import covered, is_doubtful
+from commerce_assets.warehouse.load import covered, has_collapsed
 from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, instant, text, within
 
@@ -27,12 +27,12 @@ class Comparison:
     vanished: int = 0
 
     @property
-    def is_doubtful(self) -> bool:
+    def has_collapsed(self) -> bool:
         """Whether a person should say that it is true."""
-        return is_doubtful(stored=self.stored, pulled=self.pulled)
+        return has_collapsed(stored=self.stored, pulled=self.pulled)
 
 
-def compare(connection: duckdb.DuckDBPyConnection, staged: StagedPull) -> Comparison:
+def compare(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Comparison:
     """Compares a pull of a window, or of a whole list, with the table.
 
     Where pages do not overlap, a row that is deleted while they are read moves all that follow it one place up, and

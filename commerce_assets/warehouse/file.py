@@ -40,7 +40,7 @@ class WarehouseError(Exception):
     """The database cannot be used; says why and what to do."""
 
 
-class HeldError(WarehouseError):
+class DatabaseLockedError(WarehouseError):
     """Another process has had the file open for longer than it was waited for; `holder` names it."""
 
     def __init__(self, message: str, *, holder: str) -> None:
@@ -49,19 +49,19 @@ class HeldError(WarehouseError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
+class DatabaseFile:
     """The DuckDB file of one shop.
 
     Attributes:
         path: The file; its folder must exist.
-        lock_wait_seconds: How long to wait for another process that holds the file.
+        lock_timeout: How long to wait for another process that holds the file.
         memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
         config: Further settings of DuckDB.
         log: Told who holds the file while it is waited for.
     """
 
     path: Path
-    lock_wait_seconds: float = 300.0
+    lock_timeout: float = 300.0
     memory_limit: str = MEMORY_LIMIT
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
@@ -186,8 +186,8 @@ class Database:
                 if holder is None:
                     raise WarehouseError(_why_not(self.path, "opened", error)) from error
                 waited = time.monotonic() - began
-                if waited >= self.lock_wait_seconds:
-                    raise HeldError(
+                if waited >= self.lock_timeout:
+                    raise DatabaseLockedError(
                         f"{self.path} has been held by {holder} for over {waited:.0f} s. "
                         "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT.",
                         holder=holder,
@@ -199,7 +199,7 @@ class Database:
                         self.path,
                         holder,
                         waited,
-                        self.lock_wait_seconds,
+                        self.lock_timeout,
                     )
             except duckdb.Error as error:
                 raise WarehouseError(_why_not(self.path, "opened", error)) from error

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, time, timedelta
 import duckdb
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.check_queries import Finding
+from commerce_assets.warehouse.check_queries import CheckOutcome
 from commerce_assets.warehouse.load_log import last_followed, loaded_windows
 from commerce_assets.warehouse.notes import Kind, read_note
 
@@ -20,10 +20,10 @@ _LIST_IS_DUE_AFTER = timedelta(hours=26)
 _RECKONING_IS_DUE_AFTER = timedelta(days=8)
 _SHOWN = 10
 
-StandingQuestion = Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], Finding]
+HealthQuery = Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome]
 
 
-def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> Finding:
+def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
     """Yesterday is loaded and late changes were followed within three hours; a whole list was read within a day."""
     followed = last_followed(connection, endpoint)
     if endpoint.is_partitioned:
@@ -43,14 +43,14 @@ def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: dateti
         read_when = f"last read {_ago(followed, now)}" if followed else "never read"
         faults = [f"{read_when}: run the job catalog"] if _is_late(followed, now, _LIST_IS_DUE_AFTER) else []
         good = f"read {_ago(followed, now)}"
-    return Finding(passed=not faults, summary="; ".join(faults) or good)
+    return CheckOutcome(passed=not faults, summary="; ".join(faults) or good)
 
 
-def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> Finding:
+def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
     """The warehouse holds as many rows of each day as the store did when they were last compared."""
-    note = read_note(connection, endpoint, Kind.RECKONING)
+    note = read_note(connection, endpoint, Kind.RECONCILIATION)
     if note is None:
-        return Finding(passed=False, summary="never compared with the store: run the job reconcile")
+        return CheckOutcome(passed=False, summary="never compared with the store: run the job reconcile")
     found = note.value
     differences: list[str] = found["differences"]
     compared = f"{found['first_day']}...{found['last_day']}, compared {_ago(note.at, now)}"
@@ -59,20 +59,20 @@ def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: dat
     elif now - note.at > _RECKONING_IS_DUE_AFTER:
         summary = f"last compared with the store {_ago(note.at, now)}: run the job reconcile"
     else:
-        return Finding(
+        return CheckOutcome(
             passed=True,
             summary=f"{found['stored']:,} rows in the store and here ({compared})",
             evidence=_evidence(found),
         )
-    return Finding(passed=False, summary=summary, evidence=_evidence(found))
+    return CheckOutcome(passed=False, summary=summary, evidence=_evidence(found))
 
 
-def update_filter_heeded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> Finding:
+def updated_after_supported(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
     """The store gives only changed rows when it is asked for them; else the refresh pulls the last days again."""
     note = read_note(connection, endpoint, Kind.UPDATE_FILTER)
-    if note is None or note.value["is_heeded"]:
-        return Finding(passed=True, summary=f"{endpoint.update_filter} is heeded" if note else "not asked for yet")
-    return Finding(
+    if note is None or note.value["is_supported"]:
+        return CheckOutcome(passed=True, summary=f"{endpoint.update_filter} is heeded" if note else "not asked for yet")
+    return CheckOutcome(
         passed=False,
         summary=f"the store did not heed {endpoint.update_filter} {_ago(note.at, now)}: the days of "
         "COMMERCE_ORDERS_LOOKBACK_DAYS were pulled instead, and changes of older rows are not seen",

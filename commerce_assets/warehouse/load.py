@@ -11,27 +11,27 @@ from datetime import date, datetime
 import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import row_history
 from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.load_log import record_load
 from commerce_assets.warehouse.parse import LoadError, SegmentRows, typing_segments
 from commerce_assets.warehouse.privacy.expressions import bind_key
-from commerce_assets.warehouse.privacy.migrate import bring_in_line
+from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
-from commerce_assets.warehouse.schema import create_or_migrate, create_own, day_of, table_of
-from commerce_assets.warehouse.sql import STAGED, VERDICT, identifier, instant, within
+from commerce_assets.warehouse.schema import create_internal_tables, create_or_migrate, day_of, table_of
+from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant, within
 from commerce_assets.window import Window
 
 # A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
 _DOUBTED_IF_NONE = 3
 _DOUBTED_IF_LESS_THAN_HALF = 20
-_VERDICT_COLUMNS = (
-    "key BIGINT, segment INTEGER, day DATE, old_day DATE, verdict VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
+_MERGE_PLAN_COLUMNS = (
+    "key BIGINT, segment INTEGER, day DATE, old_day DATE, action VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
 )
 
 
-class SuddenlyEmptyError(LoadError):
+class RowCountCollapsedError(LoadError):
     """The list held many rows and now answers with none or far fewer."""
 
 
@@ -108,10 +108,10 @@ class LoadResult:
 
 def load(
     connection: duckdb.DuckDBPyConnection,
-    staged: StagedPull,
+    staged: StagedPages,
     *,
     not_before: datetime | None = None,
-    believe_shrinkage: bool = False,
+    allow_shrinkage: bool = False,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
 ) -> LoadResult:
     """Replaces, in the endpoint's table, what the pull covers.
@@ -124,7 +124,7 @@ def load(
         connection: With a transaction begun.
         staged: A complete pull.
         not_before: Rows of before this instant are not loaded by a pull of changes: their days are not kept.
-        believe_shrinkage: Load even if the list has suddenly become far shorter.
+        allow_shrinkage: Load even if the list has suddenly become far shorter.
         policy: What is hashed or dropped of the pull, and of what is stored already; with its key if it hashes.
 
     Raises:
@@ -133,16 +133,16 @@ def load(
     began = time.monotonic()
     pull, endpoint = staged.pull, staged.pull.endpoint
     result = LoadResult(added_columns=create_or_migrate(connection, endpoint))
-    create_own(connection)
+    create_internal_tables(connection)
     kept = (pull.window.start, pull.window.end) if pull.window else (not_before, None)
     is_whole = pull.updated_after is None
     stored_before = _count_covered(connection, endpoint, pull.window)
-    connection.execute(f"CREATE TEMP TABLE verdict ({_VERDICT_COLUMNS})")
+    connection.execute(f"CREATE TEMP TABLE merge_plan ({_MERGE_PLAN_COLUMNS})")
     if endpoint.keeps_versions:
         row_history.prepare(connection, endpoint)
     if policy.key:
         bind_key(connection, policy.key)
-    result.notes = bring_in_line(connection, endpoint, policy)
+    result.notes = apply_policy(connection, endpoint, policy)
     in_window = 0
     with typing_segments(connection, staged, kept, policy) as typed:
         for number, segment in enumerate(staged.segments):
@@ -151,19 +151,19 @@ def load(
             if rows.are_all_new(connection, endpoint):
                 _insert(connection, endpoint, number)
             elif rows.count:
-                _judge(connection, endpoint, rows, number)
+                _plan_merge(connection, endpoint, rows, number)
                 _note_changes(result, count_changed_fields(connection, endpoint, number))
                 _write(connection, endpoint, number)
             if endpoint.keeps_versions:
                 row_history.follow(connection, endpoint, number)
     _settle_repeated(connection)
     result.outside_window = staged.count - in_window
-    result.loaded = _count(connection, f"SELECT count(*) FROM {VERDICT}")
+    result.loaded = _count(connection, f"SELECT count(*) FROM {MERGE_PLAN}")
     result.repeated = in_window - result.loaded
-    if is_whole and not believe_shrinkage and is_doubtful(stored=stored_before, pulled=result.loaded):
-        raise SuddenlyEmptyError(
+    if is_whole and not allow_shrinkage and has_collapsed(stored=stored_before, pulled=result.loaded):
+        raise RowCountCollapsedError(
             f"{pull}: the store now gives {result.loaded:,} rows where {stored_before:,} are stored; they were kept. "
-            "What to do: look at the store; if it is true, run it again with the run config believe_shrinkage: true."
+            "What to do: look at the store; if it is true, run it again with the run config allow_shrinkage: true."
         )
     if is_whole:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
@@ -171,28 +171,28 @@ def load(
             row_history.close_removed(connection, endpoint, staged.manifest.began_at)
     _sum_up(connection, endpoint, result)
     record_load(connection, staged, result.loaded)
-    connection.execute(f"DROP TABLE {VERDICT}")
+    connection.execute(f"DROP TABLE {MERGE_PLAN}")
     result.seconds = time.monotonic() - began
     return result
 
 
-def is_doubtful(*, stored: int, pulled: int) -> bool:
+def has_collapsed(*, stored: int, pulled: int) -> bool:
     """Whether a list has shrunk so much that a fault of the store is the likelier reason."""
     return (stored >= _DOUBTED_IF_NONE and not pulled) or (stored >= _DOUBTED_IF_LESS_THAN_HALF and pulled * 2 < stored)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
-    """Adds the staged rows, of which none is stored yet, and their verdicts."""
+    """Adds the staged rows, of which none is stored yet, and their actions."""
     connection.execute(f"""
-        INSERT INTO {VERDICT}
+        INSERT INTO {MERGE_PLAN}
         SELECT {identifier(endpoint.primary_key)}, {segment}, {day_of(endpoint, "s")}, NULL, 'inserted',
             {identifier(INVALID.name)} IS NOT NULL, {identifier(EXTRA.name)} IS NOT NULL
         FROM {STAGED} s""")
     connection.execute(f"INSERT INTO {table_of(endpoint)} BY NAME FROM {STAGED}")
 
 
-def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, rows: SegmentRows, segment: int) -> None:
-    """Adds to the verdicts what is to happen to each staged key, and the days of its new and its old version."""
+def _plan_merge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, rows: SegmentRows, segment: int) -> None:
+    """Adds to the actions what is to happen to each staged key, and the days of its new and its old version."""
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
@@ -201,7 +201,7 @@ def _judge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, rows: Segm
     # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
     near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {rows.first} AND {rows.last})"
     connection.execute(f"""
-        INSERT INTO {VERDICT}
+        INSERT INTO {MERGE_PLAN}
         SELECT s.{key}, {segment}, {day_of(endpoint, "s")}, {day_of(endpoint, "t")},
             CASE WHEN t.{key} IS NULL THEN 'inserted'
                 WHEN ({differs}) AND ((t.{updated_at} > s.{updated_at}) IS NOT TRUE{came_back}) THEN 'updated'
@@ -223,7 +223,7 @@ def _note_changes(result: LoadResult, changes: dict[date | None, FieldCounts]) -
 def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
     """Rewrites the staged rows that are new or differ."""
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
-    judged = f"SELECT key FROM {VERDICT} WHERE segment = {segment} AND verdict"
+    judged = f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action"
     connection.execute(f"DELETE FROM {target} WHERE {key} IN ({judged} = 'updated')")
     connection.execute(f"""
         INSERT INTO {target} BY NAME
@@ -231,18 +231,18 @@ def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
 
 
 def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
-    """One verdict a key: a key of two segments was judged the second time against what the first had written."""
-    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {VERDICT}"):
+    """One action a key: a key of two segments was judged the second time against what the first had written."""
+    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {MERGE_PLAN}"):
         return
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE verdict AS
+        CREATE OR REPLACE TEMP TABLE merge_plan AS
         SELECT key, max(segment) AS segment,
-            coalesce(arg_max(day, segment) FILTER (verdict <> 'unchanged'), any_value(day)) AS day,
+            coalesce(arg_max(day, segment) FILTER (action <> 'unchanged'), any_value(day)) AS day,
             arg_min(old_day, segment) AS old_day,
-            CASE WHEN bool_or(verdict = 'inserted') THEN 'inserted'
-                WHEN bool_or(verdict = 'updated') THEN 'updated' ELSE 'unchanged' END AS verdict,
+            CASE WHEN bool_or(action = 'inserted') THEN 'inserted'
+                WHEN bool_or(action = 'updated') THEN 'updated' ELSE 'unchanged' END AS action,
             bool_or(is_invalid) AS is_invalid, bool_or(has_undeclared) AS has_undeclared
-        FROM {VERDICT} GROUP BY key""")
+        FROM {MERGE_PLAN} GROUP BY key""")
 
 
 def _remove_vanished(
@@ -253,10 +253,10 @@ def _remove_vanished(
     # Rows that another pull has brought since this one began are not missed by it.
     vanished = (
         f"{covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
-        f"AND {key} NOT IN (SELECT key FROM {VERDICT} WHERE verdict <> 'removed')"
+        f"AND {key} NOT IN (SELECT key FROM {MERGE_PLAN} WHERE action <> 'removed')"
     )
     connection.execute(f"""
-        INSERT INTO {VERDICT}
+        INSERT INTO {MERGE_PLAN}
         SELECT {key}, -1, NULL, {day_of(endpoint, target)}, 'removed', FALSE, FALSE FROM {target} WHERE {vanished}""")
     if window:
         connection.execute(f"DELETE FROM {target} WHERE {vanished}")
@@ -266,16 +266,16 @@ def _remove_vanished(
 
 def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult) -> None:
     rows = connection.execute(f"""
-        SELECT verdict, day, old_day, count(*), count_if(is_invalid), count_if(has_undeclared)
-        FROM {VERDICT} GROUP BY ALL""").fetchall()
-    for verdict, day, old_day, count, invalid, undeclared in rows:
-        setattr(result, verdict, getattr(result, verdict) + count)
+        SELECT action, day, old_day, count(*), count_if(is_invalid), count_if(has_undeclared)
+        FROM {MERGE_PLAN} GROUP BY ALL""").fetchall()
+    for action, day, old_day, count, invalid, undeclared in rows:
+        setattr(result, action, getattr(result, action) + count)
         result.invalid += invalid
         result.undeclared += undeclared
         if endpoint.is_partitioned:
             counts = result.days.setdefault(day or old_day, DayCounts())
-            setattr(counts, verdict, getattr(counts, verdict) + count)
-            if verdict == "updated" and old_day != day:
+            setattr(counts, action, getattr(counts, action) + count)
+            if action == "updated" and old_day != day:
                 result.days.setdefault(old_day, DayCounts()).removed += count
     result.total = _count(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import duckdb
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.notes import Kind, read_note
 from commerce_assets.warehouse.schema import day_of, exists, table_of
-from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, within
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, within
 from commerce_assets.window import Window
 
-_LOADS = table(OWN_SCHEMA, "loads")
-_MARKS = table(OWN_SCHEMA, "high_water_marks")
+_LOADS = table(INTERNAL_SCHEMA, "loads")
+_MARKS = table(INTERNAL_SCHEMA, "high_water_marks")
 
 
 class Followed(NamedTuple):
@@ -32,7 +32,7 @@ class Followed(NamedTuple):
     wide_at: datetime | None
 
 
-def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows: int) -> None:
+def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows: int) -> None:
     window = staged.pull.window
     connection.execute(
         f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -51,21 +51,21 @@ def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPull, rows:
 
 def has_loaded(connection: duckdb.DuckDBPyConnection, pull_id: str) -> bool:
     """Whether this very pull is in the table already: its staged items were left behind by a crash."""
-    if not exists(connection, OWN_SCHEMA, "loads"):
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return False
     return connection.execute(f"SELECT 1 FROM {_LOADS} WHERE pull_id = ?", [pull_id]).fetchone() is not None
 
 
 def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """The names of the endpoints that have been loaded, which are those of their tables."""
-    if not exists(connection, OWN_SCHEMA, "loads"):
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return set()
     return {name for (name,) in connection.execute(f"SELECT DISTINCT endpoint FROM {_LOADS}").fetchall()}
 
 
 def followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> Followed:
     """From where the next refresh of a partitioned endpoint has to follow changes."""
-    if not exists(connection, OWN_SCHEMA, "loads") or not exists(connection, SCHEMA, endpoint.name):
+    if not exists(connection, INTERNAL_SCHEMA, "loads") or not exists(connection, SCHEMA, endpoint.name):
         return Followed(None, None, None, None)
     mark, oldest_pull, newest_change = connection.execute(
         f"""
@@ -93,7 +93,7 @@ def set_mark(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, changed_
 
 def last_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> datetime | None:
     """When something of the endpoint was loaded last, by this machine's clock; None before the first time."""
-    if not exists(connection, OWN_SCHEMA, "loads"):
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return None
     row = connection.execute(f"SELECT max(loaded_at) FROM {_LOADS} WHERE endpoint = ?", [endpoint.name]).fetchone()
     return row[0] if row else None
@@ -101,7 +101,7 @@ def last_loaded(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> da
 
 def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[Window]:
     """The windows that have been loaded whole, as far as they were over then; in no order, and they may overlap."""
-    if not exists(connection, OWN_SCHEMA, "loads"):
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return []
     rows = connection.execute(
         f"""
@@ -114,7 +114,7 @@ def loaded_windows(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) ->
 
 def last_followed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> datetime | None:
     """When a list was last loaded whole, or, of one that has days, its late changes were; None if never."""
-    if not exists(connection, OWN_SCHEMA, "loads"):
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return None
     row = connection.execute(
         f"SELECT max(loaded_at) FROM {_LOADS} WHERE endpoint = ? AND window_start IS NULL", [endpoint.name]
@@ -129,7 +129,7 @@ def count_by_day(
     if not endpoint.cursor or not exists(connection, SCHEMA, endpoint.name):
         return {}
     cursor = identifier(endpoint.cursor)
-    # By instants, whose bounds DuckDB knows of each part of the table, and not by days, which it would have to reckon.
+    # By instants, whose bounds DuckDB knows of each part of the table, and not by days, which it would have to compute.
     kept = within(cursor, window.start, window.end) if window else f"{cursor} IS NOT NULL"
     rows = connection.execute(
         f"SELECT {day_of(endpoint, 't')}, count(*) FROM {table_of(endpoint)} t WHERE {kept} GROUP BY 1"

@@ -9,16 +9,16 @@ from typing import Any
 import duckdb
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.schema import create_own, exists
-from commerce_assets.warehouse.sql import OWN_SCHEMA, table
+from commerce_assets.warehouse.schema import create_internal_tables, exists
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, table
 
-_NOTES = table(OWN_SCHEMA, "notes")
+_NOTES = table(INTERNAL_SCHEMA, "notes")
 
 
 class Kind(StrEnum):
     """What a note is about."""
 
-    RECKONING = "reckoning"
+    RECONCILIATION = "reckoning"
     """How many rows the store and the warehouse had, and where they differed."""
     UPDATE_FILTER = "update_filter"
     """Whether the store heeded the filter for changed rows."""
@@ -32,7 +32,7 @@ class Note:
 
 def write_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: Kind, value: dict[str, Any]) -> None:
     """Replaces the note of its kind."""
-    create_own(connection)
+    create_internal_tables(connection)
     connection.execute(f"DELETE FROM {_NOTES} WHERE endpoint = ? AND kind = ?", [endpoint.name, kind])
     connection.execute(
         f"INSERT INTO {_NOTES} VALUES (?, ?, ?, ?)", [endpoint.name, kind, datetime.now(UTC), json.dumps(value)]
@@ -41,7 +41,7 @@ def write_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: 
 
 def read_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: Kind) -> Note | None:
     """The latest note of its kind; None if there is none."""
-    if not exists(connection, OWN_SCHEMA, "notes"):
+    if not exists(connection, INTERNAL_SCHEMA, "notes"):
         return None
     row = connection.execute(
         f"SELECT noted_at, value FROM {_NOTES} WHERE endpoint = ? AND kind = ?", [endpoint.name, kind]

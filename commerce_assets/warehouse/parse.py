@@ -2,7 +2,7 @@
 
 Typing happens on a connection of its own, outside the load's transaction. In it, every temporary table would stay to
 the end, dropped or not: of a million orders half a gigabyte on disk, and of some millions more than the memory that is
-allowed. What lies on disk meanwhile is typed and treated: nothing that the policy for personal data drops.
+allowed. What lies on disk meanwhile is typed and masked: nothing that the policy for personal data drops.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from pathlib import Path
 import duckdb
 
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.ingest.staging import StagedPull
+from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
-from commerce_assets.warehouse.privacy.expressions import bind_key, treated
+from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.schema import table_of
 from commerce_assets.warehouse.sql import STAGED, identifier, instant, text, within
@@ -56,7 +56,7 @@ class SegmentRows:
 @contextmanager
 def typing_segments(
     connection: duckdb.DuckDBPyConnection,
-    staged: StagedPull,
+    staged: StagedPages,
     kept: tuple[datetime | None, datetime | None],
     policy: PersonalDataPolicy,
 ) -> Iterator[Callable[[Path], SegmentRows]]:
@@ -127,26 +127,26 @@ def typing_segments(
 
 
 def _typed_rows(
-    staged: StagedPull,
+    staged: StagedPages,
     segment: Path,
     kept: tuple[datetime | None, datetime | None],
     policy: PersonalDataPolicy,
 ) -> str:
-    """The query of the rows of a file of items, typed, treated and cut to what is kept.
+    """The query of the rows of a file of items, typed, masked and cut to what is kept.
 
-    Nothing between one file and the other is held back, so that what is spilled to disk is treated too.
+    Nothing between one file and the other is held back, so that what is spilled to disk is masked too.
     """
     endpoint = staged.pull.endpoint
     raw_columns = ", ".join(f"{text(column.name)}: 'JSON'" for column in (*endpoint.columns, EXTRA))
     source = f"read_json({text(str(segment))}, format = 'newline_delimited', columns = {{{raw_columns}}})"
     raw = ", ".join(f"{identifier(column.name)} AS {casts.raw_name(column)}" for column in endpoint.columns)
     typed = ", ".join(f"{casts.typed(column)} AS {identifier(column.name)}" for column in endpoint.columns)
-    treatments = policy.treatments(endpoint)
+    maskings = policy.maskings(endpoint)
     stored = ", ".join(
-        f"{treated(identifier(column.name), column, treatment)} AS {identifier(column.name)}"
-        for column, treatment in treatments.items()
+        f"{masked(identifier(column.name), column, masking)} AS {identifier(column.name)}"
+        for column, masking in maskings.items()
     )
-    invalid = casts.invalid({column: treatments[column] for column in endpoint.columns})
+    invalid = casts.invalid({column: maskings[column] for column in endpoint.columns})
     deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
     start, end = kept
     # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.

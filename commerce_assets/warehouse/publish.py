@@ -18,11 +18,11 @@ import duckdb
 from filelock import FileLock, Timeout
 
 from commerce_assets.endpoint import DELETED_AT, EXTRACTED_AT
-from commerce_assets.warehouse.file import Database, WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
 from commerce_assets.warehouse.load_log import loaded_endpoints
-from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
-_MARK = table(OWN_SCHEMA, "published")
+_MARK = table(INTERNAL_SCHEMA, "published")
 # Every load writes to these, whatever it changes.
 _DIARY = ("loads", "high_water_marks", "notes")
 _STAMPS = f"*COLUMNS('^({EXTRACTED_AT.name}|{DELETED_AT.name})$')"
@@ -45,7 +45,7 @@ class PublishedCopy:
     """
 
     path: Path
-    source: Database
+    source: DatabaseFile
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
     def prepare(self) -> None:
@@ -77,7 +77,7 @@ class PublishedCopy:
         began = time.monotonic()
         try:
             # From reading to renaming: an older state must not replace a newer one.
-            with FileLock(self._lock, timeout=self.source.lock_wait_seconds, mode=_OWNER_ONLY):
+            with FileLock(self._lock, timeout=self.source.lock_timeout, mode=_OWNER_ONLY):
                 # Where a renewal was killed.
                 self._remove_part()
                 try:
@@ -132,8 +132,8 @@ class PublishedCopy:
         """
         with replace(self.source, path=self._part, log=self.log).write() as connection:
             content = content_of(connection)
-            connection.execute(f"DROP SCHEMA IF EXISTS {identifier(OWN_SCHEMA)} CASCADE")
-            connection.execute(f"CREATE SCHEMA {identifier(OWN_SCHEMA)}")
+            connection.execute(f"DROP SCHEMA IF EXISTS {identifier(INTERNAL_SCHEMA)} CASCADE")
+            connection.execute(f"CREATE SCHEMA {identifier(INTERNAL_SCHEMA)}")
             connection.execute(f"CREATE TABLE {_MARK} AS SELECT now() AS published_at, {text(content)} AS content")
         if _log_of(self._part).exists():
             # DuckDB closes a file that it could not bring up to date without a word.
@@ -201,7 +201,7 @@ def content_of(connection: duckdb.DuckDBPyConnection) -> str:
     """
     tables = connection.execute(
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = current_database() "
-        f"AND NOT (schema_name = {text(OWN_SCHEMA)} AND table_name IN {_DIARY}) ORDER BY ALL"
+        f"AND NOT (schema_name = {text(INTERNAL_SCHEMA)} AND table_name IN {_DIARY}) ORDER BY ALL"
     ).fetchall()
     views = connection.execute(
         "SELECT schema_name, view_name, sql FROM duckdb_views() "

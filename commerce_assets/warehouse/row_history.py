@@ -11,7 +11,7 @@ import duckdb
 
 from commerce_assets.endpoint import EXTRACTED_AT, Column, ColumnType, Endpoint
 from commerce_assets.warehouse.schema import add_missing_columns, exists, table_of
-from commerce_assets.warehouse.sql import SCHEMA, VERDICT, identifier, instant, table
+from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, identifier, instant, table
 
 VALID_FROM = Column(name="valid_from", type=ColumnType.TIMESTAMP, description="When the store made it so (UTC).")
 VALID_TO = Column(
@@ -46,7 +46,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> None:
 def follow(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
     """Adds the versions that a segment has just written, and ends those that they follow."""
     key = identifier(endpoint.primary_key)
-    written = f"SELECT key FROM {VERDICT} WHERE segment = {segment} AND verdict IN ('inserted', 'updated')"
+    written = f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action IN ('inserted', 'updated')"
     ends = f"(SELECT t.{key} AS key, {_since(endpoint)} AS at FROM {table_of(endpoint)} t WHERE t.{key} IN ({written}))"
     # A version cannot end before it began, whatever the store's stamps say.
     connection.execute(f"""
@@ -64,7 +64,7 @@ def close_removed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, at:
     connection.execute(f"""
         UPDATE {versions_of(endpoint)} SET {identifier(VALID_TO.name)} = {instant(at)}
         WHERE {identifier(VALID_TO.name)} IS NULL
-        AND {identifier(endpoint.primary_key)} IN (SELECT key FROM {VERDICT} WHERE verdict = 'removed')""")
+        AND {identifier(endpoint.primary_key)} IN (SELECT key FROM {MERGE_PLAN} WHERE action = 'removed')""")
 
 
 def _since(endpoint: Endpoint) -> str:

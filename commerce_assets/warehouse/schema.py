@@ -7,7 +7,7 @@ from datetime import date
 import duckdb
 
 from commerce_assets.endpoint import Column, Endpoint
-from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA, identifier, table, text
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
 _DAYS_TO_1970 = date(1970, 1, 1).toordinal() - 1
 _MICROSECONDS_A_DAY = 86_400_000_000
@@ -22,7 +22,7 @@ def day_of(endpoint: Endpoint, alias: str) -> str:
     """The UTC day that a row belongs to, as an expression; NULL for an endpoint without days."""
     if not endpoint.cursor:
         return "CAST(NULL AS DATE)"
-    # A cast to DATE asks for the rules of a time zone, row by row, and takes ten times as long as to reckon.
+    # A cast to DATE asks for the rules of a time zone, row by row, and takes ten times as long as to reconcile.
     since_year_1 = f"epoch_us({alias}.{identifier(endpoint.cursor)}) + {_DAYS_TO_1970 * _MICROSECONDS_A_DAY}"
     return f"(DATE '0001-01-01' + CAST(({since_year_1}) // {_MICROSECONDS_A_DAY} AS INTEGER))"
 
@@ -68,25 +68,25 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = 
     return [StoredColumn(column, kind) for column, kind in rows]
 
 
-def create_own(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: what was loaded, up to where changes were followed, how rows were treated; notes."""
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(OWN_SCHEMA)}")
+def create_internal_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """The project's own tables: what was loaded, up to where changes were followed, how rows were masked; notes."""
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(INTERNAL_SCHEMA)}")
     connection.execute(f"""
-        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "loads")} (
+        CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "loads")} (
             pull_id VARCHAR, endpoint VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
             began_at TIMESTAMPTZ, began_at_store TIMESTAMPTZ, loaded_at TIMESTAMPTZ, rows_loaded BIGINT
         )""")
     connection.execute(f"""
-        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "high_water_marks")} (
+        CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "high_water_marks")} (
             endpoint VARCHAR, changed_up_to TIMESTAMPTZ
         )""")
     connection.execute(f"""
-        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "notes")} (
+        CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "notes")} (
             endpoint VARCHAR, kind VARCHAR, noted_at TIMESTAMPTZ, value JSON
         )""")
     connection.execute(f"""
-        CREATE TABLE IF NOT EXISTS {table(OWN_SCHEMA, "treatments")} (
-            endpoint VARCHAR, column_name VARCHAR, treatment VARCHAR, key_id VARCHAR
+        CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "maskings")} (
+            endpoint VARCHAR, column_name VARCHAR, masking VARCHAR, key_id VARCHAR
         )""")
 
 

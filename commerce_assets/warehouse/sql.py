@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 SCHEMA = "commerce"
 """Where the endpoints' tables lie."""
 
-OWN_SCHEMA = "commerce_loads"
+INTERNAL_SCHEMA = "commerce_loads"
 """Where the project keeps what it has loaded, in the same transactions as the rows."""
 
 
 STAGED = "temp.main.staged"
 """During a load: the rows of the segment at hand."""
 
-VERDICT = "temp.main.verdict"
+MERGE_PLAN = "temp.main.merge_plan"
 """During a load: what happens to each staged key."""
 
 

@@ -13,8 +13,8 @@ from commerce_assets.defs import checks
 from commerce_assets.endpoint import Column, Endpoint, Sensitivity
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
-from commerce_assets.warehouse.schema import create_own, describe
-from commerce_assets.warehouse.sql import OWN_SCHEMA, SCHEMA
+from commerce_assets.warehouse.schema import create_internal_tables, describe
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA
 
 _SQL = "../commerce_assets/analytics/sql"
 _INTRODUCTION = """\
@@ -35,7 +35,7 @@ Days and months are those of UTC. A column may be NULL unless it says otherwise.
 [Personal data](personal-data.md) says more. A check that blocks stops what is downstream; the others warn.
 """
 _OWN_INTRODUCTION = f"""\
-## Schema `{OWN_SCHEMA}`
+## Schema `{INTERNAL_SCHEMA}`
 
 What the project itself has noted, in the same transactions as the rows; nothing for reports. A published copy has the
 table `published` in their place: when it was made, and a fingerprint of what it holds.
@@ -74,12 +74,12 @@ _OWN = {
             "value": "What was found: counts, days, flags.",
         },
     ),
-    "treatments": _OwnTable(
+    "maskings": _OwnTable(
         "One row a column that the policy for personal data governs.",
         {
             "endpoint": "Which table.",
             "column_name": "Which column.",
-            "treatment": "keep, hash or drop: what the stored rows have had.",
+            "masking": "keep, hash or drop: what the stored rows have had.",
             "key_id": "Tells one key of the hash from another, and nothing of either.",
         },
     ),
@@ -116,7 +116,7 @@ def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
         if endpoint.cursor
         else "none: the list is read whole; what it no longer holds gets a `_deleted_at`",
     }
-    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_standing_checks(endpoint=endpoint).check_specs]
+    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_checks(endpoint=endpoint).check_specs]
     yield from _table(f"{SCHEMA}.{endpoint.name}", endpoint.description, facts, endpoint.stored_columns, specs)
     if endpoint.update_filter:
         yield f"### `{SCHEMA}.{history_of(endpoint)}`\n"
@@ -136,10 +136,10 @@ def _of_model(model: Model) -> Iterator[str]:
 
 def _of_own_tables() -> Iterator[str]:
     with duckdb.connect() as connection:
-        create_own(connection)
+        create_internal_tables(connection)
         for name, own in _OWN.items():
-            stored = describe(connection, name, schema=OWN_SCHEMA)
-            yield f"### `{OWN_SCHEMA}.{name}`\n\n{own.row}\n"
+            stored = describe(connection, name, schema=INTERNAL_SCHEMA)
+            yield f"### `{INTERNAL_SCHEMA}.{name}`\n\n{own.row}\n"
             columns = [ModelColumn(name=c.name, type=c.type, description=own.columns[c.name]) for c in stored]
             yield _columns(columns)
 

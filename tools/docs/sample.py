@@ -11,10 +11,10 @@ import duckdb
 from commerce_assets.access import build_client
 from commerce_assets.analytics.build import build
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.api.request import Pull
+from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.resources import Warehouse
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.ingest.ingest import extraction, load_extraction
+from commerce_assets.ingest.ingest import extraction, load_staged
 from commerce_assets.window import Window
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.server import serve
@@ -47,11 +47,15 @@ def build_sample_database(folder: Path) -> Path:
         orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
         versioned = replace(orders, keeps_versions=True)
         days = Window(_OPENED, _BACKFILLED)
-        lists = [Pull(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]
-        for pull in (*lists, Pull(endpoint=versioned, window=days), Pull(endpoint=versioned, updated_after=days.end)):
+        lists = [ListRequest(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]
+        for pull in (
+            *lists,
+            ListRequest(endpoint=versioned, window=days),
+            ListRequest(endpoint=versioned, updated_after=days.end),
+        ):
             store.now = _REFRESHED if pull.updated_after else _BACKFILLED
             with extraction(pull, client, warehouse, _LOG) as pulled, database.write() as connection:
-                load_extraction(connection, pulled)
+                load_staged(connection, pulled)
         with database.write() as connection:
             for model in MODELS:
                 build(connection, model, [endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps])

@@ -7,8 +7,8 @@ SELECT
     gross,
     refunds AS refunded,
     net AS settled,
-    is_refund_known AS is_known,
-    coalesce(net = 0, FALSE) AS is_whole,
+    is_refund_known AS refund_amount_known,
+    coalesce(net = 0, FALSE) AS fully_refunded,
     transactions,
     first_refunded_at,
     last_refunded_at

@@ -29,7 +29,7 @@ from commerce_assets.defs.alerts.news import WARNING, Sighting
 if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import EventLogConnection
 
-Positions = Mapping[str, str]
+OffsetSearch = Mapping[str, str]
 """Stream to the cursor of the last record that was read."""
 
 _STREAMS = {
@@ -47,7 +47,7 @@ _PARTITION_TAG = "dagster/partition"
 _RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
-def latest_positions(instance: DagsterInstance) -> Positions:
+def latest_positions(instance: DagsterInstance) -> OffsetSearch:
     """Where the history ends now."""
     return {
         stream: _fetch(instance, event_type, None, limit=1, ascending=False).cursor
@@ -56,8 +56,8 @@ def latest_positions(instance: DagsterInstance) -> Positions:
 
 
 def read(
-    instance: DagsterInstance, positions: Positions, *, repository: RepositoryDefinition, location: str | None
-) -> tuple[list[Sighting], Positions]:
+    instance: DagsterInstance, positions: OffsetSearch, *, repository: RepositoryDefinition, location: str | None
+) -> tuple[list[Sighting], OffsetSearch]:
     """What was seen since, oldest first and not more than a few dozen runs of it, and the positions after it.
 
     What belongs to other code locations than `location` is passed by.

@@ -1,11 +1,11 @@
-"""What a treatment leaves of a value: SQL expressions over a typed value, or over its raw JSON."""
+"""What a masking leaves of a value: SQL expressions over a typed value, or over its raw JSON."""
 
 from hashlib import sha256
 
 import duckdb
 
 from commerce_assets.endpoint import Column, ColumnType, Sensitivity
-from commerce_assets.warehouse.privacy.policy import Treatment
+from commerce_assets.warehouse.privacy.policy import Masking
 from commerce_assets.warehouse.sql import text
 
 _INNER_PAD, _OUTER_PAD = "personal_data_inner_pad", "personal_data_outer_pad"
@@ -41,19 +41,19 @@ def hashed(value: str) -> str:
     return f"CASE WHEN {bare} = '' THEN '' ELSE sha256(getvariable({text(_OUTER_PAD)}) || {inner}) END"
 
 
-def treated(value: str, column: Column, treatment: Treatment, *, kind: ColumnType | None = None) -> str:
-    """What the treatment of a column leaves of a value; NULL stays NULL.
+def masked(value: str, column: Column, masking: Masking, *, kind: ColumnType | None = None) -> str:
+    """What the masking of a column leaves of a value; NULL stays NULL.
 
     Args:
         value: An expression.
         column: What it is a value of.
-        treatment: The column's.
+        masking: The column's.
         kind: The expression's type, where it is not the column's: that of a value in `_invalid` is JSON.
     """
     kind = kind or column.type
-    if treatment is Treatment.KEEP:
+    if masking is Masking.KEEP:
         return value
-    if treatment is Treatment.HASH:
+    if masking is Masking.HASH:
         digest = hashed(f"CAST({value} AS VARCHAR)")
         return f"""CAST('"' || {digest} || '"' AS JSON)""" if kind is ColumnType.JSON else digest
     if column.sensitivity is Sensitivity.UNDECLARED:
@@ -63,10 +63,10 @@ def treated(value: str, column: Column, treatment: Treatment, *, kind: ColumnTyp
     return f"CAST(NULL AS {kind})"
 
 
-def treated_once(value: str, column: Column, treatment: Treatment, *, kind: ColumnType | None = None) -> str:
-    """Like `treated`, but of a stored value, which may have been hashed before: then it stays as it is."""
-    anew = treated(value, column, treatment, kind=kind)
-    if treatment is not Treatment.HASH:
+def masked_once(value: str, column: Column, masking: Masking, *, kind: ColumnType | None = None) -> str:
+    """Like `masked`, but of a stored value, which may have been hashed before: then it stays as it is."""
+    anew = masked(value, column, masking, kind=kind)
+    if masking is not Masking.HASH:
         return anew
     return f"CASE WHEN regexp_full_match(CAST({value} AS VARCHAR), {text(_HASHED)}) THEN {value} ELSE {anew} END"
 

@@ -9,21 +9,21 @@ from commerce_assets.endpoint import EXTRA, Column, Endpoint, Sensitivity
 _EXAMPLE = "orders.buyer_email=keep"
 
 
-class Treatment(StrEnum):
+class Masking(StrEnum):
     """What becomes of a column's values; from the mildest to the strictest."""
 
     KEEP = "keep"
     HASH = "hash"
     DROP = "drop"
 
-    def is_stricter_than(self, other: "Treatment") -> bool:
-        order = [*Treatment]
+    def is_stricter_than(self, other: "Masking") -> bool:
+        order = [*Masking]
         return order.index(self) > order.index(other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonalDataPolicy:
-    """A treatment for each column that needs one.
+    """A masking for each column that needs one.
 
     Attributes:
         personal: Of personal columns. Unless it is `keep`, undeclared fields lose their texts, objects and arrays too:
@@ -33,20 +33,20 @@ class PersonalDataPolicy:
         key: Of the hash; None until a run needs it. Secret.
     """
 
-    personal: Treatment = Treatment.KEEP
-    exceptions: Mapping[str, Treatment] = field(default_factory=dict)
-    capability_urls: Treatment = Treatment.DROP
+    personal: Masking = Masking.KEEP
+    exceptions: Mapping[str, Masking] = field(default_factory=dict)
+    capability_urls: Masking = Masking.DROP
     key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, text: str, *, capability_urls: str = Treatment.DROP) -> "PersonalDataPolicy":
+    def parse(cls, text: str, *, capability_urls: str = Masking.DROP) -> "PersonalDataPolicy":
         """Reads `hash, orders.buyer_email=keep, orders.buyer_ip_address=drop`: a word, and exceptions from it.
 
         Raises:
             ValueError: Says which part cannot be read, and what it may be.
         """
         word, *parts = (part.strip() for part in text.split(","))
-        exceptions: dict[str, Treatment] = {}
+        exceptions: dict[str, Masking] = {}
         for part in parts:
             column, equals, exception = (piece.strip() for piece in part.partition("="))
             if not equals:
@@ -54,7 +54,7 @@ class PersonalDataPolicy:
             if column in exceptions:
                 raise ValueError(f"{column} is named twice")
             exceptions[column] = _treatment(exception)
-        return cls(personal=_treatment(word), exceptions=exceptions, capability_urls=Treatment(capability_urls))
+        return cls(personal=_treatment(word), exceptions=exceptions, capability_urls=Masking(capability_urls))
 
     def __str__(self) -> str:
         """What `parse` reads."""
@@ -79,33 +79,33 @@ class PersonalDataPolicy:
     @property
     def hashes(self) -> bool:
         """Whether any column is hashed, so that a key is needed."""
-        return Treatment.HASH in {self.personal, *self.exceptions.values()}
+        return Masking.HASH in {self.personal, *self.exceptions.values()}
 
     def with_key(self, key: str) -> "PersonalDataPolicy":
         return replace(self, key=key)
 
-    def treatment_of(self, endpoint: Endpoint, column: Column) -> Treatment:
+    def masking_of(self, endpoint: Endpoint, column: Column) -> Masking:
         match column.sensitivity:
             case Sensitivity.PERSONAL:
                 return self.exceptions.get(f"{endpoint.name}.{column.name}", self.personal)
             case Sensitivity.CAPABILITY:
                 return self.capability_urls
             case Sensitivity.UNDECLARED:
-                return Treatment.KEEP if self.personal is Treatment.KEEP else Treatment.DROP
+                return Masking.KEEP if self.personal is Masking.KEEP else Masking.DROP
             case _:
-                return Treatment.KEEP
+                return Masking.KEEP
 
-    def treatments(self, endpoint: Endpoint) -> dict[Column, Treatment]:
-        """The treatment of each column whose values come from the store."""
-        return {column: self.treatment_of(endpoint, column) for column in (*endpoint.columns, EXTRA)}
+    def maskings(self, endpoint: Endpoint) -> dict[Column, Masking]:
+        """The masking of each column whose values come from the store."""
+        return {column: self.masking_of(endpoint, column) for column in (*endpoint.columns, EXTRA)}
 
 
 DEFAULT_POLICY = PersonalDataPolicy()
 """Personal data is kept, capability URLs are dropped."""
 
 
-def _treatment(word: str) -> Treatment:
+def _treatment(word: str) -> Masking:
     try:
-        return Treatment(word.lower())
+        return Masking(word.lower())
     except ValueError:
-        raise ValueError(f"{word!r} is none of {', '.join(Treatment)}") from None
+        raise ValueError(f"{word!r} is none of {', '.join(Masking)}") from None

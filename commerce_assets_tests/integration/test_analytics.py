@@ -1,0 +1,316 @@
+"""The tables of the analytics layer, from a store's own data to what Dagster shows: reckoned once more, in Python."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.definitions import build_definitions
+from commerce_assets_tests.support import sums
+from commerce_assets_tests.support.project import Project, running_project
+from sample_store.shop import build_shop
+from sample_store.store import SampleStore
+from sample_store.values import timestamp
+
+Order = dict[str, Any]
+NOW = datetime.now(UTC)
+DAYS = 40
+FIRST, YESTERDAY = (NOW - timedelta(days=DAYS)).date(), (NOW - timedelta(days=1)).date()
+SECRET = "somebody.unmistakable@example.com"
+CENT = Decimal("0.01")
+
+
+def stamped(day: int, **fields: Any) -> Order:
+    """When an order was made, in days before now, and what else there is to say of it."""
+    made = timestamp(NOW - timedelta(days=day))
+    return {"created_at": made, "updated_at": made, **fields}
+
+
+def sum_of(amount: str, currency: str | None, day: int = 3) -> Order:
+    occurred = timestamp(NOW - timedelta(days=day))
+    return {"amount": amount, "currency": currency, "occurred_at": occurred, "reason": None}
+
+
+def line(product: int | None, price: str | None = None, **fields: Any) -> Order:
+    return {"cart_item": {"product_id": product, "quantity": 1, "price_at_checkout": price, **fields}}
+
+
+# Orders such as the sample shop itself never has, each beside its id: made of a sale of the shop's.
+UNUSUAL: dict[int, Order] = {
+    # Without an address, in two ways; one customer in two currencies, and in two spellings.
+    900_001: stamped(20, buyer_email=None, settled_gross="12.34"),
+    900_002: stamped(20, buyer_email=" ", settled_gross="0.66"),
+    900_003: stamped(19, buyer_email="two.worlds@example.com", settled_gross="10.01", settled_currency="EUR"),
+    900_004: stamped(19, buyer_email=" Two.Worlds@Example.com", settled_gross="20.02", settled_currency="USD"),
+    # Refunds: in another currency, in the same one in small letters, without their wrapper, and not shown at all.
+    900_005: stamped(
+        18,
+        settled_gross="8.00",
+        settled_currency="EUR",
+        refunded=True,
+        refund_transactions=[
+            {"refund_transaction": sum_of("2.00", "EUR")},
+            {"refund_transaction": sum_of("3.00", "USD")},
+        ],
+    ),
+    900_006: stamped(
+        18,
+        settled_gross="6.00",
+        settled_currency="EUR",
+        refunded=True,
+        refund_transactions=[
+            {"refund_transaction": sum_of("1.50", "eur", 9)},
+            {"refund_transaction": sum_of("0.25", None)},
+        ],
+    ),
+    900_007: stamped(18, settled_gross="0.00", refunded=True, refund_transactions=[sum_of("7.77", None)]),
+    900_008: stamped(18, settled_gross="0.00", refunded=True, refund_transactions=[]),
+    900_009: stamped(18, settled_gross=None, settled_currency=None, state="chargeback"),
+    # Carts: by price, with a rest; prices of nothing; one price missing; a product that is not there; no line at all.
+    900_010: stamped(
+        17, settled_gross="10.00", cart={"cart_items": [line(1, "1.00"), line(2, "1.00"), line(3, "1.00")]}
+    ),
+    900_011: stamped(
+        17, settled_gross="0.01", settled_tax=None, cart={"cart_items": [line(1, "0.00"), line(2, "0.00", quantity=3)]}
+    ),
+    900_012: stamped(17, settled_gross="9.99", cart={"cart_items": [line(1, "5.00"), line(2)]}),
+    900_013: stamped(17, settled_gross="3.00", cart={"cart_items": [line(9999, "3.00", quantity=None), line(None)]}),
+    900_014: stamped(17, settled_gross="4.00", settled_currency=None, cart=None),
+    900_015: stamped(17, settled_gross="0.00", state="free", cart={"cart_items": [line(4, "0.00")]}),
+    # A package that the line names, one that the order is called like, and a plan of its name.
+    900_016: stamped(16, settled_gross="5.00", order_name="Anything", cart={"cart_items": [line(1, package_id=2)]}),
+    900_017: stamped(16, settled_gross="31.00", order_name="{package}", cart={"cart_items": []}),
+    900_018: stamped(
+        16, settled_gross="31.01", order_name="{package}", subscription_id=1, state="subscription_cancelling"
+    ),
+    900_019: stamped(
+        16, settled_gross="2.00", subscription_id=99, order_name="A plan of old", state="subscription_active"
+    ),
+    900_020: stamped(16, settled_gross=None, subscription_id=None, state="subscription_setup"),
+}
+
+
+def add_unusual(store: SampleStore) -> None:
+    sale = next(o for o in store.shop.orders if o["state"] == "complete" and not o["refunded"] and o["cart"])
+    package = store.shop.packages[0]
+    parts = {"cart_items": [line(number) for number in package["components"]["product_ids"]]}
+    for number, fields in UNUSUAL.items():
+        order = {**sale, "id": number, "refund_transactions": [], "subscription_id": None, **fields}
+        if order["order_name"] == "{package}":
+            order |= {"order_name": package["name"], "cart": parts}
+        store.add_order(order)
+
+
+def catalog_of(project: Project) -> sums.Catalog:
+    shop = project.store.shop
+    return {"products": shop.products, "packages": shop.packages, "subscriptions": shop.subscriptions}
+
+
+def stored(project: Project, name: str, columns: str, *, key: int = 1) -> dict[Any, Any]:
+    """A table's rows by their first columns, instants as the API writes them."""
+    listed = [
+        f"strftime({column}, '%Y-%m-%dT%H:%M:%SZ')" if column.endswith("_at") else column for column in columns.split()
+    ]
+    rows = project.query(f"SELECT {', '.join(listed)} FROM shop.analytics.{name}")
+    found = {row[0] if key == 1 else row[:key]: row[key:] for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def assert_tables_equal(project: Project, orders: list[Order], *, hash_key: str | None = None) -> None:
+    """Each table is what the store's orders come to; of order_items, the days that are partitions."""
+    catalog = catalog_of(project)
+    columns = "day currency orders gross refunds net fees tax refunded_orders unknown_refunds new_customers"
+    assert stored(project, "daily_revenue", f"{columns} returning_customers", key=2) == sums.days(orders)
+
+    columns = "customer first_order_at last_order_at orders paid_orders refunded_orders charged_back_orders net"
+    assert stored(project, "customers", columns) == sums.customers(orders, hash_key)
+
+    columns = "order_id day kind state currency gross refunded settled refund_amount_known fully_refunded transactions"
+    assert stored(project, "refunds", f"{columns} first_refunded_at last_refunded_at") == sums.refunds(orders)
+
+    columns = "order_id plan_id plan state is_active started_at last_change_at payments currency net"
+    assert stored(project, "subscription_orders", columns) == sums.subscriptions(orders, catalog)
+
+    assert_items_equal(project, [order for order in orders if sums.day_of(order) <= YESTERDAY])
+    assert_performance_equals(project, orders)
+
+
+def assert_items_equal(project: Project, orders: list[Order]) -> None:
+    """Of each line all but its amounts; these add up to the order's, and none is off by more than a cent."""
+    expected = sums.lines(orders, catalog_of(project))
+    columns = "created_at state product_id product product_type package_id package plan_id plan quantity"
+    items = stored(
+        project, "order_items", f"order_id line {columns} price_at_checkout currency gross refunds net", key=2
+    )
+    assert {key: row[:-3] for key, row in items.items()} == {key: line.what for key, line in expected.items()}
+    for key, (*_, gross, refunds, net) in items.items():
+        line = expected[key]
+        if line.gross is None or line.refunds is None:
+            assert (gross, refunds, net) == (None, None, None)
+            continue
+        assert abs(Fraction(gross) - line.gross) <= Fraction(CENT), key
+        assert abs(Fraction(refunds) - line.refunds) <= Fraction(CENT), key
+        assert net == gross - refunds
+        assert gross.quantize(CENT) == gross
+    for part, whole in ((-3, sums.gross), (-2, sums.refunded)):
+        assert sums.totals((key[0], row[part]) for key, row in items.items() if row[-1] is not None) == {
+            order["id"]: whole(order) for order in orders if sums.is_paid(order) and sums.items_of(order)
+        }
+
+
+def assert_performance_equals(project: Project, orders: list[Order]) -> None:
+    """Counts to the piece; money to the cent by month and currency, and within a cent a line by product."""
+    names = {product["id"]: product["name"] for product in project.store.shop.products}
+    expected = sums.performance(orders, catalog_of(project))
+    columns = "month product_id currency product orders units refunded_orders gross refunds net"
+    found = stored(project, "product_performance", columns, key=3)
+    assert {key: row[:4] for key, row in found.items()} == {
+        key: (names.get(key[1]), len(sold.orders), sold.units, len(sold.refunded_orders))
+        for key, sold in expected.items()
+    }
+    for key, (*_, gross, refunds, net) in found.items():
+        assert abs(Fraction(gross) - expected[key].gross) <= Fraction(CENT) * expected[key].lines, key
+        assert abs(Fraction(refunds) - expected[key].refunds) <= Fraction(CENT) * expected[key].lines, key
+        assert net == gross - refunds
+    months = [(sums.day_of(order).replace(day=1), sums.currency_of(order), order) for order in orders]
+    for part, whole in ((-3, sums.gross), (-2, sums.refunded)):
+        assert sums.totals(
+            ((month, currency), row[part]) for (month, _, currency), row in found.items()
+        ) == sums.totals(((month, currency), whole(order)) for month, currency, order in months if sums.is_paid(order))
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Forty days, yesterday the last, of a shop in three currencies; of today, what a refresh brings."""
+    store = SampleStore(build_shop(now=NOW, days=DAYS, orders_per_day=6), now=lambda: NOW)
+    add_unusual(store)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_project(store, tmp_path_factory.mktemp("shop"), patch) as project,
+    ):
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.isoformat()
+        store.update_order(store.shop.orders[3]["id"], buyer_email=SECRET)
+        project.run("catalog")
+        project.run("orders", days=(FIRST, YESTERDAY))
+        project.run("orders_refresh")
+        yield project
+
+
+def test_the_tables_equal_what_the_stores_orders_come_to_before_and_after_late_changes(loaded: Project) -> None:
+    orders = loaded.store.shop.orders
+    result = loaded.run("analytics", days=(FIRST, YESTERDAY))
+    assert {check.passed for check in result.get_asset_check_evaluations()} == {True}
+    assert {o["settled_currency"] for o in orders if o["cart"]} >= {"EUR", "GBP", "USD"}
+    assert_tables_equal(loaded, orders)
+
+    sales = (o for o in orders if o["state"] == "complete" and not o["refunded"] and sums.money(o["settled_gross"]) > 1)
+    whole, part, moved, gone = (next(sales) for _ in range(4))
+    for order, kept in ((whole, "0.00"), (part, "0.99")):
+        transaction = {
+            "amount": str(sums.money(order["settled_gross"]) - sums.money(kept)),
+            "currency": order["settled_currency"],
+        }
+        loaded.store.update_order(
+            order["id"], refunded=True, settled_gross=kept, refund_transactions=[{"refund_transaction": transaction}]
+        )
+    loaded.store.update_order(moved["id"], buyer_email="new.address@example.com")
+    loaded.store.update_order(gone["id"], state="chargeback", settled_gross="0.00", settled_tax="0.00")
+    # Another address is another customer, a cart may grow, and what was refunded in part may be refunded whole.
+    loaded.store.update_order(900_003, buyer_email="one.world@example.com")
+    loaded.store.update_order(900_012, settled_gross="14.99", cart={"cart_items": [line(1, "5.00"), line(2, "10.00")]})
+    again = [{"refund_transaction": sum_of(amount, "EUR")} for amount in ("2.00", "8.00")]
+    loaded.store.update_order(900_005, settled_gross="0.00", refund_transactions=again)
+    loaded.run("orders_refresh")
+    changed = (whole, part, moved, gone, *(UNUSUAL[number] for number in (900_003, 900_005, 900_012)))
+    days = {sums.day_of(o) for o in changed}
+    result = loaded.run("analytics", days=(min(days), max(days)))
+
+    assert {check.passed for check in result.get_asset_check_evaluations()} == {True}
+    assert_tables_equal(loaded, orders)
+
+
+def test_where_addresses_are_hashed_customers_are_their_hashes_and_the_same_is_counted_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(build_shop(now=NOW, days=20, orders_per_day=3), now=lambda: NOW)
+    add_unusual(store)
+    first, key = (NOW - timedelta(days=20)).date(), "a key of sixteen or more"
+    monkeypatch.setenv("COMMERCE_PERSONAL_DATA_KEY", key)
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings |= {
+            "COMMERCE_ORDERS_START_DATE": first.isoformat(),
+            "COMMERCE_PERSONAL_DATA": "hash",
+            "COMMERCE_PERSONAL_DATA_KEY": key,
+        }
+        project.run("catalog")
+        project.run("orders", days=(first, YESTERDAY))
+        project.run("orders_refresh")
+        project.run("analytics", days=(first, YESTERDAY))
+        assert_tables_equal(project, store.shop.orders, hash_key=key)
+
+
+def test_a_build_shows_its_numbers_a_chart_and_a_table_and_no_address(loaded: Project) -> None:
+    result = loaded.run("analytics", days=(FIRST, YESTERDAY))
+
+    events = [event.materialization for event in result.get_asset_materialization_events()]
+    (revenue,) = (event for event in events if event.asset_key == dg.AssetKey("daily_revenue"))
+    charts = [value for name, value in revenue.metadata.items() if name.startswith("last_90_days_")]
+    assert len(charts) == 3
+    assert all(str(chart.value).startswith("![Net revenue a day, ") for chart in charts)
+    table = revenue.metadata["last_14_days"]
+    assert isinstance(table, dg.TableMetadataValue)
+    # Up to the newest day that has orders: today, or in the first hours of a day it may be yesterday.
+    ((newest,),) = loaded.query("SELECT max(day) FROM shop.analytics.daily_revenue")
+    listed = {record.data["day"] for record in table.records}
+    assert newest.isoformat() in listed
+    assert listed <= {(newest - timedelta(n)).isoformat() for n in range(14)}
+    rows = {event.partition: event.metadata["dagster/partition_row_count"].value for event in events if event.partition}
+    assert len(rows) == DAYS
+    counts = loaded.query("SELECT created_at::DATE::VARCHAR, count(*) FROM shop.analytics.order_items GROUP BY 1")
+    assert {day: count for day, count in rows.items() if count} == dict(counts)
+    assert loaded.query(f"SELECT orders FROM shop.analytics.customers WHERE customer = '{SECRET}'") == [(1,)]
+    logged = "".join(str(entry) for entry in loaded.instance.all_logs(result.run_id))
+    assert SECRET not in logged
+
+
+def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: Project) -> None:
+    seen = {}
+
+    @dg.asset
+    def report(daily_revenue: duckdb.DuckDBPyRelation) -> None:
+        seen["days"] = daily_revenue.aggregate("count(*)").fetchall()
+
+    ours = loaded.definitions
+    loaded.run("analytics", days=(YESTERDAY, YESTERDAY))
+    merged = dg.Definitions.merge(ours, dg.Definitions(assets=[report]))
+    job = merged.resolve_implicit_global_asset_job_def()
+    job.execute_in_process(instance=loaded.instance, asset_selection=[dg.AssetKey("report")])
+
+    assert seen["days"] == loaded.query("SELECT count(*) FROM shop.analytics.daily_revenue")
+
+
+def test_every_model_is_an_asset_with_described_columns_checks_and_lineage_that_writes_alone() -> None:
+    definitions = build_definitions(environment={})
+    graph = definitions.resolve_asset_graph()
+
+    for model in MODELS:
+        node = graph.get(dg.AssetKey(model.name))
+        assert node.group_name == "analytics"
+        assert node.metadata["dagster/table_name"] == f"analytics.{model.name}"
+        columns = node.metadata["dagster/column_schema"].columns
+        assert [column.name for column in columns] == [column.name for column in model.columns]
+        assert all(column.description for column in columns)
+        assert {key.to_user_string() for key in node.parent_keys} == set(model.deps)
+        assert {key.name for key in node.check_keys} == {"key_is_unique", *(check.name for check in model.checks)}
+        assert (node.partitions_def == graph.get(dg.AssetKey("orders")).partitions_def) is model.is_partitioned
+        assert node.assets_def.op.pool == "warehouse"
+        (reference,) = node.metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).read_text()

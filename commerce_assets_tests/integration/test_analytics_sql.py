@@ -1,0 +1,402 @@
+"""The models' SQL on hand-made orders: what a cent belongs to, and what a rebuild rewrites."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commerce_assets.analytics.build import BuildResult, CheckOutcome, ModelError, build, check
+from commerce_assets.analytics.tables import MODELS, Model
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.window import Window
+from commerce_assets_tests.support.staged import BY_NAME, ORDERS, PRODUCTS, Storage, days, order, product
+
+BY_MODEL = {model.name: model for model in MODELS}
+ALWAYS = days("2020-01-01", "2029-12-31")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(tmp_path)
+
+
+def built(storage: Storage, model: Model, window: Window | None = None) -> tuple[BuildResult, list[CheckOutcome]]:
+    with storage.database.write() as connection:
+        return build(connection, model, ENDPOINTS, window), check(connection, model)
+
+
+def rows(storage: Storage, name: str, columns: str, *orders: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Loads the orders, builds a model, sees that its checks pass, and reads some columns in order of the first."""
+    storage.load(ORDERS, orders, window=ALWAYS)
+    _, findings = built(storage, BY_MODEL[name])
+    assert [finding for finding in findings if finding.wrong] == []
+    return storage.query(f"SELECT {columns} FROM analytics.{name} ORDER BY ALL")
+
+
+def paid(number: int, gross: str | None, currency: str | None = "EUR", **fields: Any) -> dict[str, Any]:
+    return order(number, settled_gross=gross, settled_currency=currency, **fields)
+
+
+def refund(amount: Any, currency: str | None = "EUR") -> dict[str, Any]:
+    return {"amount": amount, "currency": currency, "occurred_at": "2024-04-01T00:00:00Z", "reason": None}
+
+
+def cart(*items: Any, wrapped: bool = True) -> dict[str, Any]:
+    return {"cart_items": [{"cart_item": item} if wrapped else item for item in items]}
+
+
+# An order that is in every table.
+FULL = paid(
+    1,
+    "5.00",
+    settled_tax="0.80",
+    refunded=True,
+    subscription_id=3,
+    buyer_email="a@example.com",
+    cart=cart({"product_id": 7}, {"product_id": 8}),
+)
+FULL_ROWS = {"order_items": 2, "product_performance": 2}
+
+
+def cents(*amounts: str) -> list[Decimal]:
+    return [Decimal(amount) for amount in amounts]
+
+
+def test_every_table_builds_empty_where_nothing_has_been_loaded(storage: Storage) -> None:
+    for model in MODELS:
+        result, findings = built(storage, model, days("2024-03-15") if model.is_partitioned else None)
+
+        assert (result.rows, result.written, result.removed) == (0, 0, 0)
+        assert {finding.wrong for finding in findings} == {0}
+    # The endpoints' tables are theirs to make.
+    assert storage.query("SELECT DISTINCT schema_name FROM duckdb_tables()") == [("analytics",)]
+
+
+def test_every_table_builds_where_only_orders_have_been_loaded(storage: Storage) -> None:
+    storage.load(ORDERS, [FULL], window=ALWAYS)
+
+    for model in MODELS:
+        result, findings = built(storage, model)
+
+        assert result.rows == FULL_ROWS.get(model.name, 1)
+        assert {finding.wrong for finding in findings} == {0}
+
+
+def test_an_orders_amounts_go_to_its_lines_by_price_or_in_equal_parts_and_add_up(storage: Storage) -> None:
+    by_price = cart({"product_id": 1, "price_at_checkout": "10.00"}, {"product_id": 2, "price_at_checkout": "20.00"})
+    unpriced = cart({"product_id": 1}, {"product_id": 2, "price_at_checkout": "9"}, {"product_id": 3})
+    free = cart({"product_id": 1, "price_at_checkout": "0.00"}, {"product_id": 2, "price_at_checkout": "0.00"})
+
+    assert rows(
+        storage,
+        "order_items",
+        "order_id, line, gross, refunds, net",
+        paid(1, "36.00", cart=by_price, refunded=True, refund_transactions=[{"refund_transaction": refund("3.00")}]),
+        paid(2, "10.00", cart=unpriced),
+        paid(3, "0.01", cart=free),
+        paid(4, None, cart=by_price),
+    ) == [
+        (1, 1, *cents("13", "1", "12")),
+        (1, 2, *cents("26", "2", "24")),
+        (2, 1, *cents("3.33", "0", "3.33")),
+        (2, 2, *cents("3.34", "0", "3.34")),
+        (2, 3, *cents("3.33", "0", "3.33")),
+        (3, 1, *cents("0.01", "0", "0.01")),
+        (3, 2, *cents("0", "0", "0")),
+        (4, 1, None, None, None),
+        (4, 2, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_line_is_read_with_its_wrapper_and_without_whatever_is_missing_in_it(storage: Storage, wrapped: bool) -> None:  # noqa: FBT001
+    items: tuple[dict[str, Any], ...] = (
+        {"product_id": "0000007", "quantity": "2", "price_at_checkout": 4.5},
+        {"product_id": None, "quantity": None, "price_at_checkout": None},
+        {"price_at_checkout": "£15.00"},
+        {},
+    )
+
+    assert rows(
+        storage,
+        "order_items",
+        "line, product_id, quantity, price_at_checkout",
+        paid(1, "10.00", cart=cart(*items, wrapped=wrapped)),
+        paid(2, "10.00", cart={"cart_items": []}),
+        paid(3, "10.00", cart={"cart_items": None}),
+        paid(4, "10.00", cart=None),
+    ) == [(1, 7, 2, Decimal("4.5")), (2, None, None, None), (3, None, None, None), (4, None, None, None)]
+
+
+def test_a_line_is_joined_to_its_product_its_package_and_its_plan(storage: Storage) -> None:
+    storage.load(PRODUCTS, [product(1), product(2)])
+    packages = [
+        {"id": 5, "name": "Both", "components": {"product_ids": [1, 2]}, "updated_at": "2024-01-01T00:00:00Z"},
+        {"id": 6, "name": "Twin", "components": {"product_ids": [1]}, "updated_at": "2024-01-01T00:00:00Z"},
+        {"id": 7, "name": "Twin", "components": {"product_ids": [1]}, "updated_at": "2024-01-01T00:00:00Z"},
+    ]
+    storage.load(BY_NAME["packages"], packages)
+    storage.load(BY_NAME["subscriptions"], [{"id": 9, "name": "Monthly", "updated_at": "2024-01-01T00:00:00Z"}])
+
+    assert rows(
+        storage,
+        "order_items",
+        "order_id, product, package_id, package, plan",
+        paid(1, "1.00", order_name="Both", cart=cart({"product_id": 1})),
+        paid(2, "1.00", order_name="Both", cart=cart({"product_id": 99})),
+        # Which of the two it was, nobody can tell.
+        paid(3, "1.00", order_name="Twin", cart=cart({"product_id": 1})),
+        paid(4, "1.00", order_name="Twin", cart=cart({"product_id": 1, "package_id": 7})),
+        paid(5, "1.00", order_name="Both", subscription_id=9, cart=cart({"product_id": 2})),
+    ) == [
+        (1, "Product 1", 5, "Both", None),
+        (2, None, None, None, None),
+        (3, "Product 1", None, None, None),
+        (4, "Product 1", 7, "Twin", None),
+        (5, "Product 2", None, None, "Monthly"),
+    ]
+
+
+def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
+    assert rows(
+        storage,
+        "refunds",
+        "order_id, kind, gross, refunded, settled, refund_amount_known, fully_refunded, transactions",
+        paid(
+            1, "20.00", refunded=True, refund_transactions=[{"refund_transaction": refund("5.00")}, refund("5", None)]
+        ),
+        paid(2, "0.00", refunded=True, refund_transactions=[refund("7.10"), refund("7.10")]),
+        paid(3, "0.00", refunded=True),
+        paid(4, "0.00", state="refunded", refunded=None),
+        paid(5, "0.00", state="chargeback"),
+        paid(6, "8.00", refunded=True, refund_transactions=[refund("2.00"), refund("2.00", "USD"), refund("£1")]),
+        paid(7, None, None, refunded=True, refund_transactions=[]),
+        paid(8, "8.00", refunded=False, refund_transactions=[]),
+        paid(9, "8.00", "eur ", refunded=True, refund_transactions=[refund("1"), refund("2", "eur"), refund("4", "")]),
+    ) == [
+        (1, "refund", *cents("30", "10", "20"), True, False, 2),
+        (2, "refund", *cents("14.2", "14.2", "0"), True, True, 2),
+        (3, "refund", *cents("0", "0", "0"), False, True, 0),
+        (4, "refund", *cents("0", "0", "0"), False, True, 0),
+        (5, "chargeback", *cents("0", "0", "0"), False, True, 0),
+        (6, "refund", *cents("10", "2", "8"), False, False, 3),
+        (7, "refund", None, Decimal(0), None, False, False, 0),
+        # However it is written, a currency is one.
+        (9, "refund", *cents("15", "7", "8"), True, False, 3),
+    ]
+
+
+def test_a_day_has_a_row_a_currency_and_orders_that_were_never_paid_are_in_none(storage: Storage) -> None:
+    assert rows(
+        storage,
+        "daily_revenue",
+        "currency, orders, gross, refunds, net, fees, tax, refunded_orders, unknown_refunds",
+        paid(1, "10.10", settled_gateway_fee="0.59", settled_tax="1.61"),
+        paid(2, "0.20", "eur", settled_gateway_fee="0.31"),
+        paid(3, "0.00", refunded=True, refund_transactions=[refund("4.00")]),
+        paid(4, "0.00", state="chargeback", settled_gateway_fee="0.44"),
+        paid(5, "99999999999999.9999", "JPY"),
+        paid(6, "99999999999999.9999", "JPY"),
+        paid(7, "3.00", None),
+        paid(8, None),
+        paid(9, None, None, state="failed"),
+    ) == [
+        ("EUR", 4, *cents("14.3", "4", "10.3", "1.34", "1.61"), 1, 1),
+        ("JPY", 2, *cents("199999999999999.9998", "0", "199999999999999.9998", "0", "0"), 0, 0),
+        ("XXX", 1, *cents("3", "0", "3", "0", "0"), 0, 0),
+    ]
+
+
+def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_other_currency(storage: Storage) -> None:
+    ann, second, third = "ann@example.com", "2024-03-16T09:00:00Z", "2024-03-17T09:00:00Z"
+
+    assert rows(
+        storage,
+        "daily_revenue",
+        "day, currency, orders, new_customers, returning_customers",
+        # An order that was not paid makes nobody a customer.
+        order(1, "2024-03-14T12:00:00Z", buyer_email=ann),
+        paid(2, "1.00", buyer_email=f" {ann.upper()} "),
+        paid(3, "1.00", buyer_email=ann),
+        paid(4, "1.00", "USD", buyer_email=ann),
+        paid(5, "1.00", buyer_email=None),
+        paid(6, "1.00", buyer_email=" "),
+        {**paid(7, "1.00", buyer_email=ann), "created_at": second},
+        {**paid(8, "1.00", buyer_email="bob@example.com"), "created_at": third},
+    ) == [
+        (date(2024, 3, 15), "EUR", 4, 1, 0),
+        (date(2024, 3, 15), "USD", 1, 0, 1),
+        (date(2024, 3, 16), "EUR", 1, 0, 1),
+        (date(2024, 3, 17), "EUR", 1, 1, 0),
+    ]
+
+
+def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(storage: Storage) -> None:
+    hashed = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+    assert rows(
+        storage,
+        "customers",
+        "customer, orders, paid_orders, refunded_orders, charged_back_orders, net",
+        paid(1, "10.00", buyer_email="Ann@Example.com "),
+        paid(2, "2.50", "USD", buyer_email="ann@example.com", refunded=True),
+        paid(3, "0.00", "USD", buyer_email="ann@example.com", state="chargeback"),
+        paid(4, None, None, buyer_email="ann@example.com", state="failed"),
+        paid(5, "1.00", buyer_email=None),
+        paid(6, "1.00", buyer_email=""),
+        paid(7, None, buyer_email=hashed),
+    ) == [
+        (hashed, 1, 0, 0, 0, {}),
+        ("ann@example.com", 4, 3, 1, 1, {"EUR": Decimal(10), "USD": Decimal("2.5")}),
+    ]
+
+
+def test_a_product_has_its_part_of_each_month_and_what_names_no_product_has_a_row_of_its_own(storage: Storage) -> None:
+    storage.load(PRODUCTS, [product(1)])
+    april = {"created_at": "2024-04-30T23:59:59Z"}
+
+    assert rows(
+        storage,
+        "product_performance",
+        "month, product_id, product, currency, orders, units, net",
+        paid(1, "9.00", cart=cart({"product_id": 1, "quantity": 2}, {"product_id": 8}, {"product_id": 1})),
+        paid(2, "4.00", cart={"cart_items": []}, subscription_id=3),
+        paid(3, "4.00", cart=cart({"quantity": 5})),
+        paid(4, None, cart=cart({"product_id": 1, "quantity": 1})),
+        paid(5, "1.00", "USD", cart=cart({"product_id": 1, "quantity": 1})) | april,
+    ) == [
+        (date(2024, 3, 1), 1, "Product 1", "EUR", 1, 3, Decimal(6)),
+        (date(2024, 3, 1), 8, None, "EUR", 1, 1, Decimal(3)),
+        (date(2024, 3, 1), None, None, "EUR", 2, 5, Decimal(8)),
+        (date(2024, 4, 1), 1, "Product 1", "USD", 1, 1, Decimal(1)),
+    ]
+
+
+def test_a_subscription_is_told_by_its_order(storage: Storage) -> None:
+    storage.load(BY_NAME["subscriptions"], [{"id": 9, "name": "Monthly", "updated_at": "2024-01-01T00:00:00Z"}])
+
+    assert rows(
+        storage,
+        "subscription_orders",
+        "order_id, plan_id, plan, state, is_active, payments, net",
+        paid(1, "6.00", state="subscription_active", subscription_id=9, gateway_transaction_ids=["a", "b"]),
+        paid(2, "3.00", state="subscription_cancelled", subscription_id=8, order_name="Old plan"),
+        paid(3, None, state="subscription_setup"),
+        paid(4, "3.00", state=None, subscription_id=9),
+        paid(5, "3.00", state="complete"),
+    ) == [
+        (1, 9, "Monthly", "subscription_active", True, 2, Decimal(6)),
+        (2, 8, "Old plan", "subscription_cancelled", False, 0, Decimal(3)),
+        (3, None, None, "subscription_setup", False, 0, None),
+        (4, 9, "Monthly", None, False, 0, Decimal(3)),
+    ]
+
+
+def test_a_rebuild_rewrites_nothing_unless_something_has_changed_and_then_only_that(storage: Storage) -> None:
+    other = {**FULL, "id": 2, "settled_currency": "USD", "buyer_email": "b@example.com"}
+    storage.load(ORDERS, [FULL, other], window=ALWAYS)
+    for model in MODELS:
+        built(storage, model)
+    for model in MODELS:
+        assert built(storage, model)[0].written == 0
+    late = {**other, "settled_gross": "1.00", "updated_at": "2024-05-01T00:00:00Z"}
+    storage.load(ORDERS, [late], updated_after=ALWAYS.start)
+
+    for model in MODELS:
+        result, findings = built(storage, model)
+
+        changed = FULL_ROWS.get(model.name, 1)
+        assert (result.rows, result.written, result.removed) == (2 * changed, changed, changed)
+        assert {finding.wrong for finding in findings} == {0}
+
+
+def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: Storage) -> None:
+    line = cart({"product_id": 7})
+    stamps = ("2024-03-14T23:59:59Z", "2024-03-15T00:00:00Z", "2024-03-15T23:59:59Z", "2024-03-16T00:00:00Z")
+    orders = [order(number, stamp, cart=line, state="old") for number, stamp in enumerate(stamps, start=1)]
+    storage.load(ORDERS, orders, window=ALWAYS)
+    built(storage, BY_MODEL["order_items"])
+    storage.execute("UPDATE commerce.orders SET state = 'new'")
+
+    result, _ = built(storage, BY_MODEL["order_items"], days("2024-03-15"))
+
+    assert (result.rows, result.written, result.removed) == (2, 2, 2)
+    query = "SELECT order_id FROM analytics.order_items WHERE state = 'new' ORDER BY ALL"
+    assert storage.query(query) == [(2,), (3,)]
+
+
+def test_a_table_of_an_older_declaration_is_made_anew_with_all_its_days(storage: Storage) -> None:
+    model = BY_MODEL["order_items"]
+    orders = [order(number, f"2024-03-1{number}T12:00:00Z", cart=cart({"product_id": 7})) for number in (4, 5)]
+    storage.load(ORDERS, orders, window=ALWAYS)
+    built(storage, model)
+    storage.execute("ALTER TABLE analytics.order_items DROP COLUMN plan")
+
+    built(storage, model, days("2024-03-15"))
+
+    assert storage.query("SELECT count(*), count(plan) FROM analytics.order_items") == [(2, 0)]
+
+
+def test_a_column_that_sql_and_declaration_do_not_share_is_named(storage: Storage) -> None:
+    model = BY_MODEL["refunds"]
+
+    with pytest.raises(ModelError, match=r"refunds\.sql and tables\.py disagree on the columns: transactions"):
+        built(storage, replace(model, columns=tuple(c for c in model.columns if c.name != "transactions")))
+
+
+def test_a_key_that_is_shared_is_found_and_an_address_is_not_shown(storage: Storage) -> None:
+    model = BY_MODEL["customers"]
+    storage.load(ORDERS, [paid(1, "1.00", buyer_email="ann@example.com")], window=ALWAYS)
+    with storage.database.write() as connection:
+        build(connection, model, ENDPOINTS)
+        connection.execute("INSERT INTO analytics.customers FROM analytics.customers")
+
+        findings = check(connection, model)
+
+    assert findings[0] == CheckOutcome("key_is_unique", 1, [{"rows": "2"}])
+    assert "ann@" not in str(findings)
+
+
+TAMPERINGS: list[tuple[str, str, Callable[[str], str]]] = [
+    ("order_items", "every_cart_line_is_there_once", "DELETE FROM {} WHERE line = 2".format),
+    ("order_items", "amounts_equal_orders", "UPDATE {} SET net = net + 0.01 WHERE line = 1".format),
+    ("refunds", "every_refunded_order_is_there_once", "DELETE FROM {}".format),
+    ("refunds", "settled_equals_orders", "UPDATE {} SET settled = settled - 0.01".format),
+    ("customers", "orders_equal_orders", "UPDATE {} SET orders = orders + 1".format),
+    ("customers", "net_equals_orders", "UPDATE {} SET net = MAP {{'EUR': 4.99}}".format),
+    ("daily_revenue", "money_equals_orders", "UPDATE {} SET tax = tax + 0.01".format),
+    ("daily_revenue", "money_equals_orders", "UPDATE {} SET gross = gross + 0.01".format),
+    ("daily_revenue", "each_customer_is_new_once", "UPDATE {} SET new_customers = 0".format),
+    ("product_performance", "net_equals_orders", "UPDATE {} SET net = net + 0.01 WHERE product_id = 7".format),
+    ("subscription_orders", "every_subscription_is_there_once", "UPDATE {} SET order_id = 2".format),
+]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    storage = Storage(tmp_path_factory.mktemp("full"))
+    storage.load(ORDERS, [FULL], window=ALWAYS)
+    return storage
+
+
+@pytest.mark.parametrize(("name", "failing", "tampering"), TAMPERINGS)
+def test_a_check_finds_a_table_that_is_wrong_by_a_cent_or_a_row(
+    full: Storage, name: str, failing: str, tampering: Callable[[str], str]
+) -> None:
+    with full.database.write() as connection:
+        # It repairs what the test before has done.
+        build(connection, BY_MODEL[name], ENDPOINTS)
+        assert not [finding for finding in check(connection, BY_MODEL[name]) if finding.wrong]
+        connection.execute(tampering(f"analytics.{name}"))
+
+        assert failing in {finding.check for finding in check(connection, BY_MODEL[name]) if finding.wrong}
+
+
+def test_every_check_is_shown_to_find_what_is_wrong() -> None:
+    declared = {(model.name, check.name) for model in MODELS for check in model.checks}
+
+    assert {(name, failing) for name, failing, _ in TAMPERINGS} == declared

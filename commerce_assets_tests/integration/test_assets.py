@@ -1,0 +1,399 @@
+"""Assets, checks and metadata: the real definitions against a real store, in this process."""
+
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, ExecuteInProcessResult, TableMetadataValue
+
+from commerce_assets.defs.checks import build_check_specs
+from commerce_assets.endpoint import ColumnType, Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets_tests.support.project import Project, as_stored, endpoint_named
+from sample_store import SAMPLE_API_SECRET
+from sample_store.shop import Shop, build_orders, build_shop
+from sample_store.store import Kind
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+ORDERS = endpoint_named("orders")
+
+
+def give(project: Project, shop: Shop) -> None:
+    project.store.shop = shop
+    project.store.touch()
+
+
+def assert_equal_to_store(project: Project, endpoint: Endpoint, items: list[dict[str, Any]]) -> None:
+    stored = project.rows(endpoint)
+    assert stored.keys() == {item["id"] for item in items}
+    json_columns = [column.name for column in endpoint.columns if column.type == ColumnType.JSON]
+    for item in items:
+        row = stored[item["id"]]
+        for name in json_columns:
+            row[name] = None if row[name] is None else json.loads(row[name])
+        assert {name: row[name] for name in item} == {
+            name: value for name, value in as_stored(endpoint, item).items() if name in item
+        }
+        assert row["_extra"] is None
+        assert row["_invalid"] is None
+
+
+def materializations(result: ExecuteInProcessResult, asset: str) -> list[AssetMaterialization]:
+    return [
+        event.materialization
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == AssetKey(asset)
+    ]
+
+
+def numbers(event: AssetMaterialization) -> dict[str, Any]:
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def evaluation(result: ExecuteInProcessResult, name: str, asset: str | None = None) -> AssetCheckEvaluation:
+    return next(
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.check_name == name and asset in {None, check.asset_key.to_user_string()}
+    )
+
+
+def test_every_table_equals_the_store_row_for_row_and_field_for_field(project: Project) -> None:
+    now = datetime.now(UTC)
+    give(project, build_shop(now=now, days=40, orders_per_day=6))
+    first = datetime.fromisoformat(project.store.shop.orders[0]["created_at"]).date()
+    yesterday = date.fromordinal(now.date().toordinal() - 1)
+
+    project.run("catalog")
+    project.run("orders", days=(first, yesterday))
+
+    shop = project.store.shop
+    for endpoint, items in (
+        (endpoint_named("products"), shop.products),
+        (endpoint_named("packages"), shop.packages),
+        (endpoint_named("subscriptions"), shop.subscriptions),
+        (ORDERS, [order for order in shop.orders if order["created_at"][:10] <= yesterday.isoformat()]),
+    ):
+        assert items
+        assert_equal_to_store(project, endpoint, items)
+
+
+def test_twenty_thousand_orders_of_a_hundred_days_are_one_run_of_as_few_requests_as_they_allow(
+    project: Project,
+) -> None:
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=100, per_day=200)))
+
+    result = project.run("orders", days=(date(2026, 1, 1), date(2026, 4, 10)))
+
+    assert_equal_to_store(project, ORDERS, project.store.shop.orders)
+    events = materializations(result, "orders")
+    assert [event.partition for event in events][:2] == ["2026-01-01", "2026-01-02"]
+    assert len(events) == 100
+    # 20,000 orders fill 400 pages; that the last of them is full is known from the empty one after it.
+    assert project.requests() == 401
+    assert {numbers(event)["dagster/partition_row_count"] for event in events} == {200}
+    assert numbers(events[0])["dagster/row_count"] == 20_000
+
+
+def test_a_range_pulls_its_padded_window_and_stops_once_it_has_passed_the_end(project: Project) -> None:
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=40, per_day=60)))
+
+    result = project.run("orders", days=(date(2026, 1, 11), date(2026, 1, 20)))
+
+    # From the 10th, the padding, to the first page that reaches into the 21st: 11 days of 60 fill 13.2 pages.
+    assert project.requests() == 14
+    assert project.query("SELECT count(*), min(created_at)::DATE, max(created_at)::DATE FROM orders") == [
+        (600, date(2026, 1, 11), date(2026, 1, 20))
+    ]
+    assert numbers(materializations(result, "orders")[0])["rows_outside_window"] == 100
+
+
+@pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (100, 3)])
+def test_a_list_takes_a_request_for_every_fifty_rows_and_one_more_only_where_they_fill_the_last_page(
+    project: Project, rows: int, requests: int
+) -> None:
+    product = build_shop(now=NEW_YEAR, days=1).products[0]
+    give(project, Shop(products=[{**product, "id": number} for number in range(1, rows + 1)]))
+
+    project.run("catalog")
+
+    assert len(project.store.requests_to("/products")) == requests
+    assert project.query("SELECT count(*) FROM products") == [(rows,)]
+
+
+def test_an_empty_day_materializes_with_no_rows(project: Project) -> None:
+    """Fault 57."""
+    result = project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 1)))
+
+    (event,) = materializations(result, "orders")
+    assert numbers(event)["dagster/partition_row_count"] == 0
+    assert project.query("SELECT count(*) FROM orders") == [(0,)]
+    # The loads' own checks; whether the table is fresh and complete is another matter.
+    own = {spec.name for spec in build_check_specs(endpoint=ORDERS)}
+    assert {check.check_name for check in result.get_asset_check_evaluations() if check.passed} >= own
+
+
+def test_the_same_days_three_times_leave_an_identical_table_and_rewrite_nothing(project: Project) -> None:
+    """Fault 55."""
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=3, per_day=70)))
+    days = (date(2026, 1, 1), date(2026, 1, 3))
+    project.run("orders", days=days)
+    before = project.rows(ORDERS)
+
+    for _ in range(2):
+        result = project.run("orders", days=days)
+
+    assert project.rows(ORDERS) == before
+    event = numbers(materializations(result, "orders")[0])
+    assert (event["rows_unchanged"], event["rows_updated"], event["rows_inserted"]) == (70, 0, 0)
+
+
+def test_the_materialization_carries_the_numbers_that_the_ui_plots(project: Project) -> None:
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=2, per_day=30)))
+    days = (date(2026, 1, 1), date(2026, 1, 2))
+    project.run("orders", days=days)
+    project.store.update_order(1, tag="looked at")
+    project.store.delete("orders", 31)
+
+    events = materializations(project.run("orders", days=days), "orders")
+
+    first, second = (numbers(event) for event in events)
+    assert {name for name, value in first.items() if isinstance(value, int | float)} == {
+        "dagster/row_count",
+        "dagster/partition_row_count",
+        *("rows_loaded", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed"),
+        *("rows_outside_window", "rows_repeated", "rows_with_invalid_values", "rows_with_undeclared_fields"),
+        *("requests", "retries", "bytes", "seconds_waited", "seconds_to_pull", "seconds_to_load"),
+    }
+    assert (first["rows_loaded"], first["rows_updated"], first["rows_unchanged"], first["rows_removed"]) == (
+        30,
+        1,
+        29,
+        0,
+    )
+    assert (second["rows_loaded"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
+    assert first["dagster/row_count"] == 59
+    assert first["dagster/table_name"] == "commerce.orders"
+    # Two pages, and both again, for a stored order is not in them.
+    assert first["requests"] == 4
+    assert first["bytes"] > 10_000
+
+
+def test_the_preview_shows_five_rows_with_what_is_personal_masked(project: Project) -> None:
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=2, per_day=30)))
+
+    events = materializations(project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 2))), "orders")
+
+    assert "preview" not in events[0].metadata
+    preview = events[1].metadata["preview"]
+    assert isinstance(preview, TableMetadataValue)
+    records = [dict(record.data) for record in preview.records]
+    assert [record["id"] for record in records] == ["60", "59", "58", "57", "56"]
+    assert {record["buyer_email"] for record in records} == {"***"}
+
+
+def test_a_field_that_is_not_declared_is_kept_and_named_by_a_warning(project: Project) -> None:
+    """Fault 41."""
+    orders = build_orders(start=NEW_YEAR, days=1, per_day=3)
+    orders[1]["test_mode"] = True
+    give(project, Shop(orders=orders))
+
+    result = project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 1)))
+
+    assert project.query("SELECT id, _extra FROM orders WHERE _extra IS NOT NULL") == [(2, '{"test_mode":true}')]
+    check = evaluation(result, "no_undeclared_fields")
+    assert not check.passed
+    assert check.severity.value == "WARN"
+    assert check.metadata["rows_by_field"].value == {"test_mode": 1}
+    assert result.success
+
+
+def test_a_value_that_does_not_fit_is_kept_raw_and_named_by_a_warning(project: Project) -> None:
+    """Fault 39."""
+    orders = build_orders(start=NEW_YEAR, days=1, per_day=3)
+    orders[2]["settled_gross"] = "£15.00"
+    give(project, Shop(orders=orders))
+
+    result = project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 1)))
+
+    assert project.query("SELECT id, settled_gross, _invalid FROM orders WHERE _invalid IS NOT NULL") == [
+        (3, None, '{"settled_gross":"£15.00"}')
+    ]
+    check = evaluation(result, "values_fit_their_types")
+    assert check.description == "values that do not fit, kept in _invalid: settled_gross in 1 rows"
+    assert check.metadata["examples"].value == ["3"]
+    assert result.success
+
+
+def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_is_not(project: Project) -> None:
+    """Fault 63."""
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    project.run("catalog")
+    gone = project.store.shop.products[3]
+    project.store.delete("products", gone["id"])
+
+    project.run("catalog")
+
+    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(gone["id"],)]
+    project.store.add("products", gone)
+    project.run("catalog")
+    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
+
+
+def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, kind: Kind, item_id: int) -> None:
+    """Has the store lose a row right after it has answered the next request for a first page of its list."""
+    respond = project.store.respond
+
+    def respond_and_delete(path: str, query: Any, headers: Any) -> Any:
+        answer = respond(path, query, headers)
+        if path.endswith(kind) and query["page"] == "1":
+            project.store.delete(kind, item_id)
+        return answer
+
+    monkeypatch.setattr(project.store, "respond", respond_and_delete)
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_product_that_is_passed_by_because_another_is_deleted_meanwhile_is_neither_lost_nor_taken_for_deleted(
+    project: Project, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+) -> None:
+    """Fault 33."""
+    product = build_shop(now=NEW_YEAR, days=1).products[0]
+    give(project, Shop(products=[{**product, "id": number} for number in range(1, 121)]))
+    if is_stored:
+        project.run("catalog")
+    delete_after_first_page(project, monkeypatch, "products", 3)
+
+    project.run("catalog")
+
+    assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(120,)]
+    project.run("catalog")
+    assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(3,)]
+
+
+def test_an_order_that_is_passed_by_because_another_is_deleted_meanwhile_is_asked_for_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 33: the pages of a window do not overlap, but an order that is stored does not go unasked."""
+    give(project, Shop(orders=build_orders(start=NEW_YEAR, days=1, per_day=120)))
+    ids = [order["id"] for order in project.store.shop.orders]
+    day = (date(2026, 1, 1), date(2026, 1, 1))
+    project.run("orders", days=day)
+    delete_after_first_page(project, monkeypatch, "orders", ids[2])
+    project.store.forget_requests()
+
+    project.run("orders", days=day)
+
+    assert project.rows(ORDERS).keys() == {*ids} - {ids[2]}
+    assert project.requests() == 6
+
+
+def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    project.run("catalog")
+    gone = project.store.shop.products[3]
+    project.store.delete("products", gone["id"])
+    project.run("catalog")
+
+    project.store.add("products", {**gone, "name": "From a backup", "updated_at": "2001-01-01T00:00:00Z"})
+    project.run("catalog")
+
+    assert project.query(f"SELECT name, _deleted_at FROM products WHERE id = {gone['id']}") == [("From a backup", None)]
+
+
+def test_pages_pulled_with_one_key_are_not_loaded_under_another(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    folder = project.folder / "commerce.duckdb"
+    folder.mkdir()
+    project.run("catalog", expect_success=False)
+    pulled_first = len(project.store.requests_to("/products"))
+    folder.rmdir()
+    project.store.credentials = ("another-key", SAMPLE_API_SECRET)
+    monkeypatch.setenv("COMMERCE_API_KEY", "another-key")
+
+    project.run("catalog")
+
+    assert (pulled_first, len(project.store.requests_to("/products"))) == (1, 2)
+
+
+def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(project: Project) -> None:
+    """Fault 64."""
+    give(project, build_shop(now=NEW_YEAR, days=1))
+    project.run("catalog")
+    stored = project.query("SELECT count(*) FROM products")
+    project.store.shop.products.clear()
+    project.store.touch()
+
+    result = project.run("catalog", expect_success=False)
+
+    assert not result.success
+    assert not materializations(result, "products")
+    check = evaluation(result, "row_count_not_collapsed", "products")
+    assert (check.passed, check.blocking) == (False, True)
+    assert f"gives 0 rows where {stored[0][0]} were stored; they were kept" in str(check.description)
+    assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == stored
+    project.run("catalog", config={"ops": {"pull_products": {"config": {"allow_shrinkage": True}}}})
+    assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]
+
+
+def test_a_wrong_key_fails_with_one_request_and_says_what_to_do(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 5."""
+    monkeypatch.setenv("COMMERCE_API_SECRET", "not-the-secret")
+
+    result = project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 1)), expect_success=False)
+
+    assert not result.success
+    assert project.requests() == 1
+    (failure,) = result.get_step_failure_events()
+    text = str(failure)
+    assert "orders of 2026-01-01, page 1, first attempt: the store answered 401 Unauthorized" in text
+    assert "COMMERCE_API_SECRET" in text
+    assert "not-the-secret" not in text
+
+
+@pytest.mark.parametrize("variable", ["COMMERCE_API_BASE_URL", "COMMERCE_API_KEY", "COMMERCE_API_SECRET"])
+@pytest.mark.parametrize("value", [None, "   "])
+def test_a_credential_that_is_missing_or_blank_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    """Fault 67."""
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+
+    with pytest.raises(Exception, match=variable):
+        project.run("catalog")
+
+    assert project.requests() == 0
+
+
+def test_a_partition_that_does_not_exist_is_refused(project: Project) -> None:
+    """Fault 58."""
+    with pytest.raises(Exception, match="2031-01-01"):
+        project.run("orders", days=(date(2031, 1, 1), date(2031, 1, 1)))
+
+    assert project.requests() == 0
+
+
+def test_every_endpoint_has_its_checks_and_those_that_matter_block() -> None:
+    for endpoint in ENDPOINTS:
+        blocking = {spec.name for spec in build_check_specs(endpoint=endpoint) if spec.blocking}
+        expected = {"row_count_not_collapsed", "columns_match_schema", "id_is_unique_and_present"}
+        assert blocking == (expected | {"created_at_within_partition"} if endpoint.name == "orders" else expected)
+
+
+def test_a_database_in_a_folder_that_does_not_exist_is_refused_before_anything_is_pulled(project: Project) -> None:
+    """Fault 54."""
+    project.settings["COMMERCE_DUCKDB_PATH"] = str(project.folder / "nowhere" / "commerce.duckdb")
+
+    result = project.run("catalog", expect_success=False)
+
+    assert "nowhere, does not exist" in str(result.get_step_failure_events()[0])
+    assert project.requests() == 0
+    assert not (project.folder / "nowhere").exists()

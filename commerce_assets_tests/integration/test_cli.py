@@ -1,0 +1,877 @@
+"""The command line: what a person sees of each command, and with which exit status, when all is well and when not."""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import duckdb
+import pytest
+from click.testing import CliRunner, Result
+from dagster import DagsterInstance
+
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.api import retry
+from commerce_assets.api.decoding import PageFacts
+from commerce_assets.cli.estimate import Estimate, in_words
+from commerce_assets.cli.main import COMMANDS, main
+from commerce_assets.cli.status import ranges
+from commerce_assets.window import Window
+from commerce_assets_tests.support.faulty_store import (
+    Body,
+    Delay,
+    Exchange,
+    Fault,
+    FaultyStore,
+    OnPage,
+    Reset,
+    Status,
+    faulty,
+)
+from commerce_assets_tests.support.project import Project
+from commerce_assets_tests.support.pulling import DAY, NOON, order, product, store_of
+from commerce_assets_tests.support.shell import Shell, settings_for
+from commerce_assets_tests.support.staged import ROOT, held
+from sample_store.store import SampleStore
+
+CANARY = "buyer-canary@example.com"
+TEN_DAYS = ("pull", "orders", "--from", "2024-03-01", "--to", "2024-03-10")
+WINDOW = Window.of_days(date(2024, 3, 1), date(2024, 3, 10))
+YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+
+
+def store_of_ten_days() -> SampleStore:
+    """Three products, and 120 orders: 12 a day, on ten days from the first of March 2024 on."""
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    orders = [
+        order(number, start + (number - 1) * timedelta(hours=2), buyer_email=CANARY, settled_gross="12.50")
+        for number in range(1, 121)
+    ]
+    return store_of(products=3, orders=orders)
+
+
+@pytest.fixture(scope="module")
+def ten_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database into which the orders of the ten days have been pulled."""
+    folder = tmp_path_factory.mktemp("ten_days")
+    with faulty(store_of_ten_days()) as server, contextlib.chdir(folder):
+        shell = Shell(folder, settings_for(server.base_url))
+        assert shell.run(*TEN_DAYS).exit_code == 0
+    return folder / "shop.duckdb"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyStore]:
+    with faulty(store_of_ten_days()) as running:
+        yield running
+
+
+@pytest.fixture
+def shell(server: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A folder in which nothing has been pulled."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
+    return Shell(tmp_path, settings_for(server.base_url))
+
+
+@pytest.fixture
+def pulled(shell: Shell, ten_days: Path) -> Shell:
+    """A folder into which the orders of the ten days have been pulled."""
+    shutil.copy(ten_days, shell.folder)
+    return shell
+
+
+@contextlib.contextmanager
+def project_of(shell: Shell, server: FaultyStore) -> Iterator[Project]:
+    """The shell's folder, as Dagster works in it with the same settings."""
+    with pytest.MonkeyPatch.context() as patch, DagsterInstance.ephemeral() as instance:
+        project = Project(store=server.store, base_url=server.base_url, folder=shell.folder, instance=instance)
+        project.settings["COMMERCE_ORDERS_START_DATE"] = shell.settings["COMMERCE_ORDERS_START_DATE"]
+        shell.settings["COMMERCE_DUCKDB_PATH"] = str(project.database)
+        for name, value in project.environment.items():
+            patch.setenv(name, value)
+        yield project
+
+
+def failed(result: Result, exit_code: int) -> str:
+    """The one line that tells of a failure, the last on stderr; nothing was printed as a result."""
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("commerce-assets: ")
+    assert "Traceback" not in result.output
+    return line
+
+
+def rows_of(sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
+
+
+# The help.
+
+
+def help_of(*commands: str) -> tuple[str, set[str]]:
+    """What another process prints for `--help`, and the modules that it has imported by then."""
+    code = (
+        "import sys; from commerce_assets.cli.main import main\n"
+        "for command in sys.argv[1:]:\n    try: main([*command.split(), '--help'])\n    except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    arguments = [sys.executable, "-c", code, *commands]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout, set(done.stderr.split())
+
+
+def test_the_help_is_there_at_once_and_without_what_takes_time() -> None:
+    shown, imported = help_of("")
+    assert "pull orders --from 2024-01-01" in shown
+    assert not imported & {"dagster", "duckdb", "pyarrow", "requests", "rich", "pydantic"}
+
+
+def test_no_command_needs_dagster_and_the_help_of_each_shows_an_example() -> None:
+    shown, imported = help_of(*COMMANDS)
+    assert "duckdb" in imported
+    assert "dagster" not in imported
+    helps = re.split(r"^Usage: |^usage: ", shown, flags=re.MULTILINE)[1:]
+    for command, text in zip(COMMANDS, helps, strict=True):
+        assert command in text.partition("Example")[2].split()
+        assert ("ENDPOINT  products, packages, orders, subscriptions" in text) == (command in {"pull", "preview"})
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "sample-store"])
+def test_the_list_of_commands_says_of_each_what_its_own_help_says(name: str) -> None:
+    with click.Context(main) as context:
+        command = main.get_command(context, name)
+    assert command is not None
+    first_paragraph = (command.help or "").partition("\n\n")[0]
+    assert " ".join(first_paragraph.split()).replace("ENDPOINT", "an endpoint") == COMMANDS[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pul"], "there is no command pul; there are check, preview, pull"),
+        (["--nonsense"], "No such option"),
+        (["pull"], "Missing argument 'ENDPOINT'"),
+        (["pull", "refunds"], "'refunds' is not one of 'products'"),
+        (["pull", "orders"], "which days of orders? Say --from"),
+        (["pull", "orders", "--from", "March"], "'March' is no day: write it as YYYY-MM-DD"),
+        (["pull", "orders", "--from", "2024-02-01"], "is before COMMERCE_ORDERS_START_DATE, which is 2024-03-01"),
+        (["pull", "orders", "--from", "2024-03-05", "--to", "2024-03-04"], "is later than --to"),
+        (["pull", "orders", "--from", "2024-03-05", "--to", "9999-01-01"], "is not over yet"),
+        (["pull", "products", "--from", "2024-03-05"], "is always read whole"),
+        (["preview", "products", "--columns", "id,nonsense"], "products has no column nonsense; it has id"),
+        (["query", "DROP TABLE orders"], "a DROP statement is not for reading"),
+        (["query", "SELECT 1; SELECT 2"], "one statement is asked for, and there are 2"),
+        (["query", ""], "one statement is asked for, and there are 0"),
+        (["query", "SELEC"], "syntax error"),
+        (["query", "SELECT 1", "--format", "parquet"], "say --output FILE"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_line_with_status_2(shell: Shell, arguments: list[str], says: str) -> None:
+    line = failed(shell.run(*arguments), 2)
+    assert says in line
+    assert line.endswith("--help.")
+
+
+def test_a_setting_that_cannot_be_used_is_named_with_status_2(shell: Shell) -> None:
+    shell.settings["COMMERCE_ORDERS_START_DATE"] = "yesterday"
+    assert "COMMERCE_ORDERS_START_DATE is 'yesterday', which is no date" in failed(shell.run("status"), 2)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("commerce-assets p", {"preview", "pull"}),
+        ("commerce-assets --ver", {"--version"}),
+        ("commerce-assets pull o", {"orders"}),
+        ("commerce-assets query --form", {"--format"}),
+    ],
+)
+def test_the_shell_completes_what_is_typed(typed: str, completed: set[str]) -> None:
+    """As the script does that click gives to bash, and the help tells how to get."""
+    words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_COMMERCE_ASSETS_COMPLETE": "bash_complete"}
+    assert set(CliRunner(env=words).invoke(main, prog_name="commerce-assets").stdout.split()) == {
+        f"plain,{word}" for word in completed
+    }
+    script = CliRunner(env={"_COMMERCE_ASSETS_COMPLETE": "bash_source"}).invoke(main, prog_name="commerce-assets")
+    assert "commerce-assets" in script.stdout
+    assert "_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets" in help_of("")[0]
+
+
+def test_no_command_at_all_shows_the_help_with_status_2(shell: Shell) -> None:
+    result = shell.run()
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: commerce-assets")
+
+
+def test_dotenv_wins_over_the_environment_as_in_dagster(pulled: Shell) -> None:
+    assert pulled.run("status", COMMERCE_DUCKDB_PATH="elsewhere.duckdb").exit_code == 0
+
+
+# preview
+
+
+def test_a_preview_shows_the_newest_orders_with_personal_data_masked(shell: Shell, server: FaultyStore) -> None:
+    result = shell.run("preview", "orders", "--rows", "3")
+    assert result.exit_code == 0
+    heading, *rows = result.stdout.splitlines()
+    assert heading.split()[:3] == ["id", "created_at", "state"]
+    assert [row.split()[0] for row in rows] == ["120", "119", "118"]
+    assert all("***" in row for row in rows)
+    assert CANARY not in result.output
+    assert server.requests[-1].query["per_page"] == "3"
+    assert not list(shell.folder.glob("shop*"))
+
+
+def test_a_preview_shows_personal_data_to_who_asks_for_it(shell: Shell) -> None:
+    result = shell.run("preview", "orders", "--columns", "id,buyer_email", "--show-personal-data")
+    assert result.stdout.splitlines()[1].split() == ["120", CANARY]
+
+
+def test_a_text_that_would_steer_the_terminal_is_shown_and_steers_nothing(shell: Shell, server: FaultyStore) -> None:
+    server.store.add("products", product(9, name="\x1b[2J[red]\u202e!\n"))
+    result = shell.run("preview", "products")
+    assert "\N{REPLACEMENT CHARACTER}[2J[red]\N{REPLACEMENT CHARACTER}!" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_a_preview_names_the_fields_that_are_not_declared_and_an_empty_list(shell: Shell, server: FaultyStore) -> None:
+    assert shell.run("preview", "packages").stdout == "the list of packages is empty\n"
+    server.store.add("packages", product(1, surprise=CANARY))
+    result = shell.run("preview", "packages")
+    assert "not declared, kept in _extra: 'surprise'" in result.stderr
+    assert CANARY not in result.output
+
+
+def test_a_preview_on_a_terminal_shows_the_columns_that_fit_and_counts_the_others(shell: Shell) -> None:
+    result = shell.run("preview", "orders", TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="60")
+    assert all(len(line) <= 60 for line in click.unstyle(result.stdout).splitlines())
+    assert "2 more columns hold something: --columns NAME,... shows them" in result.stderr
+
+
+# pull
+
+
+def test_a_pull_stores_says_what_it_took_and_checks(shell: Shell) -> None:
+    result = shell.run("pull", "orders", "--from", "2024-03-02", "--to", "2024-03-03")
+    assert result.exit_code == 0
+    loaded, cost, checks = result.stdout.splitlines()
+    assert loaded.startswith("orders of 2024-03-02...2024-03-03: 24 rows loaded in ")
+    assert loaded.endswith("(24 new, 26 of other days left out); the table holds 24")
+    assert cost.startswith("requests: 1, retries: 0, ")
+    assert checks == "5 of 5 checks passed"
+    assert "orders of 2024-03-02...2024-03-03: page 1, 50 rows, " in result.stderr
+    assert not list((shell.folder / "shop.staging").glob("*/*/*"))
+
+
+def test_a_pull_without_an_end_goes_up_to_yesterday_as_the_partitions_do(shell: Shell) -> None:
+    result = shell.run("pull", "orders", "--from", "2024-03-01")
+    assert f"orders of 2024-03-01...{YESTERDAY}: 120 rows loaded" in result.stdout
+    assert "days missing" not in shell.run("status").stdout
+
+
+def test_a_pull_goes_on_where_one_that_failed_was_cut_short(shell: Shell, server: FaultyStore) -> None:
+    server.script(otherwise=OnPage(3, Status(503)))
+    failure = shell.run(*TEN_DAYS)
+    line = failed(failure, 1)
+    assert "orders of 2024-03-01...2024-03-10, page 3, attempt 4: the store answered 503" in line
+    assert "What to do: " in line
+    assert failure.stderr.splitlines()[-2].endswith("what has been pulled is kept; the same command goes on from there")
+    server.script()
+    server.forget()
+    result = shell.run(*TEN_DAYS)
+    assert server.pages == [2, 3]
+    assert "going on after page 2 of an earlier run, 100 rows" in result.stderr
+    assert "120 rows loaded" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (Body(b"<html>"), "the store answered 200 with a web page instead of JSON"),
+        (Reset(), "the connection broke in the middle of the answer"),
+    ],
+    ids=["website", "hangs up"],
+)
+@pytest.mark.parametrize(("command", "attempts"), [("pull", "attempt 4"), ("preview", "first attempt")])
+def test_a_store_that_does_not_answer_well_is_told_in_a_line_a_preview_at_once(
+    shell: Shell, server: FaultyStore, *, command: str, attempts: str, fault: Fault, says: str
+) -> None:
+    server.script(otherwise=fault)
+    assert f"products, page 1, {attempts}: {says}" in failed(shell.run(command, "products"), 1)
+
+
+def test_dagster_goes_on_with_what_the_command_line_has_left_and_finds_its_rows(
+    shell: Shell, server: FaultyStore
+) -> None:
+    with project_of(shell, server) as project:
+        server.script(otherwise=OnPage(3, Status(503)))
+        shell.run(*TEN_DAYS)
+        server.script()
+        server.forget()
+        project.run("orders", days=(WINDOW.first_day, WINDOW.last_day))
+    assert server.pages == [2, 3]
+    assert "120 rows loaded" in (again := shell.run(*TEN_DAYS).stdout)
+    assert "(120 as they were)" in again
+    assert project.query("SELECT window_start, window_end, rows_loaded FROM shop.commerce_loads.loads") == [
+        (WINDOW.start, WINDOW.end, 120),
+        (WINDOW.start, WINDOW.end, 120),
+    ]
+
+
+def test_a_pull_renews_the_copy_for_readers_and_keeps_versions_if_the_settings_say_so(shell: Shell) -> None:
+    shell.settings |= {"COMMERCE_DUCKDB_PUBLISH_PATH": "copy.duckdb", "COMMERCE_ORDER_HISTORY": "true"}
+    assert shell.run(*TEN_DAYS).exit_code == 0
+    sql = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM orders_history)"
+    result = shell.run("query", sql, "--database", "copy.duckdb", "--format", "csv")
+    assert result.stdout.splitlines()[1] == "120,120"
+
+
+def test_a_pull_that_loses_most_rows_names_the_option_that_believes_it(shell: Shell, server: FaultyStore) -> None:
+    for number in range(10, 40):
+        server.store.add("products", product(number))
+    shell.run("pull", "products")
+    server.store.shop.products.clear()
+    server.store.touch()
+    assert "if it is true, say --allow-shrinkage" in failed(shell.run("pull", "products"), 1)
+    result = shell.run("pull", "products", "--allow-shrinkage")
+    assert (result.exit_code, "33 no longer in the store" in result.stdout) == (0, True)
+
+
+def test_a_warning_of_a_check_leaves_the_status_0(shell: Shell, server: FaultyStore) -> None:
+    server.store.add("products", product(9, price="cheap"))
+    result = shell.run("pull", "products")
+    assert result.exit_code == 0
+    assert "3 of 4 checks passed" in result.stdout
+    assert "check failed: values_fit_their_types: " in result.stdout
+
+
+def test_a_pull_into_a_database_that_another_program_holds_names_it(pulled: Shell) -> None:
+    with held(pulled.folder / "shop.duckdb") as holder:
+        line = failed(pulled.run("pull", "products"), 1)
+    assert f"(pid {holder.process.pid})" in line
+
+
+def test_a_pull_that_is_interrupted_keeps_its_pages_and_says_so(shell: Shell, server: FaultyStore) -> None:
+    server.script(otherwise=OnPage(3, Delay(60)))
+    pull = shell.start(*TEN_DAYS)
+    while 3 not in server.pages:
+        time.sleep(0.02)
+    pull.send_signal(signal.SIGINT)
+    stdout, stderr = pull.communicate(timeout=20)
+    assert (pull.returncode, stdout) == (130, "")
+    assert "what has been pulled is kept; the same command goes on from there" in stderr
+    assert stderr.splitlines()[-1] == "commerce-assets: interrupted"
+    server.script()
+    server.forget()
+    assert shell.run(*TEN_DAYS).exit_code == 0
+    assert server.pages == [2, 3]
+
+
+def test_after_a_pull_that_got_no_page_nothing_is_said_of_its_pages(shell: Shell) -> None:
+    shell.settings["COMMERCE_API_KEY"] = "another"
+    assert "kept" not in shell.run("pull", "products").stderr
+    shell.settings |= settings_for(shell.settings["COMMERCE_API_BASE_URL"])
+    assert "staged pages of an earlier pull" not in shell.run("pull", "products").stderr
+
+
+def test_pages_that_make_no_list_are_not_said_to_be_kept(shell: Shell, server: FaultyStore) -> None:
+    def first_page(exchange: Exchange) -> None:
+        request = exchange.request
+        exchange.send_answer(exchange.store.respond(request.path, {**request.query, "page": "1"}, request.headers))
+
+    server.script(otherwise=first_page)
+    result = shell.run(*TEN_DAYS)
+    assert "the store does not heed `page`" in failed(result, 1)
+    assert "kept" not in result.stderr
+
+
+def test_a_pull_on_a_terminal_shows_a_bar_and_no_lines_of_progress(shell: Shell) -> None:
+    result = shell.run(*TEN_DAYS, TTY_COMPATIBLE="1", NO_COLOR="1")
+    assert "120 rows, loading" in result.stderr
+    assert "page 3, " not in result.stderr
+
+
+def test_a_pull_on_a_terminal_that_cannot_take_a_line_back_shows_lines_of_progress(shell: Shell) -> None:
+    result = shell.run(*TEN_DAYS, TTY_COMPATIBLE="1", TERM="dumb")
+    assert "120 rows, loading" not in result.stderr
+    assert "page 3, " in result.stderr
+
+
+def test_a_pull_whose_reader_has_seen_enough_publishes_and_has_its_own_status(
+    shell: Shell, server: FaultyStore
+) -> None:
+    shell.settings["COMMERCE_DUCKDB_PUBLISH_PATH"] = "copy.duckdb"
+    server.script(otherwise=Delay(0.5))
+    pull = shell.start("pull", "products")
+    assert pull.stdout is not None
+    pull.stdout.close()
+    assert pull.wait(timeout=20) == 0
+    assert (shell.folder / "copy.duckdb").exists()
+
+
+# The estimate.
+
+
+def facts(number: int, first: datetime, last: datetime, *, ascending: bool = True) -> PageFacts:
+    return PageFacts(
+        number=number, per_page=50, count=50, digest=str(number), first=first, last=last, ascending=ascending
+    )
+
+
+def days_of(*numbers: int) -> list[PageFacts]:
+    """A page a day, oldest first."""
+    noon = datetime(2024, 3, 1, tzinfo=UTC)
+    return [facts(number, noon + timedelta(days=number - 1), noon + timedelta(days=number)) for number in numbers]
+
+
+def test_an_estimate_is_the_time_so_far_for_what_is_left_of_the_window() -> None:
+    estimate = Estimate(WINDOW, now=NOON)
+    told = []
+    for page in days_of(1, 2, 3, 4, 5):
+        estimate.see(page)
+        told.append(estimate.seconds_left(elapsed=10.0 * page.number))
+    assert told == [None, None, pytest.approx(70), pytest.approx(60), pytest.approx(50)]
+    assert estimate.fraction == pytest.approx(0.5)
+
+
+def test_pages_of_an_earlier_run_count_for_the_bar_and_not_for_the_speed() -> None:
+    estimate = Estimate(WINDOW, now=NOON)
+    for page in days_of(1, 2, 3, 4, 5):
+        estimate.see(page, staged_before=True)
+    assert estimate.seconds_left(elapsed=1.0) is None
+    for page in days_of(6, 7, 8):
+        estimate.see(page)
+    assert estimate.fraction == pytest.approx(0.8)
+    assert estimate.seconds_left(elapsed=30.0) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [facts(1, NOON, NOON - timedelta(hours=1), ascending=False), *days_of(2, 3, 4)],
+        [*days_of(4), *days_of(3), *days_of(2), *days_of(1)],
+        [PageFacts(number=number, per_page=50, count=0, digest="") for number in range(4)],
+    ],
+    ids=["within a page", "newest first", "no times"],
+)
+def test_a_list_that_is_not_oldest_first_has_no_estimate(pages: list[PageFacts]) -> None:
+    estimate = Estimate(WINDOW, now=NOON)
+    for page in pages:
+        estimate.see(page)
+    assert estimate.fraction is None
+    assert estimate.seconds_left(10) is None
+
+
+def test_a_whole_list_has_no_estimate() -> None:
+    estimate = Estimate(None)
+    for page in days_of(1, 2, 3, 4):
+        estimate.see(page)
+    assert estimate.seconds_left(10) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, ""),
+        (0.1, "about 1 s left"),
+        (89, "about 89 s left"),
+        (200, "about 3 min left"),
+        (5399, "about 90 min left"),
+        (36_000, "about 10 h left"),
+    ],
+)
+def test_an_estimate_is_told_as_roughly_as_it_is(seconds: float | None, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+# status
+
+
+def test_the_status_tells_rows_dates_and_the_days_that_no_pull_has_covered(shell: Shell) -> None:
+    shell.run("pull", "orders", "--from", "2024-03-02", "--to", "2024-03-03")
+    shell.run("pull", "orders", "--from", "2024-03-05", "--to", "2024-03-05")
+    shell.run("pull", "products")
+    result = shell.run("status")
+    assert result.exit_code == 0
+    heading, *lines = result.stdout.splitlines()
+    table, _, remarks = "\n".join(lines).partition("\n\n")
+    assert re.split(" {2,}", heading) == ["table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step"]
+    assert [re.split(" {2,}", line) for line in table.splitlines()] == [
+        ["products", "3", "2024-01-01 00:00", "just now", "yes", "-", "-"],
+        ["packages", "never pulled"],
+        ["orders", "36", "2024-03-05 22:00", "just now", "no", "?", "-"],
+        ["subscriptions", "never pulled"],
+    ]
+    missing = (YESTERDAY - date(2024, 3, 1)).days + 1 - 3
+    ranges_told = f"2024-03-01, 2024-03-04, 2024-03-06...{YESTERDAY}"
+    assert remarks.splitlines()[:2] == [
+        "packages: never pulled",
+        f"orders: days missing: {missing:,} ({ranges_told})",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "exit_code"),
+    [
+        ("UPDATE shop.commerce.orders SET _extra = '{\"new\": 1}' WHERE id = 1", "no_undeclared_fields", 0),
+        ("UPDATE shop.commerce.orders SET id = 1 WHERE id = 2", "id_is_unique_and_present", 1),
+        ("ALTER TABLE shop.commerce.orders DROP COLUMN _extra", "columns_match_schema", 1),
+    ],
+)
+def test_a_check_that_fails_is_named_by_the_status_which_is_1_if_it_stops_what_is_downstream(
+    pulled: Shell, change: str, check: str, exit_code: int
+) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("ATTACH 'shop.duckdb' AS shop")
+        connection.execute(change)
+    result = pulled.run("status")
+    assert result.exit_code == exit_code
+    assert [line for line in result.stdout.splitlines() if line.startswith(f"orders: check failing: {check}: ")]
+    told = json.loads(pulled.run("status", "--format", "json").stdout)
+    assert (told["is_blocked"], told["is_well"]) == (exit_code == 1, False)
+
+
+def test_the_status_of_a_shop_in_which_all_is_well_is_0_however_strict(shell: Shell, server: FaultyStore) -> None:
+    shell.settings["COMMERCE_ORDERS_START_DATE"] = YESTERDAY.isoformat()
+    server.store.add("orders", order(900, datetime.combine(YESTERDAY, NOON.timetz())))
+    with project_of(shell, server) as project:
+        project.run("catalog")
+        project.run("orders", days=(YESTERDAY, YESTERDAY))
+        project.run("orders_refresh")
+        project.run("reconcile")
+        project.run("analytics", days=(YESTERDAY, YESTERDAY))
+        strict = shell.run("status", "--strict")
+        assert strict.exit_code == 0
+        assert strict.stdout.splitlines()[-1] == "no day is missing, and no check fails"
+        rows = {line.split()[0]: line.split() for line in strict.stdout.splitlines() if line}
+        assert rows["orders"][-3:] == ["yes", "yes", "yes"]
+        assert {rows[f"analytics.{model.name}"][-1] for model in MODELS} == {"yes"}
+
+        server.store.update_order(900, settled_gross="99.00", settled_currency="EUR")
+        project.run("orders_refresh")
+    assert shell.run("status").exit_code == 0
+    behind = shell.run("status", "--strict")
+    assert behind.exit_code == 1
+    assert "analytics.daily_revenue: not in step: money_equals_orders: " in behind.stdout
+    told = {table["table"]: table for table in json.loads(shell.run("status", "--format", "json").stdout)["tables"]}
+    assert told["orders"]["in_step"] == {"passed": True, "summary": "updated_after is heeded"}
+    assert told["analytics.daily_revenue"]["in_step"]["passed"] is False
+    assert told["analytics.daily_revenue"]["rows"] == 0
+
+
+def test_the_status_counts_the_versions_where_they_are_kept(shell: Shell) -> None:
+    shell.settings["COMMERCE_ORDER_HISTORY"] = "true"
+    shell.run(*TEN_DAYS)
+    assert re.search(r"^orders_history +120 +2024-03-10 22:00", shell.run("status").stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [("status",), ("query", "SELECT 1"), ("export", "out")])
+def test_without_a_database_a_command_that_reads_says_so(shell: Shell, command: tuple[str, ...]) -> None:
+    assert "there is no database at shop.duckdb" in failed(shell.run(*command), 1)
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        ([DAY], "1 (2024-03-15)"),
+        ([DAY + timedelta(days=n) for n in range(3)], "3 (2024-03-15...2024-03-17)"),
+        ([DAY + timedelta(days=2 * n) for n in range(5)], "5 (2024-03-15, 2024-03-17, 2024-03-19, and 2 more ranges)"),
+    ],
+)
+def test_missing_days_are_told_as_ranges(days: list[date], told: str) -> None:
+    assert ranges(days) == told
+
+
+# query
+
+
+def test_a_query_finds_tables_with_and_without_their_schema_and_tells_times_in_utc(pulled: Shell) -> None:
+    sql = "SELECT min(o.created_at) AS first, count(*) AS n FROM orders o JOIN commerce.orders USING (id)"
+    result = pulled.run("query", sql, TZ="America/New_York")
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["first", "n"],
+        ["2024-03-01T00:00:00+00:00", "120"],
+    ]
+
+
+def test_a_query_comes_from_stdin_and_as_csv_row_by_row(pulled: Shell) -> None:
+    sql = "SELECT id, settled_gross FROM orders ORDER BY id -- all of them"
+    result = pulled.run("query", "-", "--format", "csv", typed=sql)
+    rows = list(csv.reader(io.StringIO(result.stdout)))
+    assert rows[:2] == [["id", "settled_gross"], ["1", "12.5000"]]
+    assert len(rows) == 121
+
+
+def test_a_query_as_json_keeps_numbers_amounts_and_nested_values_exact(shell: Shell, server: FaultyStore) -> None:
+    server.store.add("products", product(9, price=None, attachment={"size": 9007199254740993}))
+    shell.run("pull", "products")
+    sql = "SELECT id, price, attachment FROM products WHERE id IN (1, 9) ORDER BY id"
+    result = shell.run("query", sql, "--format", "json")
+    assert json.loads(result.stdout) == [
+        {"id": 1, "price": "9.0000", "attachment": None},
+        {"id": 9, "price": None, "attachment": {"size": 9007199254740993}},
+    ]
+    assert json.loads(shell.run("query", "FROM products WHERE id < 0", "--format", "json").stdout) == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_a_query_goes_to_a_file_of_the_kind_that_its_ending_says_and_is_its_owners(pulled: Shell, ending: str) -> None:
+    output = pulled.folder / f"orders.{ending}"
+    result = pulled.run("query", "FROM orders;", "--output", str(output))
+    assert (result.exit_code, result.output) == (0, "")
+    assert stat.S_IMODE(output.stat().st_mode) == 0o600
+    assert rows_of(f"SELECT count(*) FROM '{output}'") == [(120,)]
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_there(pulled: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("commerce_assets.cli.output.plain", full)
+    said = "o.csv cannot be written (No space left on device). What to do: choose another place with --output."
+    assert said in failed(pulled.run("query", "FROM orders", "--output", "o.csv"), 1)
+    assert not list(pulled.folder.glob("*o.csv*"))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_where_there_is_no_folder_is_told_in_a_line(pulled: Shell, form: str) -> None:
+    line = failed(pulled.run("query", "FROM orders", "--output", f"nowhere/o.{form}"), 1)
+    assert "nowhere/o." in line
+    assert "No such file or directory). What to do: choose another place with --output." in line
+
+
+def test_an_output_that_is_full_is_told_in_a_line(pulled: Shell) -> None:
+    """In `status` it shows as the line is printed, in `query` not before the end."""
+    for command in (("status",), ("query", "SELECT 1", "--format", "csv")):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                pulled.command(*command),
+                cwd=pulled.folder,
+                env=pulled.process_environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.startswith("commerce-assets: what is written to cannot be used (No space left on device).")
+        assert done.stderr.count("\n") == 1
+
+
+def test_an_output_that_is_closed_is_for_nobody(pulled: Shell) -> None:
+    script = f"{shlex.join(pulled.command('query', '-', '--format', 'csv'))} <&- >&-"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        cwd=pulled.folder,
+        env=pulled.process_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "one statement is asked for, and there are 0" in done.stderr
+
+
+def test_stdout_is_written_to_and_not_replaced_also_where_it_is_a_file(pulled: Shell) -> None:
+    # /dev/stdout by another name, under which a mistake here replaces nothing of this machine's.
+    with (pulled.folder / "o.csv").open("w") as file:
+        query = pulled.command("query", "SELECT 1 AS one", "--format", "csv", "--output", "/dev/fd/1")
+        subprocess.run(query, cwd=pulled.folder, env=pulled.process_environment(), stdout=file, check=True)
+        assert os.fstat(file.fileno()).st_size == len("one\n1\n")
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(pulled: Shell) -> None:
+    link = pulled.folder / "latest.csv"
+    link.symlink_to("march.csv")
+    assert pulled.run("query", "SELECT 1 AS one", "--output", "latest.csv").exit_code == 0
+    assert link.is_symlink()
+    assert (pulled.folder / "march.csv").read_text() == "one\n1\n"
+
+
+def test_a_query_for_a_table_that_is_not_there_names_those_that_are(pulled: Shell) -> None:
+    line = failed(pulled.run("query", "FROM refunds"), 1)
+    assert "Table with name refunds does not exist; there are orders, commerce_loads." in line
+
+
+def test_a_query_that_needs_too_much_memory_names_the_setting(pulled: Shell) -> None:
+    pulled.settings["COMMERCE_DUCKDB_MEMORY_LIMIT"] = "20MB"
+    line = failed(pulled.run("query", "SELECT list(range) FROM range(20000000)"), 1)
+    assert "needs more memory than it may use, which is 20MB. What to do: raise COMMERCE_DUCKDB_MEMORY_LIMIT" in line
+
+
+def test_what_is_no_regular_file_is_written_to_and_not_replaced(pulled: Shell) -> None:
+    """A named pipe here; /dev/stdout and /dev/null are as little to be replaced."""
+    pipe = pulled.folder / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    result = pulled.run("query", "SELECT 1 AS one", "--format", "csv", "--output", "pipe")
+    assert (result.exit_code, os.read(reader, 100)) == (0, b"one\n1\n")
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_query_that_fails_leaves_no_file_and_says_why_in_a_line(pulled: Shell) -> None:
+    line = failed(pulled.run("query", "SELECT foo FROM orders", "--output", "o.csv"), 1)
+    assert 'Referenced column "foo" not found in FROM clause!' in line
+    failed(pulled.run("query", "SELECT error('no') FROM orders", "--output", "o.parquet"), 1)
+    assert not list(pulled.folder.glob("*o.*"))
+
+
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM orders", "COPY orders TO 'x.csv'", "ATTACH 'x.duckdb'", "SET threads = 1"]
+)
+def test_a_query_changes_nothing(pulled: Shell, statement: str) -> None:
+    failed(pulled.run("query", statement), 2)
+    assert not list(pulled.folder.glob("x.*"))
+
+
+def test_a_query_that_takes_too_long_can_be_interrupted(pulled: Shell) -> None:
+    query = pulled.start("query", "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 3")
+    # DuckDB, once it has read the file, is at work on all its threads.
+    while query.poll() is None and not seconds_of_work(query.pid) > 1:
+        time.sleep(0.02)
+    query.send_signal(signal.SIGINT)
+    assert query.communicate(timeout=20) == ("", "\ncommerce-assets: interrupted\n")
+    assert query.returncode == 130
+
+
+def seconds_of_work(pid: int) -> float:
+    """What a process has used of the processor so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_table_shows_at_most_a_thousand_rows_and_says_so(pulled: Shell) -> None:
+    result = pulled.run("query", "SELECT * FROM range(1001)")
+    assert len(result.stdout.splitlines()) == 1001
+    assert "... and more rows than 1,000" in result.stderr
+
+
+def test_another_database_can_be_named(pulled: Shell) -> None:
+    pulled.settings["COMMERCE_DUCKDB_PATH"] = "empty.duckdb"
+    assert pulled.run("query", "SELECT count(*) FROM orders", "--database", "shop.duckdb").exit_code == 0
+
+
+# export
+
+
+def test_an_export_writes_orders_by_day_and_other_tables_whole(pulled: Shell) -> None:
+    pulled.run("pull", "products")
+    result = pulled.run("export", "out")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == ["products: 3 rows in out/products", "orders: 120 rows in out/orders"]
+    out = pulled.folder / "out"
+    days = rows_of(
+        f"SELECT day, count(*) FROM read_parquet('{out}/orders/*/*.parquet', hive_partitioning = true) "
+        "GROUP BY day ORDER BY day"
+    )
+    assert days == [(date(2024, 3, day), 12) for day in range(1, 11)]
+    assert rows_of(f"SELECT count(*) FROM '{out}/products/*.parquet'") == [(3,)]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*.parquet")} == {0o600}
+    assert not list(out.glob(".*"))
+
+
+def test_an_export_without_personal_data_has_none(pulled: Shell) -> None:
+    pulled.run("export", "out", "--without-personal-data")
+    columns = {name for name, *_ in rows_of(f"DESCRIBE FROM '{pulled.folder}/out/orders/*/*.parquet'")}
+    assert {"id", "state", "settled_gross"} <= columns
+    assert not {"buyer_email", "billing_city", "download_url", "_extra", "_invalid"} & columns
+
+
+def test_an_export_replaces_a_table_only_when_it_is_told_to_and_nothing_else(pulled: Shell) -> None:
+    pulled.run("export", "out")
+    mine = pulled.folder / "out" / "notes.txt"
+    mine.write_text("mine")
+    assert "out/orders is there already" in failed(pulled.run("export", "out"), 1)
+    assert pulled.run("export", "out", "--replace").exit_code == 0
+    assert mine.read_text() == "mine"
+
+
+def test_an_export_on_a_terminal_prints_its_lines_below_and_not_beside_its_bar(pulled: Shell) -> None:
+    pulled.run("pull", "products")
+    screen = pulled.run("export", "out", TTY_COMPATIBLE="1", TERM="xterm").output
+    for line in ("products: 3 rows in out/products", "orders: 120 rows in out/orders"):
+        before, _, _ = screen.partition(line)
+        # The line that held the bar has been erased, and the cursor shown again.
+        assert before.endswith(("\x1b[2K", "\x1b[?25h"))
+
+
+def test_an_export_whose_reader_has_seen_enough_is_whole(pulled: Shell) -> None:
+    pulled.run("pull", "products")
+    export = pulled.start("export", "out")
+    assert export.stdout is not None
+    export.stdout.close()
+    assert export.wait(timeout=20) == 0
+    assert sorted(path.name for path in (pulled.folder / "out").iterdir()) == ["orders", "products"]
+
+
+# Pipes, terminals, what nobody has foreseen.
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(pulled: Shell) -> None:
+    query = pulled.start("query", "SELECT * FROM range(1000000)", "--format", "csv")
+    assert query.stdout is not None
+    assert query.stderr is not None
+    assert query.stdout.readline() == "range\n"
+    query.stdout.close()
+    assert query.stderr.read() == ""
+    assert query.wait(timeout=20) == 0
+
+
+def test_a_character_that_cannot_be_shown_is_a_question_mark(pulled: Shell) -> None:
+    query = pulled.start("query", "SELECT 'Søndag' AS name", "--format", "csv", PYTHONIOENCODING="ascii")
+    assert query.communicate(timeout=20) == ("name\nS?ndag\n", "")
+
+
+def test_what_nobody_has_foreseen_is_told_without_its_message_unless_asked_for(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise RuntimeError(CANARY)
+
+    monkeypatch.setattr("commerce_assets.cli.preview._filled", stumble)
+    result = shell.run("preview", "products")
+    line = failed(result, 1)
+    assert "stopped by an unforeseen RuntimeError. What to do: run it again with --debug" in line
+    assert CANARY not in result.output
+    for arguments in (("--debug", "preview", "products"), ("preview", "products", "--debug")):
+        assert "Traceback (most recent call last)" in shell.run(*arguments).stderr
+
+
+# sample-store
+
+
+def test_the_sample_store_serves_what_it_says_until_it_is_told_to_stop(shell: Shell) -> None:
+    store = shell.start("sample-store", "--port", "0", "--days", "3")
+    assert store.stdout is not None
+    words = store.stdout.readline().split()
+    said = dict(word.split("=", 1) for word in words if "=" in word)
+    shell.settings |= {"COMMERCE_API_BASE_URL": said["COMMERCE_API_BASE_URL"]}
+    assert shell.run("check").exit_code == 0
+    os.kill(store.pid, signal.SIGTERM)
+    assert store.wait(timeout=20) == 0
+
+
+def test_an_option_that_the_sample_store_does_not_have_is_refused_in_a_line(shell: Shell) -> None:
+    result = shell.run("sample-store", "--port", "many")
+    assert result.exit_code == 2
+    said = "argument --port: must be a number from 0 to 65535, not many"
+    assert result.stderr == f"commerce-assets sample-store: {said}\n"

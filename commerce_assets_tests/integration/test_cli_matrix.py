@@ -1,0 +1,206 @@
+"""Each command in each situation: its exit status, and the words that a person looks for on the screen or on stderr."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import pytest
+
+from commerce_assets.api import retry
+from commerce_assets.cli.main import COMMANDS
+from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
+from commerce_assets_tests.support.pulling import order, store_of
+from commerce_assets_tests.support.shell import Shell, settings_for
+
+WRONG_KEY = "401 Unauthorized. What to do: The key or the secret is wrong"
+WRONG_URL = "404 Not Found. What to do: The path is wrong: look at COMMERCE_API_BASE_URL"
+DOWN = "nothing listens at its address. What to do: Is the store up?"
+NOTHING = "nothing is stored yet. What to do: pull or materialize something first."
+
+
+class Shown(NamedTuple):
+    """What a command ends with: its status, words of what it prints, and words of the line that tells why it failed."""
+
+    status: int
+    screen: str = ""
+    error: str = ""
+
+
+# Where the store is out of reach, three products have been pulled before; an empty database is a file without a table.
+MATRIX: dict[tuple[str, str], Shown] = {
+    ("check", "on a terminal"): Shown(0, "answers with 3 products"),
+    ("check", "in a pipe"): Shown(0, "ok       products               answers with 3 products"),
+    ("check", "wrong key"): Shown(1, "the store answered 401 Unauthorized  "),
+    ("check", "wrong URL"): Shown(1, "No list is there, so it is COMMERCE_API_BASE_URL"),
+    ("check", "store down"): Shown(1, "nothing listens at its address"),
+    ("check", "empty database"): Shown(0, "shop.duckdb can be written to"),
+    ("preview", "on a terminal"): Shown(0, "Product 3"),
+    ("preview", "in a pipe"): Shown(0, " 3  Product 3   9.00"),
+    ("preview", "wrong key"): Shown(1, error=WRONG_KEY),
+    ("preview", "wrong URL"): Shown(1, error=WRONG_URL),
+    ("preview", "store down"): Shown(1, error=DOWN),
+    ("preview", "empty database"): Shown(0, "Product 3"),
+    ("pull", "on a terminal"): Shown(0, "4 of 4 checks passed"),
+    ("pull", "in a pipe"): Shown(0, "products: 3 rows loaded"),
+    ("pull", "wrong key"): Shown(1, error=WRONG_KEY),
+    ("pull", "wrong URL"): Shown(1, error=WRONG_URL),
+    ("pull", "store down"): Shown(1, error=DOWN),
+    ("pull", "empty database"): Shown(0, "(3 new); the table holds 3"),
+    ("status", "on a terminal"): Shown(0, "orders: days missing: "),
+    ("status", "in a pipe"): Shown(0, "products          3  2024-01-01 00:00"),
+    ("status", "wrong key"): Shown(0, "products          3  2024-01-01 00:00"),
+    ("status", "wrong URL"): Shown(0, "products          3  2024-01-01 00:00"),
+    ("status", "store down"): Shown(0, "products          3  2024-01-01 00:00"),
+    ("status", "empty database"): Shown(1, error=NOTHING),
+    ("query", "on a terminal"): Shown(0, "Product 2"),
+    ("query", "in a pipe"): Shown(0, "id  name\n 2  Product 2\n"),
+    ("query", "wrong key"): Shown(0, " 2  Product 2\n"),
+    ("query", "wrong URL"): Shown(0, " 2  Product 2\n"),
+    ("query", "store down"): Shown(0, " 2  Product 2\n"),
+    ("query", "empty database"): Shown(1, error=f"Table with name products does not exist: {NOTHING}"),
+    ("export", "on a terminal"): Shown(0, "products: 3 rows in out/products"),
+    ("export", "in a pipe"): Shown(0, "products: 3 rows in out/products\norders: 1 rows in out/orders\n"),
+    ("export", "wrong key"): Shown(0, "products: 3 rows in out/products\n"),
+    ("export", "wrong URL"): Shown(0, "products: 3 rows in out/products\n"),
+    ("export", "store down"): Shown(0, "products: 3 rows in out/products\n"),
+    ("export", "empty database"): Shown(1, error=NOTHING),
+    # It has no settings and no database, and serves until it is interrupted.
+    ("sample-store", "on a terminal"): Shown(0, "Sample store with 25 products"),
+    ("sample-store", "in a pipe"): Shown(0, "Sample store with 25 products"),
+    ("sample-store", "wrong key"): Shown(0, "COMMERCE_API_KEY=sample-key"),
+    ("sample-store", "wrong URL"): Shown(0, "COMMERCE_API_BASE_URL=http://127.0.0.1:"),
+    ("sample-store", "store down"): Shown(0, "Sample store with 25 products"),
+    ("sample-store", "empty database"): Shown(0, "Sample store with 25 products"),
+}
+TYPED = {
+    "preview": ("preview", "products", "--columns", "id,name,price"),
+    "pull": ("pull", "products"),
+    "query": ("query", "SELECT id, name FROM products WHERE id = 2"),
+    "export": ("export", "out"),
+    "sample-store": ("sample-store", "--port", "0", "--days", "1"),
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with three products and an order."""
+    folder = tmp_path_factory.mktemp("stored")
+    with serving() as server, contextlib.chdir(folder):
+        shell = Shell(folder, settings_for(server.base_url))
+        assert shell.run("pull", "products").exit_code == 0
+        assert shell.run("pull", "orders", "--from", "2024-03-15", "--to", "2024-03-15").exit_code == 0
+    return folder / "shop.duckdb"
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[FaultyStore]:
+    with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as server:
+        yield server
+
+
+@pytest.fixture
+def shell(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
+    shutil.copy(stored, tmp_path)
+    with serving() as server:
+        yield Shell(tmp_path, settings_for(server.base_url))
+
+
+def make_database_empty(shell: Shell) -> None:
+    (shell.folder / "shop.duckdb").unlink()
+    duckdb.connect(shell.folder / "shop.duckdb").close()
+
+
+def make_url_wrong(shell: Shell) -> None:
+    base_url = shell.settings["COMMERCE_API_BASE_URL"].replace("/api/v1/", "/api/v9/")
+    shell.settings |= {"COMMERCE_API_BASE_URL": base_url, "COMMERCE_API_ORDERS_PATH": "orders"}
+
+
+def take_store_down(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shell.settings["COMMERCE_API_BASE_URL"] = f"http://127.0.0.1:{free.getsockname()[1]}/api/v1/"
+
+
+SITUATIONS: dict[str, Callable[[Shell], object]] = {
+    "on a terminal": lambda shell: shell,
+    "in a pipe": lambda shell: shell,
+    "wrong key": lambda shell: shell.settings.update(COMMERCE_API_KEY="another"),
+    "wrong URL": make_url_wrong,
+    "store down": take_store_down,
+    "empty database": make_database_empty,
+}
+
+
+def test_every_command_is_in_the_matrix_in_every_situation() -> None:
+    assert [*MATRIX] == [(command, situation) for command in COMMANDS for situation in SITUATIONS]
+
+
+@pytest.mark.parametrize(("command", "situation"), MATRIX, ids=str)
+def test_a_command_shows_what_a_person_expects_and_ends_with_the_status_that_a_script_expects(
+    shell: Shell, command: str, situation: str
+) -> None:
+    expected = MATRIX[command, situation]
+    SITUATIONS[situation](shell)
+    arguments = TYPED.get(command, (command,))
+    if situation == "on a terminal":
+        status, screen, error = on_terminal(shell, *arguments)
+    elif situation == "in a pipe" or command == "sample-store":
+        status, screen, error = in_pipe(shell, *arguments)
+    else:
+        result = shell.run(*arguments)
+        status, screen, error = result.exit_code, result.stdout, result.stderr
+
+    assert status == expected.status, (screen, error)
+    assert expected.screen in screen
+    assert "Traceback" not in screen + error
+    if expected.error:
+        last = error.splitlines()[-1]
+        assert screen == ""
+        assert last.startswith("commerce-assets: ")
+        assert expected.error in last
+    elif command != "pull":
+        # A pull tells in lines how it gets on.
+        assert error == ""
+    if situation != "on a terminal":
+        assert "\x1b" not in screen + error
+
+
+def on_terminal(shell: Shell, *arguments: str) -> tuple[int, str, str]:
+    process, terminal = shell.start_on_terminal(*arguments)
+    screen = b""
+    # At the end of the process, Linux reports an error instead of the end of a file.
+    with contextlib.suppress(OSError):
+        while read := os.read(terminal, 4096):
+            screen += read
+            if arguments[0] == "sample-store" and b"COMMERCE_API_SECRET=" in screen:
+                process.send_signal(signal.SIGINT)
+    os.close(terminal)
+    return process.wait(timeout=20), screen.decode(), ""
+
+
+def in_pipe(shell: Shell, *arguments: str) -> tuple[int, str, str]:
+    """With nothing to type into either, as under cron."""
+    process = subprocess.Popen(
+        shell.command(*arguments),
+        cwd=shell.folder,
+        env=shell.process_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    screen = ""
+    if arguments[0] == "sample-store":
+        assert process.stdout is not None
+        screen = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+    rest, error = process.communicate(timeout=20)
+    return process.returncode, screen + rest, error

@@ -1,0 +1,729 @@
+"""What the HTTP between here and the store can do wrong, done by a real server to the real client."""
+
+import json
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commerce_assets.access import checked_base_url
+from commerce_assets.api.client import CommerceClient, Limits
+from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.settings import SettingError
+from commerce_assets_tests.support.certificates import self_signed
+from commerce_assets_tests.support.faulty_store import (
+    Body,
+    CutOff,
+    Delay,
+    Edit,
+    Fault,
+    GzipBomb,
+    OnPage,
+    Raw,
+    Redirect,
+    Reset,
+    Serve,
+    Status,
+    Trickle,
+    faulty,
+)
+from commerce_assets_tests.support.pulling import (
+    IMPATIENT,
+    ORDERS_OF_DAY,
+    Puller,
+    body_of,
+    order,
+    product,
+    puller_of,
+    store_of,
+)
+from sample_store import SAMPLE_API_SECRET
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGIN_PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def puller(tmp_path: Path) -> Iterator[Puller]:
+    """A store with 120 products: three pages."""
+    with puller_of(store_of(products=120), tmp_path / "staging") as puller:
+        yield puller
+
+
+def failure(puller: Puller, **client_fields: Any) -> PullError:
+    with pytest.raises(PullError) as caught:
+        puller.pull(**client_fields)
+    return caught.value
+
+
+def limits_for(fault: Fault) -> Limits:
+    """Impatient ones for a fault that does nothing but take its time."""
+    return IMPATIENT if isinstance(fault, Delay | Trickle) else Limits()
+
+
+def backed_off(seconds: list[float]) -> bool:
+    """Whether these are the pauses of an exponential back-off with jitter: half of 2, 4, 8 s to all of it."""
+    return all(1 << n <= pause <= 2 << n for n, pause in enumerate(seconds))
+
+
+# Statuses
+
+
+def test_a_429_with_seconds_waits_that_long_and_asks_for_the_same_page_again(puller: Puller) -> None:
+    """Fault 1."""
+    puller.server.script(None, Status(429, {"Retry-After": "7"}))
+    pulled = puller.pull()
+    assert puller.server.pages == [1, 2, 2, 3]
+    assert puller.sleeper.seconds == [7]
+    assert pulled.ids == [*range(1, 121)]
+    assert (pulled.cost.requests, pulled.cost.retries, pulled.cost.seconds_waited) == (4, 1, 7)
+
+
+def test_a_429_with_a_date_waits_until_then(puller: Puller) -> None:
+    """Fault 2."""
+    then = datetime.now(UTC) + timedelta(seconds=30)
+    puller.server.script(Status(429, {"Retry-After": format_datetime(then, usegmt=True)}))
+    puller.pull()
+    (pause,) = puller.sleeper.seconds
+    assert 27 <= pause <= 30
+
+
+@pytest.mark.parametrize(
+    "value", ["Wed, 21 Oct 2015 07:28:00 GMT", "-5", "soon", "", "1e3", "٣", "Thu, 99 Foo 2015 07:28:00 GMT", "0"]
+)
+def test_a_retry_after_in_the_past_or_of_no_sense_is_ignored(puller: Puller, value: str) -> None:
+    """Fault 2."""
+    puller.server.script(None, Status(429, {"Retry-After": value.encode().decode("latin-1")}))
+    assert puller.pull().ids == [*range(1, 121)]
+    assert len(puller.sleeper.seconds) == 1
+    assert backed_off(puller.sleeper.seconds)
+
+
+@pytest.mark.parametrize("value", ["36000", "9" * 400, "a date"])
+def test_a_retry_after_of_ten_hours_fails_at_once_and_says_when_to_come_back(puller: Puller, value: str) -> None:
+    """Fault 2."""
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=10))
+    puller.server.script(Status(503, {"Retry-After": date if value == "a date" else value}))
+    error = failure(puller)
+    assert puller.server.pages == [1]
+    assert puller.sleeper.seconds == []
+    assert "longer than a run is kept waiting" in str(error)
+    assert "Start the run again after that time" in str(error)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
+def test_a_store_that_stumbles_twice_is_asked_again_and_the_pull_is_complete(puller: Puller, status: int) -> None:
+    """Fault 3."""
+    puller.server.script(None, Status(status), Status(status))
+    assert puller.pull().ids == [*range(1, 121)]
+    assert puller.server.pages == [1, 2, 2, 2, 3]
+    assert backed_off(puller.sleeper.seconds)
+
+
+def test_a_store_that_stays_down_is_given_up_after_three_retries_and_the_error_says_where(puller: Puller) -> None:
+    """Fault 4."""
+    puller.server.script(otherwise=OnPage(2, Status(503)))
+    error = failure(puller)
+    assert puller.server.pages == [1, 2, 2, 2, 2]
+    assert len(puller.sleeper.seconds) == 3
+    assert backed_off(puller.sleeper.seconds)
+    assert str(error) == (
+        "products, page 2, attempt 4: the store answered 503 Service Unavailable. "
+        "What to do: The store has trouble: run it again later; what has been pulled is kept."
+    )
+
+
+def test_the_error_names_the_window(tmp_path: Path) -> None:
+    """Fault 4."""
+    with puller_of(store_of(), tmp_path) as puller:
+        puller.server.script(otherwise=Status(500))
+        with pytest.raises(PullError, match=r"^orders of 2024-03-15, page 1, attempt 4: "):
+            puller.pull(ORDERS_OF_DAY)
+
+
+def test_a_401_on_the_first_call_says_that_the_key_or_the_secret_is_wrong_and_is_not_sent_again(
+    puller: Puller,
+) -> None:
+    """Fault 5."""
+    error = failure(puller, secret="not-the-secret")
+    assert puller.server.pages == [1]
+    assert "The key or the secret is wrong: look at COMMERCE_API_KEY and COMMERCE_API_SECRET" in str(error)
+    assert "first attempt" in str(error)
+
+
+def test_a_401_after_earlier_successes_waits_two_minutes_twice_and_then_asks_blocked_or_revoked(
+    puller: Puller,
+) -> None:
+    """Fault 6."""
+    puller.server.script(None, otherwise=Status(401))
+    error = failure(puller)
+    assert puller.server.pages == [1, 2, 2, 2]
+    assert puller.sleeper.seconds == [120, 120]
+    assert "Blocked for asking too fast, or was the key revoked?" in str(error)
+
+
+def test_a_block_that_is_lifted_costs_two_minutes_and_no_row(puller: Puller) -> None:
+    """Fault 6."""
+    puller.server.script(None, Status(401))
+    assert puller.pull().ids == [*range(1, 121)]
+    assert puller.sleeper.seconds == [120]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (403, "The key may not read this: tick its permission for this resource"),
+        (404, "The path is wrong: look at COMMERCE_API_BASE_URL and the endpoint's path."),
+        (415, "415 Unsupported Media Type. What to do: The store does not offer JSON"),
+        (204, "204 No Content. What to do: A list that is empty would be 200 and []"),
+        (400, "The store does not understand the request"),
+        (206, "This is not one of the API's known answers"),
+        (304, "This is not one of the API's known answers"),
+        (299, "the store answered 299. "),
+    ],
+)
+def test_an_answer_that_another_attempt_would_not_change_fails_at_once_with_a_hint(
+    puller: Puller, status: int, said: str
+) -> None:
+    """Faults 7, 8, 9, 19."""
+    puller.server.script(otherwise=Status(status))
+    error = failure(puller)
+    assert puller.server.pages == [1]
+    assert said in str(error)
+
+
+def test_a_path_that_the_store_does_not_have_is_named_as_that(puller: Puller) -> None:
+    """Fault 8."""
+    assert "404 Not Found. What to do: The path is wrong" in str(failure(puller, paths={"products": "goods"}))
+
+
+def test_the_messages_of_a_422_are_shown_without_what_may_be_a_buyers_or_a_credential(puller: Puller) -> None:
+    """Fault 10."""
+    messages = [
+        ["per_page", "must be at most 25"],
+        ["buyer_email", "ann@example.com is no address"],
+        ["key", f"{SAMPLE_API_SECRET} is unknown"],
+        ["to", "is\n\x1b[31mbefore from"],
+    ]
+    puller.server.script(Status(422, body=json.dumps(messages).encode()))
+    error = str(failure(puller))
+    assert "(per_page must be at most 25; to is  [31mbefore from)" in error
+    assert "ann@" not in error
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[[1, 2]]", b'[["to"]]', b"<html>", b"[" * 5000, b"\xff", json.dumps([["a", "b" * 999]])]
+)
+def test_a_422_of_another_shape_is_an_error_of_bearable_length(puller: Puller, body: bytes | str) -> None:
+    """Fault 10."""
+    puller.server.script(Status(422, body=body if isinstance(body, bytes) else body.encode()))
+    error = failure(puller)
+    assert "422 Unprocessable" in str(error)
+    assert len(str(error)) < 400
+
+
+# Connections
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Delay(30), id="no answer in time"),
+        pytest.param(Reset(), id="reset in mid-body"),
+        pytest.param(Reset(at=0), id="reset after the head"),
+        pytest.param(CutOff(), id="Content-Length longer than the body"),
+        pytest.param(CutOff(at=0), id="Content-Length without a body"),
+        pytest.param(Raw(), id="no answer at all"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\ncont"), id="cut off in the head"),
+        pytest.param(Raw(b"not HTTP\r\n\r\n"), id="no HTTP"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n[{"), id="cut off in a chunk"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"), id="broken chunk"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n"), id="two hundred headers"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000), id="header without end"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n[]"), id="no gzip"),
+        pytest.param(Body(LOGIN_PAGE, "text/html"), id="web page"),
+        pytest.param(Body(b"\xef\xbb\xbf \n" + LOGIN_PAGE), id="web page that calls itself JSON"),
+        pytest.param(Edit(lambda body: body[: len(body) // 2]), id="truncated JSON"),
+        pytest.param(Edit(lambda body: body[:-1]), id="JSON without its last byte"),
+        pytest.param(Edit(lambda body: body.replace(b'"9.00"', b"NaN", 1)), id="NaN"),
+        pytest.param(Trickle("body"), id="body that trickles"),
+        pytest.param(Trickle("head"), id="head that trickles"),
+        pytest.param(Trickle("interim"), id="interim answers for ever"),
+    ],
+)
+def test_a_page_that_did_not_come_through_is_asked_for_again_as_a_whole(puller: Puller, fault: Fault) -> None:
+    """Faults 11, 12, 13, 14, 16, 22, 50."""
+    puller.server.script(None, fault)
+    began = time.monotonic()
+    assert puller.pull(limits=limits_for(fault)).ids == [*range(1, 121)]
+    assert puller.server.pages == [1, 2, 2, 3]
+    assert backed_off(puller.sleeper.seconds)
+    assert time.monotonic() - began < 5
+
+
+def test_a_store_that_cannot_be_connected_to_in_time_is_tried_four_times(tmp_path: Path) -> None:
+    """Fault 11."""
+    with puller_of(store_of(), tmp_path) as puller, socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        # The queue of who waits to be accepted is full: whoever comes next hears nothing.
+        with socket.create_connection(address), socket.socket() as second:
+            second.setblocking(False)
+            second.connect_ex(address)
+            base_url = f"http://127.0.0.1:{address[1]}/"
+            error = failure(puller, base_url=base_url, limits=Limits(connect_seconds=0.05))
+    assert "attempt 4: the store did not answer in time" in str(error)
+
+
+def test_a_store_that_nobody_serves_is_tried_four_times_and_the_setting_is_named(tmp_path: Path) -> None:
+    """Fault 11."""
+    with puller_of(store_of(), tmp_path) as puller:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        error = failure(puller, base_url=f"http://127.0.0.1:{port}/")
+    assert "attempt 4: the store could not be reached: nothing listens at its address" in str(error)
+    assert "COMMERCE_API_BASE_URL" in str(error)
+
+
+def test_a_host_name_that_nobody_knows_is_tried_four_times_and_told_from_a_store_that_is_down(tmp_path: Path) -> None:
+    """Fault 11."""
+    with puller_of(store_of(), tmp_path) as puller:
+        # `.invalid` is reserved: it is no host's name, wherever the test runs.
+        error = failure(puller, base_url="https://store.invalid/")
+    assert "attempt 4: the store could not be reached: its host name is unknown here" in str(error)
+
+
+def test_a_server_that_speaks_no_tls_is_not_told_to_have_a_wrong_certificate(tmp_path: Path) -> None:
+    """Fault 23."""
+    with puller_of(store_of(), tmp_path) as puller:
+        error = failure(puller, base_url=f"https://127.0.0.1:{puller.server.port}/")
+    assert "first attempt: there is no TLS where https was asked for" in str(error)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Body(LOGIN_PAGE, "text/html"), Edit(lambda body: body[:-1]), Reset(), CutOff(), Trickle("head")],
+    ids=["web page", "truncated", "reset", "cut off", "trickles"],
+)
+def test_what_stays_broken_is_given_up_after_three_retries(puller: Puller, fault: Fault) -> None:
+    """Faults 12, 13, 14, 16, 22."""
+    puller.server.script(otherwise=OnPage(2, fault))
+    error = failure(puller, limits=limits_for(fault))
+    assert puller.server.pages == [1, 2, 2, 2, 2]
+    assert str(error).startswith("products, page 2, attempt 4: ")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "200 with an empty body"),
+        (b" \r\n", "200 with an empty body"),
+        (b'{"error": "Oops"}', 'an object other than {"product": [...]}'),
+        (b'{"product": []}  {"product": []}', None),
+        (b'{"product": {"id": 1}}', "an object instead of a list"),
+        (b'{"product": [], "total": 1}', 'an object other than {"product": [...]}'),
+        (b"{}", 'an object other than {"product": [...]}'),
+        (b"null", "null instead of a list"),
+        (b"\xef\xbb\xbfnull", "null instead of a list"),
+        (b'"none"', "a text instead of a list"),
+        (b"0", "a number or a flag instead of a list"),
+        (b"[1]", "a list of something else than objects instead of a list"),
+        (b"[null]", "a list of something else than objects instead of a list"),
+    ],
+)
+def test_a_200_that_is_no_list_is_a_failure_and_never_an_empty_list(
+    puller: Puller, body: bytes, said: str | None
+) -> None:
+    """Faults 15, 17, 18."""
+    puller.server.script(otherwise=Body(body))
+    error = failure(puller)
+    assert (said or "not valid JSON") in str(error)
+    assert "Oops" not in str(error)
+    assert puller.server.pages == [1] * (1 if said else 4)
+
+
+@pytest.mark.parametrize("body", [b"[]", b" [ ] \n", b"\xef\xbb\xbf[]", b'{"product": []}', b'{"products": []}'])
+def test_an_empty_list_is_a_valid_end(puller: Puller, body: bytes) -> None:
+    """Fault 18."""
+    puller.server.script(Body(body))
+    assert puller.pull().ids == []
+    assert puller.server.pages == [1]
+
+
+@pytest.mark.parametrize("fault", [GzipBomb(1 << 40), Body(b"[" + b" " * 20 * MEBIBYTE)], ids=["bomb", "plain"])
+def test_an_answer_beyond_the_limit_is_refused_while_memory_stays_flat(puller: Puller, fault: Fault) -> None:
+    """Fault 21."""
+    puller.server.script(otherwise=fault)
+    tracemalloc.start()
+    try:
+        error = failure(puller, limits=Limits(body_bytes=MEBIBYTE))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "the answer is larger than 1 MiB" in str(error)
+    assert puller.server.pages == [1]
+    # The plain body is the server's, in this very process.
+    assert peak < (8 if isinstance(fault, GzipBomb) else 28) * MEBIBYTE
+
+
+# Where credentials go
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_refused_and_nothing_is_sent_there(
+    puller: Puller, code: int, tmp_path: Path
+) -> None:
+    """Fault 20."""
+    with puller_of(store_of(products=1), tmp_path / "elsewhere") as elsewhere:
+        puller.server.script(Redirect(f"{elsewhere.server.base_url}products", code))
+        error = failure(puller)
+        assert elsewhere.server.requests == []
+    assert "the store redirects to http://127.0.0.1, where credentials are not sent" in str(error)
+    assert "COMMERCE_API_BASE_URL" in str(error)
+    assert puller.server.pages == [1]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://localhost:{port}/api/v1/products",
+        "https://127.0.0.1:{port}/api/v1/products",
+        "//127.0.0.1/api/v1/products",
+        "http://ann:pw@127.0.0.1:{port}/api/v1/products",
+        "ftp://127.0.0.1:{port}/",
+        "file:///etc/passwd",
+        "http://[",
+        "http://127.0.0.1:x/",
+        "",
+    ],
+)
+def test_a_redirect_that_leaves_scheme_host_or_port_is_refused(puller: Puller, location: str) -> None:
+    """Fault 20."""
+    puller.server.script(Redirect(location.format(port=puller.server.port)))
+    error = failure(puller)
+    assert "where credentials are not sent" in str(error)
+    assert puller.server.pages == [1]
+
+
+def trust(client: CommerceClient, certificate: Path) -> None:
+    """Has the client's next request trust a certificate that nobody else does."""
+    session = client._new_session()
+    session.verify = str(certificate)
+    client._idle.append(session)
+
+
+def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
+    """Fault 20."""
+    context, certificate = self_signed(tmp_path, name="127.0.0.1")
+    with faulty(store_of(products=1), tls=context) as server, faulty(store_of(products=1)) as plain:
+        puller = Puller(server, tmp_path / "staging")
+        server.script(Redirect(f"{plain.base_url}products"))
+        with puller.client() as client:
+            trust(client, certificate)
+            with pytest.raises(ApiError, match=r"redirects to http://127\.0\.0\.1, where credentials are not sent"):
+                client._get(client.url_of("products", "products"), {})
+        assert plain.requests == []
+
+
+def test_a_redirect_within_the_host_is_followed_and_counts_as_a_request(puller: Puller) -> None:
+    """Fault 20."""
+    puller.server.script(Redirect("/api/v1/products?page=1&per_page=50"))
+    pulled = puller.pull()
+    assert pulled.ids == [*range(1, 121)]
+    assert pulled.cost.requests == len(puller.server.requests) == 4
+    assert all(request.has_credentials for request in puller.server.requests)
+
+
+def test_redirects_in_circles_end(puller: Puller) -> None:
+    """Fault 20."""
+    puller.server.script(otherwise=Redirect("/api/v1/products"))
+    assert "redirects in circles" in str(failure(puller))
+    assert len(puller.server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (GzipBomb(1 << 40, 302, {"location": "/api/v1/products"}), "larger than 1 MiB"),
+        (Trickle("body", status=302, location="/api/v1/products"), "in time"),
+    ],
+    ids=["bomb", "trickle"],
+)
+def test_the_body_of_a_redirect_meets_the_same_limits(puller: Puller, fault: Fault, said: str) -> None:
+    """Faults 20, 21, 22."""
+    puller.server.script(otherwise=fault)
+    began = time.monotonic()
+    error = failure(puller, limits=Limits(read_seconds=0.1, total_seconds=0.1, body_bytes=MEBIBYTE))
+    assert said in str(error)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "fails"),
+    [("127.0.0.1", False, True), ("store.example", True, True), ("127.0.0.1", True, False)],
+    ids=["not trusted", "another name", "right"],
+)
+def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    trusted: bool,  # noqa: FBT001 - a parameter of the test
+    fails: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Fault 23."""
+    context, certificate = self_signed(tmp_path, name=name)
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(variable, str(certificate))
+    with faulty(store_of(products=1), tls=context) as server:
+        puller = Puller(server, tmp_path / "staging")
+        with puller.client() as client:
+            if trusted:
+                trust(client, certificate)
+            url = client.url_of("products", "products")
+            if fails:
+                with pytest.raises(ApiError, match="certificate is not valid for its name, or not trusted") as caught:
+                    client._get(url, {})
+                assert type(caught.value) is ApiError
+                assert server.requests == []
+            else:
+                assert client._get(url, {}).startswith(b'[{"product"')
+
+
+@pytest.mark.parametrize(
+    ("base_url", "accepted"),
+    [
+        ("http://shop.example/api/v1/", False),
+        ("http://127.0.0.1.shop.example/", False),
+        ("http://0.0.0.0/", False),
+        ("http://127.0.0.1:8765/api/v1/", True),
+        ("http://localhost/api", True),
+        ("http://[::1]:80/", True),
+        ("https://shop.example/api/v1", True),
+    ],
+)
+def test_a_base_url_without_encryption_is_refused_except_on_loopback(
+    base_url: str,
+    accepted: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Fault 24."""
+    if accepted:
+        assert checked_base_url(base_url).endswith("/")
+    else:
+        with pytest.raises(SettingError, match="not encrypted"):
+            checked_base_url(base_url)
+
+
+def test_urls_inside_the_data_are_never_followed(tmp_path: Path) -> None:
+    """Fault 25."""
+    with puller_of(store_of(), tmp_path / "elsewhere") as elsewhere, puller_of(store_of(), tmp_path) as puller:
+        there = elsewhere.server.base_url
+        link = f'<{there}>; rel="next"'
+        items = [product(number, next=there, url="http://169.254.169.254/latest") for number in range(1, 51)]
+        puller.server.script(Body(body_of(*items)), Serve({"Link": link, "Refresh": f"0; url={there}"}))
+        assert len(puller.pull().rows) == 50
+        # The list is empty by then, so that its beginning is looked at once more.
+        assert puller.server.pages == [1, 2, 1]
+        assert elsewhere.server.requests == []
+
+
+def test_proxies_and_netrc_of_the_environment_are_not_heeded(
+    puller: Puller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 26."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with puller_of(store_of(products=1), tmp_path / "proxy") as proxy:
+        for variable in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.server.base_url)
+        assert puller.pull().ids == [*range(1, 121)]
+        assert proxy.server.requests == []
+    assert all(request.has_credentials for request in puller.server.requests)
+
+
+# Signals
+
+PULL_IN_A_PROCESS = """
+import logging, sys
+from pathlib import Path
+from commerce_assets_tests.support.pulling import PRODUCTS, Puller
+from commerce_assets.api.client import CommerceClient
+from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.staging import Staging
+
+log = logging.getLogger("pull")
+base_url, staging = sys.argv[1:]
+pacer = RateLimiter(base_url=base_url, requests_per_second=0)
+with (
+    CommerceClient(base_url=base_url, key="sample-key", secret="sample-secret", pacer=pacer) as client,
+    Staging(Path(staging), log=log).hold(PRODUCTS, store=base_url, wait_seconds=5) as staged,
+):
+    stage(client, staged, log=log)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_during_a_wait_ends_the_process_at_once_and_the_next_run_goes_on(
+    puller: Puller, number: signal.Signals
+) -> None:
+    """Fault 28."""
+    puller.server.script(None, Status(503, {"Retry-After": "500"}))
+    command = [sys.executable, "-c", PULL_IN_A_PROCESS, puller.server.base_url, str(puller.directory)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while len(puller.server.requests) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            signalled = time.monotonic()
+            process.send_signal(number)
+            process.wait(5)
+        finally:
+            process.kill()
+    assert time.monotonic() - signalled < 2
+    assert process.returncode != 0
+    puller.server.forget()
+    pulled = puller.pull()
+    assert pulled.ids == [*range(1, 121)]
+    assert pulled.cost.rows_resumed == 50
+    assert puller.server.pages == [1, 2, 3]
+
+
+# Clocks and compression
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("%a, %d %b %Y %H:%M:%S GMT", 3600),
+        ("%a, %d %b %Y %H:%M:%S -0000", 3600),
+        ("%a, %d %b %Y %H:%M:%S", 3600),
+        ("yesterday", 0),
+        ("", 0),
+        ("Thu, 99 Foo 2015 07:28:00 GMT", 0),
+        ("Thu, 01 Jan 99999999999 00:00:00 GMT", 0),
+        ("Å" * 50, 0),
+    ],
+)
+def test_the_stores_clock_is_read_off_the_date_header_and_garbage_there_is_no_failure(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch, date: str, ahead: int
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+        puller.server.script(Serve({"Date": in_an_hour.strftime(date) if "%" in date else date}))
+        with puller.client() as client:
+            client._get(client.url_of("products", "products"), {})
+            assert client.store_clock == pytest.approx(ahead, abs=30)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_connection_is_used_again_and_one_that_the_store_has_closed_costs_no_retry(puller: Puller) -> None:
+    puller.server.script(None, Serve({"Connection": "close"}))
+    pulled = puller.pull()
+    assert pulled.ids == [*range(1, 121)]
+    assert pulled.cost.retries == 0
+
+
+# Secrets
+
+CANARY_KEY = "canary-key-b1946ac9"
+CANARY_SECRET = "canary-secret-591785b7"
+CANARY_EMAIL = "canary.e87d@buyers.example"
+CANARIES = (CANARY_KEY, CANARY_SECRET, CANARY_EMAIL, "Y2FuYXJ5")  # the last one: how base64 of the credentials begins
+
+
+def echo(exchange: Any) -> None:
+    """A store that repeats everything it has been told in everything that it says."""
+    told = f"{CANARY_KEY} {CANARY_SECRET} {exchange.request.headers['authorization']} {CANARY_EMAIL}"
+    exchange.send(
+        f"HTTP/1.1 {exchange.request.query['page']} {told}\r\ndate: {told}\r\nretry-after: {told}\r\n"
+        f"location: http://elsewhere.example/{told.replace(' ', '-')}\r\n{told.replace(' ', '-')}: x\r\n"
+        f"content-length: {len(told)}\r\n\r\n{told}".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Status(status, {"X-Told": CANARY_SECRET}, f'["{CANARY_KEY}", "{CANARY_EMAIL}"]'.encode()), id=name)
+        for status, name in [(400, "400"), (401, "401"), (403, "403"), (404, "404"), (415, "415"), (500, "500")]
+    ]
+    + [
+        pytest.param(Status(422, body=json.dumps([["key", told]]).encode()), id=f"422 {told[:10]}")
+        for told in (CANARY_KEY, CANARY_SECRET, CANARY_EMAIL)
+    ]
+    + [
+        pytest.param(Redirect(f"http://elsewhere.example/{CANARY_SECRET}?{CANARY_EMAIL}"), id="redirect"),
+        pytest.param(Redirect(f"http://{CANARY_KEY}:{CANARY_SECRET}@["), id="redirect to nowhere"),
+        pytest.param(Raw(f"HTTP/1.1 {CANARY_SECRET} {CANARY_EMAIL}\r\n\r\n".encode()), id="status line"),
+        pytest.param(
+            Raw(f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{CANARY_SECRET}\r\n".encode()), id="chunk"
+        ),
+        pytest.param(Body(f'{{"error": "{CANARY_SECRET} {CANARY_EMAIL}"}}'.encode()), id="object"),
+        pytest.param(Body(f'[{{"{CANARY_EMAIL}": {{}}}}]'.encode()), id="selector"),
+        pytest.param(Body(body_of(order(1, id=CANARY_EMAIL), selector="order")), id="id"),
+        pytest.param(Body(body_of(order(1) | {"created_at": CANARY_EMAIL}, selector="order")), id="created_at"),
+        pytest.param(Body(body_of(CANARY_EMAIL, selector="order")), id="item"),
+        pytest.param(Body(f'[{{"order": {CANARY_EMAIL}'.encode()), id="no JSON"),
+        pytest.param(Serve({"Date": CANARY_SECRET, CANARY_KEY: CANARY_SECRET}), id="headers"),
+        pytest.param(Reset(), id="reset"),
+        pytest.param(Delay(30), id="time-out"),
+        pytest.param(echo, id="echo"),
+    ],
+)
+def test_no_credential_and_no_buyers_data_appear_in_an_error_a_traceback_or_a_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Fault
+) -> None:
+    """Faults 65, 66."""
+    caplog.set_level(logging.DEBUG)
+    shop = store_of(orders=[order(1, buyer_email=CANARY_EMAIL)], api_key=CANARY_KEY, api_secret=CANARY_SECRET)
+    with puller_of(shop, tmp_path) as puller:
+        puller.server.script(otherwise=fault)
+        try:
+            puller.pull(ORDERS_OF_DAY, key=CANARY_KEY, secret=CANARY_SECRET, limits=limits_for(fault))
+        except PullError as error:
+            told = [str(error), repr(error), repr(error.error), logging.Formatter().formatException(exc_info(error))]
+        else:
+            told = []
+    told += [logging.Formatter("%(name)s %(message)s").format(record) for record in caplog.records]
+    assert told
+    assert [(canary, text) for text in told for canary in CANARIES if canary in text] == []
+
+
+def exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:
+    return type(error), error, error.__traceback__
+
+
+def test_the_credentials_are_not_in_the_clients_repr_nor_in_the_staging_directory(tmp_path: Path) -> None:
+    """Faults 65, 66: a buyer's address is in staging, where it must be, and the credentials are not."""
+    shop = store_of(orders=[order(1, buyer_email=CANARY_EMAIL)], api_key=CANARY_KEY, api_secret=CANARY_SECRET)
+    with puller_of(shop, tmp_path / "staging") as puller:
+        client = puller.client(key=CANARY_KEY, secret=CANARY_SECRET)
+        assert not any(canary in f"{client!r} {client} {client.tally!r}" for canary in CANARIES)
+        with puller.hold(ORDERS_OF_DAY) as staged, client:
+            stage(client, staged, log=logging.getLogger())
+            on_disk = b"".join(path.read_bytes() for path in puller.directory.rglob("*") if path.is_file()).decode()
+    assert CANARY_EMAIL in on_disk
+    assert CANARY_KEY not in on_disk
+    assert CANARY_SECRET not in on_disk

@@ -1,0 +1,311 @@
+"""What Dagster is given: the names that people rely on, and what an entry in the endpoint table brings with it."""
+
+import contextvars
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from dagster import AssetKey, AssetMaterialization, DagsterInstance, DailyPartitionsDefinition, build_schedule_context
+
+from commerce_assets.api.request import ListRequest
+from commerce_assets.definitions import build_definitions
+from commerce_assets.endpoint import Column, ColumnType, Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.settings import SettingError
+from commerce_assets_tests.support.project import Project
+
+PROJECT = Path(__file__).parents[2]
+NO_SETTINGS: Mapping[str, str] = {}
+
+DISCOUNTS = Endpoint(
+    name="discounts",
+    path="discounts",
+    selector="discount",
+    description="One row a discount code.",
+    columns=(
+        Column(name="id", type=ColumnType.BIGINT, description="The discount's id."),
+        Column(name="code", type=ColumnType.TEXT, description="What the buyer types."),
+        Column(name="percent", type=ColumnType.DECIMAL, description="Off the price."),
+        Column(name="updated_at", type=ColumnType.TIMESTAMP, description="When it was last changed."),
+    ),
+)
+
+
+def test_the_four_assets_are_in_the_group_commerce_with_the_tables_and_pool_that_are_promised() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.group_name == "commerce"]
+
+    assert {spec.key.to_user_string() for spec in specs} == {"products", "packages", "orders", "subscriptions"}
+    for spec in specs:
+        assert spec.metadata["dagster/table_name"] == f"commerce.{spec.key.to_user_string()}"
+        assert spec.description
+        assert spec.kinds == {"duckdb", "python"}
+        assert definitions.get_assets_def(spec.key).op.pool == "commerce_api"
+
+
+def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_one_run() -> None:
+    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-02-29"})
+    orders = definitions.resolve_asset_graph().get(AssetKey("orders"))
+
+    partitions = orders.partitions_def
+    assert isinstance(partitions, DailyPartitionsDefinition)
+    assert partitions.timezone == "UTC"
+    assert partitions.get_first_partition_key() == "2024-02-29"
+    assert orders.backfill_policy is not None
+    assert orders.backfill_policy.max_partitions_per_run is None
+
+
+def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_off() -> None:
+    repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
+
+    assert {job.name for job in repository.get_all_jobs()} == {
+        *("__ASSET_JOB", "analytics", "catalog", "orders", "orders_refresh", "reconcile", "health_checks")
+    }
+    assert {
+        schedule.name: (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone)
+        for schedule in repository.schedule_defs
+    } == {
+        "catalog_daily": ("catalog", "20 1 * * *", "UTC"),
+        "orders_daily": ("orders", "10 0 * * *", "UTC"),
+        "orders_refresh_hourly": ("orders_refresh", "40 * * * *", "UTC"),
+        "reconcile_weekly": ("reconcile", "20 3 * * 0", "UTC"),
+        "health_checks_hourly": ("health_checks", "55 * * * *", "UTC"),
+    }
+    assert {schedule.default_status.value for schedule in repository.schedule_defs} == {"STOPPED"}
+
+
+def test_every_asset_says_what_a_row_is_and_names_only_schedules_checks_and_files_that_there_are() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    repository = definitions.get_repository_def()
+    graph = definitions.resolve_asset_graph()
+    named = {
+        *(schedule.name for schedule in repository.schedule_defs),
+        *(sensor.name for sensor in repository.sensor_defs),
+        *(key.name for key in graph.asset_check_keys),
+        *(key.to_user_string() for key in graph.get_all_asset_keys()),
+        *(str(path.relative_to(PROJECT)) for path in (PROJECT / "commerce_assets/analytics/sql").glob("*.sql")),
+    }
+
+    for spec in definitions.resolve_all_asset_specs():
+        row, kept_up = (spec.description or "").split("\n\n")
+        columns = {column.name for column in spec.metadata["dagster/column_schema"].columns}
+        assert row.startswith("One row a")
+        assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
+        # Nobody's team: whose table it is, is for those to say who run it.
+        assert not spec.owners
+
+
+def test_whatever_a_person_can_switch_on_run_or_look_at_is_described() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    repository = definitions.get_repository_def()
+    described = {
+        **{schedule.name: schedule.description for schedule in repository.schedule_defs},
+        **{sensor.name: sensor.description for sensor in repository.sensor_defs},
+        **{job.name: job.description for job in repository.get_all_jobs() if not job.name.startswith("__")},
+    }
+    graph = definitions.resolve_asset_graph()
+    checks = {key.to_user_string(): graph.get_check_spec(key).description for key in graph.asset_check_keys}
+
+    assert [name for name, description in (described | checks).items() if not description] == []
+
+
+def test_every_field_of_an_endpoint_is_a_described_column_of_its_asset() -> None:
+    definitions = build_definitions(environment=NO_SETTINGS)
+    for endpoint in ENDPOINTS:
+        spec = definitions.resolve_asset_graph().get(AssetKey(endpoint.name))
+        columns = spec.metadata["dagster/column_schema"].columns
+        assert [column.name for column in columns] == [column.name for column in endpoint.stored_columns]
+        assert all(column.description for column in columns)
+
+
+def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(project: Project) -> None:
+    project.endpoints = (*ENDPOINTS, DISCOUNTS)
+    # The sample store does not know discounts; that it is asked for them is what counts, and that the rest follows.
+    definitions = project.definitions
+    spec = definitions.resolve_asset_graph().get(AssetKey("discounts"))
+
+    assert spec.group_name == "commerce"
+    assert [column.name for column in spec.metadata["dagster/column_schema"].columns] == [
+        *("id", "code", "percent", "updated_at"),
+        *("_extra", "_invalid", "_extracted_at", "_deleted_at"),
+    ]
+    assert {check.name for check in spec.check_keys} == {
+        "columns_match_schema",
+        "id_is_unique_and_present",
+        "values_fit_their_types",
+        "no_undeclared_fields",
+        "row_count_not_collapsed",
+        "fresh",
+    }
+    catalog = definitions.resolve_job_def("catalog")
+    assert AssetKey("discounts") in catalog.asset_layer.executable_asset_keys
+    result = project.run("catalog", expect_success=False)
+    assert [request.path for request in project.store.requests if "discounts" in request.path] == ["/api/v1/discounts"]
+    (failure,) = result.get_step_failure_events()
+    assert "discounts, page 1, first attempt: the store answered 404 Not Found" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("COMMERCE_ORDERS_START_DATE", "2024-02-30", "no date"),
+        ("COMMERCE_ORDERS_START_DATE", "20240101", "no date"),
+        ("COMMERCE_ORDERS_START_DATE", "2999-01-01", "future"),
+        ("COMMERCE_API_REQUESTS_PER_SECOND", "-1", "at least 0"),
+        ("COMMERCE_API_REQUESTS_PER_SECOND", "fast", "must be a number"),
+        ("COMMERCE_API_ORDERS_PATH", "https://elsewhere.example/orders", "relative"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_with_what_it_may_be(setting: str, value: str, said: str) -> None:
+    with pytest.raises(SettingError, match=f"{setting}.*{said}"):
+        build_definitions(environment={setting: value})
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("orders", "https://shop.example/api/v1/orders"),
+        ("/orders", "https://shop.example/api/v1/orders"),
+        ("../v1_3/orders", "https://shop.example/api/v1_3/orders"),
+    ],
+)
+def test_a_path_is_relative_to_the_base_url_as_in_a_browser_and_a_leading_slash_means_nothing(
+    path: str, expected: str
+) -> None:
+    from commerce_assets.api.client import CommerceClient  # noqa: PLC0415
+    from commerce_assets.api.rate_limit import RateLimiter  # noqa: PLC0415
+
+    base_url = "https://shop.example/api/v1/"
+    pacer = RateLimiter(base_url=base_url, requests_per_second=0)
+    with CommerceClient(base_url=base_url, key="k", secret="s", pacer=pacer, paths={"orders": path}) as client:
+        orders = ListRequest(endpoint=next(endpoint for endpoint in ENDPOINTS if endpoint.name == "orders"))
+        assert client.url_of(orders.endpoint.name, orders.endpoint.path) == expected
+
+
+def bare_environment(**settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COMMERCE_", "DAGSTER_"))}
+    return {**kept, **settings}
+
+
+def test_the_definitions_are_valid_without_credentials_database_or_network(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "commerce_assets.definitions"],
+        cwd=tmp_path,
+        env=bare_environment(PYTHONPATH=str(PROJECT), DAGSTER_HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("**/*.duckdb"))
+
+
+def test_importing_the_definitions_opens_no_file_of_ours_no_socket_and_takes_little_beyond_dagster() -> None:
+    script = """
+import sys, time
+began = time.process_time()
+import dagster
+print(time.process_time() - began)
+opened = []
+def audit(event, args):
+    if event in ("socket.connect", "socket.bind", "subprocess.Popen"):
+        opened.append((event, args))
+    if event == "open" and isinstance(args[0], str) and not args[0].endswith((".py", ".pyc", ".so")):
+        if not args[0].startswith((sys.prefix, sys.base_prefix)):
+            opened.append((event, args[0]))
+sys.addaudithook(audit)
+began = time.process_time()
+import commerce_assets.definitions
+print(time.process_time() - began)
+assert not opened, opened
+"""
+    times: list[list[float]] = []
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=bare_environment(PYTHONPATH=str(PROJECT)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        times.append([float(line) for line in done.stdout.split()])
+
+    # Seconds of CPU, the best of three. On a slow or busy machine, Dagster's own import says how slow.
+    dagster, ours = map(min, zip(*times, strict=True))
+    assert ours < max(0.3, 0.45 * dagster)
+
+
+def test_every_setting_is_on_the_page_of_settings_and_in_the_example_of_an_env_file() -> None:
+    source = "".join(path.read_text() for path in sorted((PROJECT / "commerce_assets").glob("*.py")))
+    settings = set(re.findall(r'"(COMMERCE_[A-Z_]+)"', source))
+
+    assert len(settings) >= 10
+    for document in ("docs/settings.md", ".env.example"):
+        text = (PROJECT / document).read_text()
+        assert not {setting for setting in settings if setting not in text}, document
+
+
+def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
+    """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range.
+
+    In a context of its own: an evaluated schedule leaves its instance in a variable of the context.
+    """
+    return contextvars.copy_context().run(evaluate_daily, tick, *materialized)
+
+
+def evaluate_daily(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
+    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
+    with DagsterInstance.local_temp() as instance:
+        for day in materialized:
+            instance.report_runless_asset_event(AssetMaterialization("orders", partition=day))
+        context = build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=datetime.fromisoformat(tick),
+            repository_def=definitions.get_repository_def(),
+        )
+        evaluated = definitions.resolve_schedule_def("orders_daily").evaluate_tick(context)
+    start, end = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    return [
+        (request.partition_key, request.tags.get(start), request.tags.get(end))
+        for request in evaluated.run_requests or []
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tick", "day"),
+    [
+        ("2026-03-05T00:10:00+00:00", "2026-03-04"),
+        ("2024-03-01T00:10:00+00:00", "2024-02-29"),
+        # Five hours behind UTC: the day that is over is that of UTC.
+        ("2026-03-04T19:10:00-05:00", "2026-03-04"),
+    ],
+)
+def test_the_daily_schedule_pulls_the_utc_day_that_is_over(tick: str, day: str) -> None:
+    assert daily_requests(tick) == [(day, None, None)]
+
+
+def test_on_the_first_day_there_is_nothing_for_the_daily_schedule_to_pull() -> None:
+    assert daily_requests("2024-01-01T00:10:00+00:00") == []
+
+
+@pytest.mark.parametrize(
+    ("materialized", "first"),
+    [
+        (["2026-03-01", "2026-03-02", "2026-03-03"], None),
+        (["2026-02-27", "2026-02-28"], "2026-03-01"),
+        # What is missing before the first day that is there was never asked for, or is older than a month.
+        (["2026-02-10", "2026-02-12", "2026-03-03"], "2026-02-11"),
+        (["2025-12-01"], None),
+    ],
+)
+def test_the_daily_schedule_takes_days_along_that_were_missed(materialized: list[str], first: str | None) -> None:
+    (asked,) = daily_requests("2026-03-05T00:10:00+00:00", *materialized)
+
+    assert asked == ((None, first, "2026-03-04") if first else ("2026-03-04", None, None))

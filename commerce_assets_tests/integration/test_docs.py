@@ -1,0 +1,143 @@
+"""The docs say what is so."""
+
+import ast
+import math
+import re
+from dataclasses import replace
+from difflib import unified_diff
+from importlib.util import find_spec
+from pathlib import Path
+
+from commerce_assets.analytics import checks as model_checks
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.api.pagination import PageRequest, overlapping
+from commerce_assets.defs import checks
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.settings import Settings
+from commerce_assets_tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, links
+from tools.docs.cookbook import QUERY, cookbook
+from tools.docs.dictionary import data_dictionary
+from tools.docs.sample import build_sample_database, connect
+
+TESTS = Path(__file__).parents[1]
+FAULTS = DOCS / "faults.md"
+# Raised for others of the project, which see to them; bases of those that are raised; or not in a run.
+HANDLED = {"FilterIgnoredError", "LoadError", "TransientDeliveryError", "InvalidQueryError"}
+ROW = re.compile(r"\| (\d+) \| .+ \| .+ \| `(test_\w+)\.(test_\w+)` \|")
+NUMBERS = re.compile(r"Faults? (\d+(?:(?:, | and | to )\d+)*)")
+
+
+def numbers_of(docstring: str) -> set[int]:
+    """The faults that a docstring names: `Fault 12.`, `Faults 7, 8 and 19.`, `Faults 3 to 10.`"""
+    found: set[int] = set()
+    for listed in NUMBERS.findall(docstring):
+        for part in re.split(r", | and ", listed):
+            first, _, last = part.partition(" to ")
+            found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+def faults_by_test() -> dict[str, set[int]]:
+    return {
+        f"{path.stem}.{node.name}": numbers_of(ast.get_docstring(node) or "")
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def differences(page: str, written_anew: str) -> list[str]:
+    """The lines that are no longer so. Of whole pages, pytest would draw up the differences for minutes."""
+    return list(unified_diff(page.splitlines(), written_anew.splitlines(), lineterm="", n=0))
+
+
+def requests_for(rows: int) -> int:
+    """How many pages that overlap hold so many rows."""
+    request, count = PageRequest(1, 50), 1
+    while request.end <= rows:
+        request, count = overlapping(request.end, per_page=50), count + 1
+    return count
+
+
+def test_what_the_schedules_cost_in_requests_a_day_is_as_the_page_of_settings_says() -> None:
+    page = (DOCS / "settings.md").read_text()
+    a_day = (10, 1_000, 10_000)
+    # The padding is a day, and the first order of the day after ends the pull. Each order is made, and changed once.
+    yesterday = [math.ceil((2 * orders + 1) / 50) for orders in a_day]
+    changes = [
+        23 * requests_for(math.ceil(2 * 2 * orders / 24)) + requests_for(math.ceil(2 * 25 * orders / 24))
+        for orders in a_day
+    ]
+
+    for row, costs in (("yesterday's orders", yesterday), ("late changes", changes)):
+        cells = " | ".join(f"{cost:,}" for cost in costs)
+        assert re.search(rf"^\| {row}[^|]*\| {re.escape(cells)} \|$", page, re.MULTILINE), (row, cells)
+
+
+def test_the_list_of_faults_is_complete_and_each_names_a_test_that_says_it_proves_it() -> None:
+    rows = [match.groups() for match in map(ROW.fullmatch, FAULTS.read_text().splitlines()) if match]
+    proven = faults_by_test()
+
+    assert [int(number) for number, _, _ in rows] == list(range(1, 69))
+    for number, module, test in rows:
+        assert int(number) in proven.get(f"{module}.{test}", set()), f"{number}: {module}.{test}"
+
+
+def test_the_data_dictionary_is_what_the_endpoint_table_and_the_models_say() -> None:
+    stale = differences((DOCS / "data-dictionary.md").read_text(), data_dictionary())
+
+    assert not stale, "run `make docs`"
+
+
+def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path) -> None:
+    page = (DOCS / "cookbook.md").read_text()
+    with connect(build_sample_database(tmp_path)) as connection:
+        stale = differences(page, cookbook(page, connection))
+
+    assert len(QUERY.findall(page)) == 10
+    assert not stale, "run `make docs`"
+
+
+def test_every_link_of_the_pages_leads_to_a_file_and_a_heading_that_there_is() -> None:
+    for page in PAGES:
+        for link in links(page):
+            if link.startswith("https://"):
+                continue
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_command_that_the_pages_show_is_a_module_or_a_target_that_there_is() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    shown = [line for page in PAGES for block in blocks(page) for line in block.splitlines()]
+    modules = {module for line in shown for module in re.findall(r"python -m ([\w.]+)", line)}
+    targets = {target for line in shown for target in re.findall(r"(?:^|sudo )make (\w+)", line)}
+
+    assert modules >= {"commerce_assets", "commerce_assets.ops.backup"}
+    assert not [module for module in modules if not find_spec(module)]
+    assert targets >= {"dev", "test", "install"}
+    assert not [target for target in targets if f"\n{target}:" not in makefile]
+
+
+def test_the_defaults_on_the_page_of_settings_are_those_of_the_project() -> None:
+    rows = re.findall(r"^\| `(COMMERCE_\w+)` \| `([^`]+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
+
+    assert len(rows) >= 10
+    assert Settings.from_environment(dict(rows), ENDPOINTS) == replace(Settings(), paths={"orders": "orders"})
+
+
+def test_the_page_of_operations_says_what_to_do_about_every_check_and_every_error_of_a_run() -> None:
+    page = (DOCS / "operations.md").read_text()
+    specs = [
+        *(spec for endpoint in ENDPOINTS for spec in checks.build_check_specs(endpoint=endpoint)),
+        *(spec for endpoint in ENDPOINTS for spec in checks.build_health_checks(endpoint=endpoint).check_specs),
+        *(spec for model in MODELS for spec in model_checks.build_check_specs(model=model)),
+    ]
+    source = "".join(path.read_text() for path in (ROOT / "commerce_assets").rglob("*.py") if path.parent.name != "api")
+    errors = set(re.findall(r"^class (\w+Error)\(", source, re.MULTILINE))
+
+    assert not [spec.name for spec in specs if f"`{spec.name}`" not in page]
+    assert errors >= {"WarehouseError", "StagingError", "PublishError"}
+    assert not [error for error in errors - HANDLED if f"`{error}`" not in page]

@@ -1,0 +1,82 @@
+"""A buyer who is to be forgotten: what docs/personal-data.md has a person do leaves nothing of the buyer."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+
+import duckdb
+import pytest
+from dagster import AssetKey
+
+from commerce_assets_tests.support.leftovers import forms_of, search
+from commerce_assets_tests.support.pages import DOCS, blocks
+from commerce_assets_tests.support.project import Project
+from commerce_assets_tests.support.pulling import order
+
+YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+NOON = datetime.combine(YESTERDAY, time(12), UTC)
+ADDRESS = "somebody@example.com"
+NAME = "Unmistakable Somebody"
+FORGET, WRITE_ANEW = blocks(DOCS / "personal-data.md", "python")
+
+
+def do(block: str) -> None:
+    """What a person types in the project's folder."""
+    subprocess.run([sys.executable, "-c", block], check=True)
+
+
+def build_customers(project: Project) -> None:
+    selection = [AssetKey("customers"), AssetKey("daily_revenue")]
+    job = project.definitions.resolve_job_def("analytics")
+    assert job.execute_in_process(instance=project.instance, asset_selection=selection).success
+
+
+def test_a_buyer_is_in_no_file_after_what_the_page_says_was_done_and_no_order_is_lost(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project.folder / "data").mkdir()
+    monkeypatch.chdir(project.folder)
+    project.settings |= {
+        "COMMERCE_DUCKDB_PATH": "data/commerce.duckdb",
+        "COMMERCE_DUCKDB_PUBLISH_PATH": "data/shop.duckdb",
+        "COMMERCE_ORDER_HISTORY": "true",
+        "COMMERCE_CAPABILITY_URLS": "keep",
+    }
+    theirs = {
+        "buyer_email": ADDRESS.upper(),
+        "buyer_name": NAME,
+        "billing_city": NAME,
+        "download_url": f"https://downloads.example/{ADDRESS}",
+        "settled_gross": "9.00",
+        "settled_currency": "EUR",
+        "nobody_declared": NAME,
+        "download_attempts": NAME,
+    }
+    project.store.add_order(order(1, NOON, **theirs))
+    project.store.add_order(order(2, NOON, buyer_email="another@example.com", settled_gross="1.00"))
+    # In an older version of an order that is somebody else's now, and as who receives a gift.
+    project.store.add_order(order(3, NOON, paypal_email=ADDRESS))
+    project.store.add_order(order(4, NOON, giftee_email=ADDRESS))
+    project.run("orders", days=(YESTERDAY, YESTERDAY))
+    project.store.update_order(3, paypal_email=None)
+    project.run("orders_refresh")
+    build_customers(project)
+    needles = {"address": forms_of(ADDRESS, ADDRESS.upper()), "name": forms_of(NAME)}
+    assert {find.what for find in search(project.folder / "data", needles)} == {"address", "name"}
+
+    do(FORGET)
+    build_customers(project)
+    do(WRITE_ANEW)
+    (project.folder / "data" / "shop.duckdb").unlink()
+    project.run("catalog")
+
+    assert search(project.folder / "data", needles) == set()
+    with duckdb.connect() as connection:
+        connection.execute("ATTACH 'data/shop.duckdb' AS shop (READ_ONLY)")
+        orders = connection.execute(
+            "SELECT id, settled_gross, buyer_email FROM shop.commerce.orders ORDER BY id"
+        ).fetchall()
+        revenue = connection.execute("SELECT sum(net), sum(new_customers) FROM shop.analytics.daily_revenue").fetchall()
+    assert orders == [(1, Decimal(9), None), (2, Decimal(1), "another@example.com"), (3, None, None), (4, None, None)]
+    assert revenue == [(Decimal(10), 1)]

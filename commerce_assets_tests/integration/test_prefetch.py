@@ -1,0 +1,147 @@
+"""Several pages in flight: as fast as the latency and the pace allow, and as safe as one at a time."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from commerce_assets.api.errors import PullError
+from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.ingest.stage_pages import stage
+from commerce_assets_tests.support.faulty_store import Delay, Exchange, Status, Then
+from commerce_assets_tests.support.pulling import (
+    LOG,
+    ORDERS_OF_DAY,
+    PRODUCTS,
+    Puller,
+    order,
+    orders,
+    product,
+    puller_of,
+    store_of,
+)
+
+MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
+ROWS = 420
+PAGES = 9
+SLOW = Delay(0.12)
+
+
+@pytest.fixture
+def puller(tmp_path: Path) -> Iterator[Puller]:
+    with puller_of(store_of(orders=orders(ROWS, start=MIDNIGHT)), tmp_path) as puller:
+        puller.server.script(otherwise=SLOW)
+        yield puller
+
+
+def seconds_to_pull(puller: Puller, *, concurrency: int) -> float:
+    began = time.monotonic()
+    assert puller.pull(ORDERS_OF_DAY, concurrency=concurrency).ids == [*range(1, ROWS + 1)]
+    return time.monotonic() - began
+
+
+def test_with_four_pages_in_flight_a_slow_store_is_read_far_faster(puller: Puller) -> None:
+    one_at_a_time = seconds_to_pull(puller, concurrency=1)
+    assert puller.server.pages == [*range(1, PAGES + 1)]
+
+    assert seconds_to_pull(puller, concurrency=4) < one_at_a_time / 1.4
+
+
+@pytest.mark.parametrize("concurrency", [2, 4])
+def test_no_more_pages_are_asked_for_in_vain_than_one_less_than_may_be_in_flight(
+    puller: Puller, concurrency: int
+) -> None:
+    puller.pull(ORDERS_OF_DAY, concurrency=concurrency)
+
+    assert sorted(puller.server.pages)[:PAGES] == [*range(1, PAGES + 1)]
+    assert len(puller.server.pages) <= PAGES + concurrency - 1
+
+
+def test_a_store_that_answers_at_once_is_asked_for_one_page_at_a_time(puller: Puller) -> None:
+    puller.server.script()
+
+    puller.pull(ORDERS_OF_DAY, concurrency=4)
+
+    assert puller.server.pages == [*range(1, PAGES + 1)]
+
+
+def test_the_pace_is_kept_however_many_pages_are_in_flight(puller: Puller, tmp_path: Path) -> None:
+    pacer = RateLimiter(base_url=puller.server.base_url, requests_per_second=40, directory=tmp_path / "slots")
+
+    puller.pull(ORDERS_OF_DAY, concurrency=4, pacer=pacer)
+
+    gaps = [after.at - before.at for before, after in pairwise(sorted(puller.server.requests, key=lambda r: r.at))]
+    # The way of a request to the server differs by some milliseconds.
+    assert sorted(gaps)[len(gaps) // 2] >= 0.024
+    assert sum(gaps) >= 0.024 * len(gaps)
+
+
+def test_a_page_that_fails_ends_the_pull_where_it_stands_and_what_came_before_it_stays_staged(puller: Puller) -> None:
+    def fail_on_page_seven(exchange: Exchange) -> None:
+        (Status(404) if exchange.request.page == 7 else SLOW)(exchange)
+
+    puller.server.script(otherwise=fail_on_page_seven)
+    with puller.hold(ORDERS_OF_DAY) as staged, puller.client(concurrency=4) as client:
+        with pytest.raises(PullError, match="orders of 2024-03-15, page 7, first attempt: the store answered 404"):
+            stage(client, staged, log=LOG)
+
+        assert [page.number for page in staged.pages] == [*range(1, 7)]
+    puller.server.script()
+    assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, ROWS + 1)]
+
+
+def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: Puller) -> None:
+    refused: list[float] = []
+
+    def refuse_once(exchange: Exchange) -> None:
+        if exchange.request.page == 6 and not refused:
+            refused.append(time.monotonic())
+            Status(429, {"retry-after": "1"})(exchange)
+        else:
+            SLOW(exchange)
+
+    puller.server.script(otherwise=refuse_once)
+
+    pulled = puller.pull(ORDERS_OF_DAY, concurrency=4, sleep=lambda seconds: time.sleep(seconds / 2))
+
+    assert pulled.ids == [*range(1, ROWS + 1)]
+    # Those already on their way come within the time of an answer; the others after the pause, here half a second.
+    meanwhile = [r.page for r in puller.server.requests if refused[0] + 0.15 < r.at < refused[0] + 0.45]
+    assert meanwhile == []
+
+
+def test_a_window_that_is_newest_first_is_read_page_by_page_for_an_order_that_comes_in_moves_it(puller: Puller) -> None:
+    """Fault 32: a page that is answered after the one which follows it could have lost a row to neither."""
+    store = puller.server.store
+    store.dialect.oldest_first = False
+    failed: list[int] = []
+
+    def come_in_and_fail(exchange: Exchange) -> None:
+        if exchange.request.page == 5 and not failed:
+            failed.append(5)
+            exchange.wait(0.4)
+            store.add_order(order(999, MIDNIGHT + timedelta(hours=23)))
+            Status(503)(exchange)
+        else:
+            SLOW(exchange)
+
+    puller.server.script(otherwise=come_in_and_fail)
+
+    assert {*puller.pull(ORDERS_OF_DAY, concurrency=4).ids} >= {*range(1, ROWS + 1)}
+
+
+def test_a_list_that_moves_while_several_pages_are_in_flight_loses_none(tmp_path: Path) -> None:
+    """Fault 33."""
+    with puller_of(store_of(products=400), tmp_path) as puller:
+        store = puller.server.store
+        doomed = iter(range(1, 400, 40))
+        puller.server.script(otherwise=Then(lambda store: store.delete("products", next(doomed, 0)), SLOW))
+
+        pulled = puller.pull(PRODUCTS, concurrency=4)
+
+    assert {*pulled.ids} >= {item["id"] for item in store.shop.products}
+    assert product(2) in pulled.rows
+    assert timedelta(seconds=pulled.cost.seconds) > timedelta(0)

@@ -1,0 +1,256 @@
+"""Completeness: the store's rows are counted by searching its list, and days that differ are pulled again."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from dagster import AssetCheckKey, AssetKey, ExecuteInProcessResult
+
+from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.offset_search import BudgetSpentError, NotInOrderError, OffsetSearch
+from commerce_assets.api.request import ListRequest
+from commerce_assets.ingest.reconciliation import reconcile
+from commerce_assets.window import Window
+from commerce_assets_tests.support.faulty_store import Exchange
+from commerce_assets_tests.support.project import Project, endpoint_named, running_project
+from commerce_assets_tests.support.pulling import Puller, order, orders, puller_of, store_of
+from sample_store.dialect import Dialect
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
+from sample_store.transport import Answer
+from sample_store.values import timestamp
+
+ORDERS = endpoint_named("orders")
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+DAYS = 100
+FIRST = TODAY - timedelta(days=DAYS)
+COMPLETE = AssetCheckKey(AssetKey("orders"), "complete")
+MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
+
+
+# The search
+
+
+def serve_evenly(start: datetime, every: timedelta, count: int) -> Any:
+    """A store of any number of orders, one at each tick of a clock: what a page holds is reckoned, not kept."""
+
+    def serve(exchange: Exchange) -> None:
+        query = exchange.request.query
+        first = (int(query["page"]) - 1) * int(query["per_page"])
+        numbers = range(first, min(first + int(query["per_page"]), count))
+        items = [{"order": order(number + 1, start + number * every)} for number in numbers]
+        exchange.send_answer(Answer(HTTPStatus.OK, {"content-type": "application/json"}, json.dumps(items).encode()))
+
+    return serve
+
+
+def positions(puller: Puller, window: Window, budget: int) -> OffsetSearch:
+    client, decoder = puller.client(), PageDecoder(ORDERS)
+    pull = ListRequest(endpoint=ORDERS, window=window)
+    return OffsetSearch(lambda number: client.page(pull, decoder, number), per_page=50, budget=budget)
+
+
+@pytest.fixture
+def puller(tmp_path: Path) -> Iterator[Puller]:
+    with puller_of(store_of(), tmp_path) as puller:
+        yield puller
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100, 730])
+def test_how_many_rows_lie_before_an_instant_is_found_whatever_was_guessed(puller: Puller, count: int) -> None:
+    every = timedelta(minutes=10)
+    puller.server.script(otherwise=serve_evenly(MIDNIGHT, every, count))
+    window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=10))
+    for about in (0, count, count // 2, 10 * count + 1_000):
+        found = positions(puller, window, 1_000)
+        for before in {0, 1, 49, 50, 51, 99, 100, count - 1, count, count + 1}:
+            instant = MIDNIGHT + before * every
+            assert found.before(instant, about=about) == min(max(before, 0), count), (about, before)
+
+
+def test_one_order_that_is_missing_among_a_million_is_narrowed_down_to_its_day(puller: Puller) -> None:
+    every, count = timedelta(seconds=90), 1_000_000
+    first, days = datetime(2023, 1, 1, tzinfo=UTC), 1_041
+    puller.server.script(otherwise=serve_evenly(first, every, count))
+    window = Window.of_days(first.date(), first.date() + timedelta(days=days - 1))
+    stored = {first.date() + timedelta(days=n): 960 for n in range(days)}
+    missing = first.date() + timedelta(days=777)
+    stored[missing] -= 1
+
+    found = reconcile(positions(puller, window, 200), stored, window)
+
+    assert [(d.window.first_day, d.window.last_day, d.in_store, d.stored) for d in found.differences] == [
+        (missing, missing, 960, 959)
+    ]
+    assert (found.in_store, found.stored) == (days * 960, days * 960 - 1)
+    assert found.requests == len(puller.server.requests) <= 90
+
+
+def test_an_order_too_many_does_not_make_up_for_one_that_is_missing_in_another_month(puller: Puller) -> None:
+    puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(hours=1), 24 * 90))
+    window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=89))
+    days = [MIDNIGHT.date() + timedelta(days=n) for n in range(90)]
+    stored = dict.fromkeys(days, 24) | {days[3]: 23, days[80]: 25}
+
+    found = reconcile(positions(puller, window, 200), stored, window)
+
+    assert [difference.window.first_day for difference in found.differences] == [days[3], days[80]]
+
+
+def test_when_the_budget_is_spent_the_difference_is_reported_as_closely_as_it_is_known(puller: Puller) -> None:
+    puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=3), 480 * 64))
+    window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=63))
+    days = [MIDNIGHT.date() + timedelta(days=n) for n in range(64)]
+
+    found = reconcile(positions(puller, window, 12), dict.fromkeys(days, 480) | {days[50]: 0}, window)
+
+    assert not found.within_budget
+    (difference,) = found.differences
+    assert difference.window.start < datetime.combine(days[50], MIDNIGHT.time(), UTC) < difference.window.end
+    assert difference.in_store - difference.stored == 480
+    assert found.requests == 12
+
+
+def test_a_budget_that_does_not_reach_for_the_two_ends_is_too_small(puller: Puller) -> None:
+    puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=1), 10_000))
+    window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=5))
+    with pytest.raises(BudgetSpentError, match="raise COMMERCE_RECONCILE_REQUESTS"):
+        reconcile(positions(puller, window, 2), {}, window)
+
+
+@pytest.mark.parametrize("oldest_first", [True, False])
+def test_a_list_that_is_not_oldest_first_cannot_be_counted_and_says_so(puller: Puller, *, oldest_first: bool) -> None:
+    items = orders(300, start=MIDNIGHT)
+    if oldest_first:
+        items[120], items[121] = items[121], items[120]
+        puller.server.store.shop.orders[:] = items
+    else:
+        puller.server.store.shop.orders[:] = items
+        puller.server.store.dialect = Dialect(oldest_first=False)
+    puller.server.store.touch()
+    window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=1))
+    found = positions(puller, window, 100)
+    if oldest_first:  # the store sorts what it has
+        assert found.before(MIDNIGHT + timedelta(days=1), about=300) == 300
+        return
+    with pytest.raises(NotInOrderError, match="is not in the order of creation"):
+        found.before(MIDNIGHT + timedelta(minutes=100), about=100)
+
+
+# The job
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A hundred days of 24 orders each, up to yesterday, loaded; the store's request log is empty."""
+    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=24)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
+        project.run("orders", days=(FIRST.date(), (TODAY - timedelta(days=1)).date()))
+        store.forget_requests()
+        yield project
+
+
+def ids(project: Project) -> set[int]:
+    return {row[0] for row in project.query("SELECT id FROM orders")}
+
+
+def in_store(project: Project) -> set[int]:
+    return {item["id"] for item in project.store.shop.orders}
+
+
+def lose(project: Project, *order_ids: int) -> None:
+    """Takes rows out of the warehouse behind the project's back."""
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{project.database}' AS shop")
+        connection.execute(f"DELETE FROM shop.commerce.orders WHERE id IN ({', '.join(map(str, order_ids))})")
+
+
+def verdict(project: Project) -> tuple[bool, str]:
+    (record,) = project.instance.event_log_storage.get_asset_check_execution_history(COMPLETE, limit=1)
+    assert record.event is not None
+    assert record.event.dagster_event is not None
+    evaluation = record.event.dagster_event.asset_check_evaluation_data
+    return evaluation.passed, str(evaluation.description)
+
+
+def reported(result: ExecuteInProcessResult) -> list[str]:
+    return [str(event.materialization.partition) for event in result.get_asset_materialization_events()]
+
+
+def test_a_warehouse_that_is_complete_is_found_to_be_with_a_few_requests(loaded: Project) -> None:
+    result = loaded.run("reconcile")
+
+    # Two ends, and fifteen weeks between them.
+    assert loaded.requests() <= 2 * 17
+    assert reported(result) == []
+    passed, said = verdict(loaded)
+    assert passed
+    assert said.startswith("2,400 rows in the store and here (")
+
+
+def test_days_that_differ_are_pulled_again_and_reported_and_then_all_is_complete(loaded: Project) -> None:
+    lost, deleted = loaded.store.shop.orders[5 * 24 + 3], loaded.store.shop.orders[60 * 24 + 7]
+    lose(loaded, lost["id"])
+    loaded.store.delete("orders", deleted["id"])
+    loaded.store.add_order({**order(999_999, FIRST + timedelta(days=90, hours=3)), "updated_at": timestamp(FIRST)})
+
+    result = loaded.run("reconcile")
+
+    assert ids(loaded) == in_store(loaded)
+    days = [(FIRST + timedelta(days=n)).date().isoformat() for n in (5, 60, 90)]
+    assert reported(result) == days
+    assert verdict(loaded)[0]
+    # The reported days are newer than any check: all are looked at again.
+    every = loaded.definitions.resolve_asset_graph().asset_check_keys
+    evaluated = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
+    assert evaluated == {key.name for key in every if key.asset_key == AssetKey("orders")}
+    assert loaded.requests() <= 100
+
+
+def test_what_differs_can_be_told_without_being_repaired(loaded: Project) -> None:
+    lose(loaded, loaded.store.shop.orders[5 * 24 + 3]["id"])
+
+    result = loaded.run("reconcile", config={"ops": {"reconcile_orders": {"config": {"repair": False}}}})
+
+    assert len(ids(loaded)) == 2_399
+    assert reported(result) == []
+    day = (FIRST + timedelta(days=5)).date()
+    assert verdict(loaded) == (False, verdict(loaded)[1])
+    assert verdict(loaded)[1].startswith(f"{day}: 24 in the store, 23 here (")
+
+
+def test_days_that_no_run_has_loaded_since_the_first_one_are_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=3)))
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
+        for n in (40, 43, 44):
+            day = (FIRST + timedelta(days=n)).date()
+            project.run("orders", days=(day, day))
+
+        result = project.run("reconcile")
+
+        expected = {item["id"] for item in store.shop.orders[40 * 3 :]}
+        assert ids(project) == expected
+        assert reported(result)[:3] == [(FIRST + timedelta(days=n)).date().isoformat() for n in (41, 42, 45)]
+
+
+def test_before_anything_is_loaded_there_is_nothing_to_compare(project: Project) -> None:
+    assert project.run("reconcile").success
+
+    assert project.requests() == 0
+
+
+def test_a_reckoning_is_remembered_in_the_warehouse(loaded: Project) -> None:
+    loaded.run("reconcile")
+
+    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reckoning'")
+    found = json.loads(value)
+    assert (found["in_store"], found["stored"], found["differences"]) == (2_400, 2_400, [])

@@ -1,0 +1,218 @@
+"""Runs in processes of their own that are disturbed, and what must hold after each of them."""
+
+import logging
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+from commerce_assets.api.client import CommerceClient
+from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.api.request import ListRequest
+from commerce_assets.ingest import staging
+from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.staging import Staging
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.load import load
+from commerce_assets.warehouse.load_log import has_loaded
+from commerce_assets.window import Window
+from commerce_assets_tests.support.disturbances import undisturbed
+from commerce_assets_tests.support.pulling import DAY, LOG
+from commerce_assets_tests.support.staged import ORDERS
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from sample_store.server import serve
+from sample_store.shop import Shop, build_orders
+from sample_store.store import SampleStore
+
+ROWS = 120
+PER_PAGE = 20
+# The last page is full, so that an empty one follows it.
+PAGES = ROWS // PER_PAGE + 1
+# Half the work for DuckDB; all other fields are in `_extra`, and looked at as well.
+COLUMNS = ("id", "created_at", "updated_at", "tag", "settled_gross", "buyer_email")
+FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in COLUMNS))
+WINDOW = Window.of_days(DAY, DAY)
+PULL = ListRequest(endpoint=FEW, window=WINDOW)
+
+# A process that has imported everything and is forked from: a run then takes a fifth of a second, not three.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__, "commerce_assets_tests.support.disturbances"])
+
+Disturbance = Callable[[Path], None]
+"""As in disturbances.py; can be pickled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        error: Type and message of what it raised; None if it raised nothing, or could not tell any more.
+        operations: The file operations that its disturbance has seen, if it was one that counts them.
+        exit_code: 0, 1, or a signal's number with a minus.
+        table: "old", "new", or "no": what was found afterwards.
+        seconds: Since it was started, or was sent its signal.
+    """
+
+    error: str | None
+    operations: list[str]
+    exit_code: int
+    table: str
+    seconds: float
+
+
+class Ending(NamedTuple):
+    """SIGKILL or SIGTERM, and how many seconds after its start a run is sent it."""
+
+    number: signal.Signals
+    after: float
+
+
+def rows_of(database: DatabaseFile) -> list[tuple[object, ...]]:
+    """The orders to the row, but for the time of the pull: id and tag first; none if there is no table."""
+    if not database.path.exists():
+        return []
+    with database.read() as connection:
+        tables = connection.execute("FROM duckdb_tables() WHERE table_name = 'orders'").fetchall()
+        query = "SELECT id, tag, * EXCLUDE (_extracted_at) FROM commerce.orders ORDER BY id"
+        return connection.execute(query).fetchall() if tables else []
+
+
+class Scene:
+    """A store whose every order changes before each run, and a folder with the table that must keep up."""
+
+    def __init__(self, folder: Path, store: SampleStore, base_url: str) -> None:
+        self.folder = folder
+        self.database = DatabaseFile(path=folder / "commerce.duckdb")
+        self.store = store
+        self._base_url = base_url
+        self._versions = count(1)
+        # How long a run takes that nobody disturbs.
+        self.seconds = 0.0
+
+    def staged_pages(self) -> int:
+        """How many pages an interrupted run has left whole."""
+        folder = self.folder / "staging" / FEW.name / PULL.key
+        if not (folder / "manifest.json").exists() or not (folder / "pages.jsonl").exists():
+            return 0
+        return (folder / "pages.jsonl").read_bytes().count(b"\n")
+
+    def survive(
+        self, case: str, *disturbances: Disturbance, ending: Ending | None = None, empty: bool = False
+    ) -> Outcome:
+        """Has a run disturbed, and asserts that the table is then the old one or the new one and the next run is right.
+
+        Args:
+            case: Names it where it fails, so that it can be repeated.
+            disturbances: One run after the other is disturbed so; what holds is looked at after the last of them.
+            ending: Of the last of them.
+            empty: There is no table before.
+        """
+        if empty:
+            self.database.path.unlink(missing_ok=True)
+        elif not self.database.path.exists():
+            self._ordinary_run(case)
+        old = rows_of(self.database)
+        version = self._change_every_order()
+        for earlier in disturbances[:-1]:
+            self._run(earlier)
+        error, operations, exit_code, seconds = self._run(disturbances[-1] if disturbances else undisturbed, ending)
+        found, staged_pages = rows_of(self.database), self.staged_pages()
+        requests = self._ordinary_run(case)
+        new = rows_of(self.database)
+
+        expected = [(order["id"], version) for order in self.store.shop.orders]
+        assert [row[:2] for row in new] == expected, f"{case}: the run after it did not bring every row"
+        assert found in (old, new), f"{case}: the table is neither the old one nor the new one"
+        assert not [*self.folder.glob("staging/**/*.jsonl")], f"{case}: the run after it has left pages behind"
+        if found != new:
+            asked_again = min(staged_pages, 1)
+            assert requests <= PAGES - staged_pages + asked_again, f"{case}: the run after it did not go on"
+        table = "new" if found == new else "old" if found else "no"
+        return Outcome(error=error, operations=operations, exit_code=exit_code, table=table, seconds=seconds)
+
+    def _change_every_order(self) -> str:
+        version = f"version {next(self._versions)}"
+        for order in self.store.shop.orders:
+            order["tag"] = version
+        self.store.touch()
+        return version
+
+    def _ordinary_run(self, case: str) -> int:
+        """A run that nobody disturbs; returns how many requests it took."""
+        before = len(self.store.requests)
+        error, _, exit_code, self.seconds = self._run(undisturbed)
+        assert (error, exit_code) == (None, 0), f"{case}: the run after it has failed"
+        return len(self.store.requests) - before
+
+    def _run(self, disturb: Disturbance, ending: Ending | None = None) -> tuple[str | None, list[str], int, float]:
+        ours, theirs = _PROCESSES.Pipe(duplex=False)
+        process = _PROCESSES.Process(target=_tell_how_it_ends, args=(self._base_url, self.folder, disturb, theirs))
+        began = time.monotonic()
+        process.start()
+        theirs.close()
+        if ending:
+            process.join(ending.after)
+            began = time.monotonic()
+            process.kill() if ending.number == signal.SIGKILL else process.terminate()
+        try:
+            error, operations = ours.recv()
+        except EOFError:
+            error, operations = None, []
+        process.join()
+        assert process.exitcode is not None
+        return error, operations, process.exitcode, time.monotonic() - began
+
+
+@contextmanager
+def scene_in(folder: Path) -> Iterator[Scene]:
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    store = SampleStore(Shop(orders=build_orders(start=WINDOW.start, days=1, per_day=ROWS)))
+    with serve(store) as server:
+        yield Scene(folder, store, server.base_url)
+
+
+def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
+    # Each page is on the disk before the next one is asked for, as at the pace of the API: there is most to disturb.
+    mock.patch.object(staging, "_SYNC_EVERY_SECONDS", 0.0).start()
+    disturb(folder)
+    error = None
+    try:
+        _pull_and_load(base_url, folder)
+    except BaseException as raised:  # noqa: BLE001 - whatever it is, it is told
+        error = f"{type(raised).__name__}: {raised}"
+    answer.send((error, getattr(disturb, "seen", [])))
+    raise SystemExit(error is not None)
+
+
+def _pull_and_load(base_url: str, folder: Path) -> None:
+    """What a run of the asset does, from the first request to the end of the staged pages."""
+    database = DatabaseFile(path=folder / "commerce.duckdb")
+    pacer = RateLimiter(base_url=base_url, requests_per_second=0)
+    with (
+        CommerceClient(
+            base_url=base_url,
+            key=SAMPLE_API_KEY,
+            secret=SAMPLE_API_SECRET,
+            pacer=pacer,
+            paths={"orders": ORDERS_PATH},
+            per_page=PER_PAGE,
+        ) as client,
+        Staging(folder / "staging", log=LOG).hold(PULL, store=base_url, wait_seconds=5) as staged,
+    ):
+        if staged.is_complete and database.path.exists():
+            with database.read() as connection:
+                stored = has_loaded(connection, staged.manifest.pull_id)
+            if stored:
+                staged.clear()
+        stage(client, staged, log=LOG)
+        with database.write() as connection:
+            load(connection, staged)
+        staged.discard()

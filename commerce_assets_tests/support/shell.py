@@ -1,0 +1,87 @@
+"""A person at the command line: a folder with a `.env`, commands typed in it, and what they show."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from commerce_assets.cli.main import main
+from commerce_assets_tests.support.staged import ROOT
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+
+
+@dataclass
+class Shell:
+    """Types commands in the working directory; `settings` are written to its `.env` before each."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, typed: str = "", **environment: str) -> Result:
+        """The command in this process: without a terminal."""
+        self._write_dotenv()
+        runner = CliRunner(env={**self._clean(), **self.environment, **environment})
+        return runner.invoke(main, arguments, input=typed, prog_name="commerce-assets")
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """The command in a process of its own, in a pipe."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.process_environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def start_on_terminal(self, *arguments: str, columns: int = 100) -> "tuple[subprocess.Popen[bytes], int]":
+        """The command in a process of its own, on a terminal whose other end is the file descriptor."""
+        ours, its = pty.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        environment = self.process_environment(TERM="xterm-256color", LC_ALL="C.UTF-8")
+        process = subprocess.Popen(
+            self.command(*arguments), cwd=self.folder, env=environment, stdin=its, stdout=its, stderr=its
+        )
+        os.close(its)
+        return process, ours
+
+    def command(self, *arguments: str) -> list[str]:
+        """What starts it in a process of its own."""
+        self._write_dotenv()
+        return [sys.executable, "-m", "commerce_assets", *arguments]
+
+    def process_environment(self, **environment: str) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment}
+
+    def _write_dotenv(self) -> None:
+        if not self.settings:
+            (self.folder / ".env").unlink(missing_ok=True)
+            return
+        lines = [f'{name}="{value}"\n' for name, value in self.settings.items()]
+        (self.folder / ".env").write_text("".join(lines))
+
+    def _clean(self) -> Mapping[str, None]:
+        """Nothing of this machine's own settings."""
+        return {name: None for name in os.environ if name.startswith("COMMERCE_")}
+
+
+def settings_for(base_url: str) -> dict[str, str]:
+    return {
+        "COMMERCE_API_BASE_URL": base_url,
+        "COMMERCE_API_KEY": SAMPLE_API_KEY,
+        "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
+        "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
+        "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+        "COMMERCE_ORDERS_START_DATE": "2024-03-01",
+        "COMMERCE_DUCKDB_PATH": "shop.duckdb",
+        "COMMERCE_DUCKDB_LOCK_TIMEOUT": "0",
+    }

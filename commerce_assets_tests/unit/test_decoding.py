@@ -1,0 +1,342 @@
+"""What the items of a page can be, as far as it is decided before they are stored: over real HTTP."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from commerce_assets.api.errors import PullError
+from commerce_assets.api.timestamps import format_instant, parse_instant
+from commerce_assets.ingest.stage_pages import stage
+from commerce_assets_tests.support.faulty_store import Body
+from commerce_assets_tests.support.pulling import (
+    LOG,
+    ORDERS_OF_DAY,
+    PRODUCTS,
+    Puller,
+    body_of,
+    order,
+    orders,
+    product,
+    puller_of,
+    store_of,
+)
+from sample_store.dialect import Dialect
+
+
+@pytest.fixture
+def puller(tmp_path: Path) -> Iterator[Puller]:
+    with puller_of(store_of(), tmp_path) as puller:
+        yield puller
+
+
+def failure(puller: Puller, body: bytes) -> str:
+    puller.server.script(otherwise=Body(body))
+    with pytest.raises(PullError) as caught:
+        puller.pull(ORDERS_OF_DAY)
+    return str(caught.value)
+
+
+def wrapped(*items: Any) -> bytes:
+    return json.dumps([{"order": item} for item in items]).encode()
+
+
+# The selector
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({}, 'item 1 has no key "order" where only "order" belongs'),
+        ({"Order": order(2)}, 'item 1 has no key "order"'),
+        ({"product": order(2)}, 'item 1 has no key "order"'),
+        (order(2), 'item 1 has no key "order"'),
+        ({"order": order(2), "product": product(2)}, 'item 1 has 2 keys where only "order" belongs'),
+        ({"order": None}, 'item 1: what "order" holds is not an object'),
+        ({"order": [order(2)]}, 'item 1: what "order" holds is not an object'),
+        ({"order": "2"}, 'item 1: what "order" holds is not an object'),
+    ],
+)
+def test_an_item_that_is_not_wrapped_in_its_selector_fails_with_page_and_index(
+    puller: Puller, second: dict[str, Any], said: str
+) -> None:
+    """Fault 37."""
+    error = failure(puller, json.dumps([{"order": order(1)}, second]).encode())
+    assert error.startswith(f"orders of 2024-03-15, page 1, first attempt: {said}")
+
+
+def test_the_page_of_a_wrong_item_is_named_and_what_came_before_it_stays_staged(puller: Puller) -> None:
+    """Fault 37."""
+    puller.server.script(Body(body_of(*orders(50), selector="order")), otherwise=Body(b'[{"odrer": {"id": 1}}]'))
+    with pytest.raises(PullError, match=r'page 2, first attempt: item 0 has no key "order"'):
+        puller.pull(ORDERS_OF_DAY)
+    with puller.hold(ORDERS_OF_DAY) as staged:
+        assert staged.count == 50
+
+
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_a_list_that_comes_as_one_object_is_read_just_the_same(puller: Puller, count: int) -> None:
+    """Fault 37."""
+    store = puller.server.store
+    store.shop.products[:] = [product(number) for number in range(1, count + 1)]
+    store.touch()
+    store.dialect = Dialect(wrapped="object")
+    assert puller.pull().ids == [*range(1, count + 1)]
+
+
+# Ids
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [(1, 1), ("0000123", 123), ("7", 7), (2**53 + 1, 2**53 + 1), (str(2**63 - 1), 2**63 - 1), (0, 0), (-3, -3)],
+)
+def test_an_id_is_a_whole_number_also_where_it_comes_as_text_with_leading_zeros(
+    puller: Puller, sent: object, read: int
+) -> None:
+    """Fault 38."""
+    puller.server.script(Body(body_of(order(1) | {"id": sent}, selector="order")))
+    (item,) = puller.page(ORDERS_OF_DAY).items
+    assert item.id == read
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "", "12a", "1.0", 1.5, 1.0, True, [], {}, 2**63, str(2**63), 10**30, "9" * 5000, "-3", "٣", "1e3"]
+)
+def test_an_id_that_is_no_whole_number_is_refused_and_the_item_named(puller: Puller, sent: object) -> None:
+    """Fault 38."""
+    error = failure(puller, wrapped(order(1), order(2) | {"id": sent}))
+    assert "page 1, first attempt: item 1: its id is missing or not a whole number" in error
+
+
+def test_an_item_without_an_id_is_refused(puller: Puller) -> None:
+    """Fault 38."""
+    item = order(1)
+    del item["id"]
+    assert "item 0: its id is missing" in failure(puller, wrapped(item))
+
+
+def test_the_same_id_twice_on_a_page_is_handed_on_twice(puller: Puller) -> None:
+    """Fault 38: the load keeps the newer version."""
+    puller.server.script(Body(wrapped(order(1), order(1, state="refunded"))))
+    assert [row["state"] for row in puller.pull(ORDERS_OF_DAY).rows] == ["complete", "refunded"]
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(None, "", "yesterday", "2024-03-15", "2024-03-15T12:00:00", "2024-02-30T12:00:00Z", 1710504000, [], {}),
+        *("2024-03-15T25:00:00Z", "20240315T120000.000Z", "2024-W11-5T12:00:00Z", "0001-01-01T00:00:00+14:00"),
+        *(
+            "2024-03-15T12:00:00Z\n",
+            "٢٠٢٤-03-15T12:00:00Z",
+            "2024-03-15T12:00:00.1234567Z",
+            "9999-12-31T23:59:59-14:00",
+        ),
+    ],
+)
+def test_an_order_whose_created_at_cannot_be_read_fails_and_is_named(puller: Puller, sent: object) -> None:
+    """Fault 44."""
+    error = failure(puller, wrapped(order(1), order(4711) | {"created_at": sent}))
+    assert "page 1, first attempt: item 1, order 4711: its created_at is missing or no instant" in error
+    assert "Without it the row belongs to no partition" in error
+
+
+def test_an_order_without_created_at_fails_and_is_named(puller: Puller) -> None:
+    """Fault 44."""
+    item = order(4711)
+    del item["created_at"]
+    assert "item 0, order 4711: its created_at is missing" in failure(puller, wrapped(item))
+
+
+def test_an_updated_at_that_cannot_be_read_is_no_reason_to_fail(puller: Puller) -> None:
+    """Fault 44."""
+    puller.server.script(Body(wrapped(order(1) | {"updated_at": "now"}, order(2) | {"updated_at": None})))
+    page = puller.page(ORDERS_OF_DAY)
+    assert [item.updated_at for item in page.items] == [None, None]
+    assert page.facts().newest_update is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-01-31T12:00:00Z", "2024-01-31T12:00:00+00:00"),
+        ("2024-02-29T23:59:59Z", "2024-02-29T23:59:59+00:00"),
+        ("2024-01-31T12:00:00z", "2024-01-31T12:00:00+00:00"),
+        ("2024-01-31 12:00:00Z", "2024-01-31T12:00:00+00:00"),
+        ("2024-01-31T12:00Z", "2024-01-31T12:00:00+00:00"),
+        ("2024-01-31T12:00:00.123Z", "2024-01-31T12:00:00.123000+00:00"),
+        ("2024-01-31T12:00:00.123456000Z", "2024-01-31T12:00:00.123456+00:00"),
+        ("2024-01-31T12:00:00+00:00", "2024-01-31T12:00:00+00:00"),
+        ("2024-01-31T12:00:00-00:00", "2024-01-31T12:00:00+00:00"),
+        ("2024-01-31T12:00:00+01:00", "2024-01-31T11:00:00+00:00"),
+        ("2024-01-31T00:30:00+0530", "2024-01-30T19:00:00+00:00"),
+        ("2024-01-31T23:30:00-05", "2024-02-01T04:30:00+00:00"),
+        ("2024-01-31T12:00:60Z", None),
+        ("2024-13-01T12:00:00Z", None),
+        ("2023-02-29T12:00:00Z", None),
+        ("2024-01-31T12:00:00+25:00", None),
+        ("2024-01-31T12Z", None),
+        ("24-01-31T12:00:00Z", None),
+        (" 2024-01-31T12:00:00Z", None),
+        (b"2024-01-31T12:00:00Z", None),
+    ],
+)
+def test_a_time_is_the_instant_that_it_names_in_utc(text: object, expected: str | None) -> None:
+    """Fault 45."""
+    instant = parse_instant(text)
+    assert (instant and instant.isoformat()) == expected
+    assert instant is None or instant.tzinfo is UTC
+
+
+def test_an_instant_is_written_as_the_api_writes_it() -> None:
+    assert format_instant(datetime.fromisoformat("2024-01-31T23:30:00.9-05:00")) == "2024-02-01T04:30:00Z"
+
+
+# Texts
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        pytest.param('"☃ 🖋 Søndag 日本"'.encode(), "☃ 🖋 Søndag 日本", id="emoji"),
+        pytest.param(rb'"\ud83d\ude00"', "😀", id="escaped pair"),
+        pytest.param(rb'"\uD83D\uDE00!"', "😀!", id="escaped pair in capitals"),
+        pytest.param(rb'"a\u0000b"', "a\0b", id="NUL"),
+        pytest.param(rb'"\ud83d"', "�", id="first half"),
+        pytest.param(rb'"\uDE00 x"', "� x", id="second half"),
+        pytest.param(rb'"\ude00\ud83d"', "��", id="halves the wrong way round"),
+        pytest.param(rb'"\ud83d\ud83d\ude00"', "�😀", id="half before a pair"),
+        pytest.param(rb'"\\ud83d"', r"\ud83d", id="escaped backslash"),
+        pytest.param(rb'"\\\ud83d"', "\\�", id="escaped backslash before a half"),
+        pytest.param(b'"\xed\xa0\xbd"', "���", id="half in UTF-8"),
+        pytest.param("Société".join('""').encode("latin-1"), "Soci�t�", id="latin-1"),
+        pytest.param(b'"\xff\xfe"', "��", id="no UTF-8 at all"),
+        pytest.param(rb'"\u0026 \/ \" \n"', '& / " \n', id="escapes"),
+        pytest.param(b'"' + b"x" * (1 << 20) + b'"', "x" * (1 << 20), id="1 MB"),
+        pytest.param(b'"=HYPERLINK(\\"http://x\\")"', '=HYPERLINK("http://x")', id="formula"),
+        pytest.param(b'"<script>alert(1)</script>"', "<script>alert(1)</script>", id="script"),
+        pytest.param("\u2028\u2029\u0085".join('""').encode(), "\u2028\u2029\u0085", id="separators of lines"),
+    ],
+)
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
+def test_a_text_is_kept_and_what_is_no_text_in_it_is_replaced(
+    puller: Puller,
+    sent: bytes,
+    read: str,
+    declared: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Faults 48, 49."""
+    name = "order_name" if declared else "undeclared"
+    item = b'{"id": 1, "created_at": "2024-03-15T12:00:00Z", "%s": %s}' % (name.encode(), sent)
+    puller.server.script(Body(body_of(item, order(2), selector="order")))
+    row, following = puller.pull(ORDERS_OF_DAY).rows
+    assert (row if declared else row["_extra"])[name] == read
+    assert following == order(2)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\t", b"\n\n  \r"])
+def test_line_breaks_between_tokens_do_not_break_a_staged_line(puller: Puller, blank: bytes) -> None:
+    """Fault 48."""
+    pretty = json.dumps([{"product": product(n, undeclared={"a": [1]})} for n in (1, 2)], indent=2).encode()
+    puller.server.script(Body(b"\xef\xbb\xbf" + pretty.replace(b"\n", blank)))
+    assert [row["_extra"] for row in puller.pull().rows] == [{"undeclared": {"a": [1]}}] * 2
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("field", "kept"),
+    [
+        (b'"state": "a", "state": "b"', True),
+        (b'"order_name": NaN', False),
+        (b'"order_name": Infinity', False),
+        (b'"order_name": 1e999', True),
+        (b'"order_name": 0123', False),
+        (b"\"order_name\": 'x'", False),
+        (b'"order_name": "a\nb"', False),
+        (b'"order_name": 1,', False),
+        (b'"order_name": 1 // comment\n', False),
+    ],
+)
+def test_an_item_that_is_not_quite_json_is_kept_or_refused_as_a_whole_page(
+    puller: Puller,
+    field: bytes,
+    kept: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Fault 50."""
+    item = b'{"id": 1, "created_at": "2024-03-15T12:00:00Z", %s}' % field
+    puller.server.script(otherwise=Body(body_of(item, selector="order")))
+    if kept:
+        assert puller.pull(ORDERS_OF_DAY).ids == [1]
+    else:
+        with pytest.raises(PullError, match="attempt 4: the answer is not valid JSON"):
+            puller.pull(ORDERS_OF_DAY)
+
+
+@pytest.mark.parametrize("depth", [*range(850, 1000, 3), 1_000, 100_000])
+@pytest.mark.parametrize("name", ["cart", "undeclared"])
+def test_deep_nesting_is_kept_or_refused_and_crashes_nothing(puller: Puller, name: str, depth: int) -> None:
+    """Fault 50."""
+    nested = b"[" * depth + b"]" * depth
+    item = b'{"id": 1, "created_at": "2024-03-15T12:00:00Z", "%s": %s}' % (name.encode(), nested)
+    puller.server.script(otherwise=Body(body_of(item, selector="order")))
+    with puller.hold(ORDERS_OF_DAY) as staged, puller.client() as client:
+        refusal = None
+        try:
+            stage(client, staged, log=LOG)
+        except PullError as error:
+            refusal = str(error)
+        # How deep is too deep depends on the version of Python.
+        assert refusal or depth < 100_000
+        assert "nested too deeply" in refusal if refusal else nested in staged.segments[0].read_bytes()
+
+
+def test_arrays_null_empty_and_huge_are_kept_to_the_byte(puller: Puller) -> None:
+    """Fault 47."""
+    huge = json.dumps([{"download_item": {"name": f"File {n}"}} for n in range(5_000)]).encode()
+    items = [
+        b'{"id": %d, "created_at": "2024-03-15T12:00:00Z", "download_items": %s}' % (number, value)
+        for number, value in enumerate((b"null", b"[]", huge), start=1)
+    ]
+    puller.server.script(Body(body_of(*items, selector="order")))
+    assert [bytes(item.raw) for item in puller.page(ORDERS_OF_DAY).items] == items
+
+
+def test_amounts_of_any_kind_are_handed_on_as_they_came(puller: Puller) -> None:
+    """Fault 39, as far as it is the pull's: nothing goes through a float."""
+    amounts = [b'"64.90"', b"17", b"17.50", b'"\xc2\xa318.00"', b'"1,234.50"', b'""', b"null", b"0.1000000000000000055"]
+    items = [b'{"id": %d, "price": %s}' % (number, amount) for number, amount in enumerate(amounts, start=1)]
+    puller.server.script(Body(body_of(*items)))
+    with puller.client() as client, puller.hold(PRODUCTS) as staged:
+        stage(client, staged, log=LOG)
+        assert staged.segments[0].read_bytes() == b"\n".join([*items, b""])
+
+
+def test_fields_that_are_not_declared_and_no_others_are_found_in_extra(puller: Puller) -> None:
+    """Fault 41."""
+    sent = order(1, buyer_name="Ann") | {"test_mode": True, "licenses": [{"key": "a b"}], "": None, "_extra": {"x": 1}}
+    puller.server.script(Body(wrapped(sent, order(2))))
+    first, second = puller.pull(ORDERS_OF_DAY).rows
+    extra = first.pop("_extra")
+    assert extra == {"test_mode": True, "licenses": [{"key": "a b"}], "": None, "_extra": {"x": 1}}
+    assert first.items() >= order(1, buyer_name="Ann").items()
+    assert second == order(2)
+
+
+def test_a_field_that_comes_twice_is_not_lost_where_another_is_undeclared(puller: Puller) -> None:
+    """Faults 41, 50."""
+    raw = msgspec.json.encode(order(1, buyer_name="Ann") | {"test_mode": True})
+    twice = raw[:-1] + b',"buyer_name":"Bob"}'
+    puller.server.script(Body(b'[{"order":' + twice + b"}]"))
+    with puller.client() as client, puller.hold(ORDERS_OF_DAY) as staged:
+        stage(client, staged, log=LOG)
+        assert staged.segments[0].read_bytes() == twice[:-1] + b',"_extra":{"test_mode":true}}\n'

@@ -1,0 +1,465 @@
+"""Where a list ends, what must not be believed of it, and how many requests it takes: over real HTTP."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.pagination import PageNumberPaginator, PageRequest, never_enough, overlapping
+from commerce_assets.api.request import ListRequest
+from commerce_assets.ingest.stage_pages import FilterIgnoredError
+from commerce_assets.window import Window
+from commerce_assets_tests.support.faulty_store import Body, Edit, Exchange, OnPage, Received, Serve, Status, Then
+from commerce_assets_tests.support.pulling import (
+    BY_NAME,
+    LOG,
+    NOON,
+    ORDERS_OF_DAY,
+    PRODUCTS,
+    Puller,
+    body_of,
+    order,
+    orders,
+    product,
+    puller_of,
+    store_of,
+)
+from sample_store.dialect import Dialect
+from sample_store.store import SampleStore
+from sample_store.values import Item
+
+PADDED = {"from": "2024-03-14", "to": "2024-03-17"}
+MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def puller(tmp_path: Path) -> Iterator[Puller]:
+    with puller_of(store_of(), tmp_path) as puller:
+        yield puller
+
+
+def fill(puller: Puller, *, products: int = 0, orders: list[Item] | None = None) -> SampleStore:
+    store = puller.server.store
+    store.shop.products[:] = [product(number) for number in range(1, products + 1)]
+    store.shop.orders[:] = orders or []
+    store.touch()
+    return store
+
+
+def page_request_of(request: Received) -> PageRequest:
+    return PageRequest(request.page, int(request.query["per_page"]))
+
+
+# How many requests a list takes
+
+
+@pytest.mark.parametrize(
+    ("count", "pages"),
+    [
+        (0, 1),
+        (1, 1),
+        (9, 1),
+        (10, 2),  # perhaps the whole list, perhaps a page of a store that gives ten whatever is asked for
+        (11, 1),
+        (49, 1),
+        (50, 2),
+        (51, 2),
+        (99, 2),
+        (100, 3),
+        (101, 3),
+        (500, 11),
+    ],
+)
+def test_a_window_takes_a_request_for_each_fifty_orders_and_one_more_where_it_ends_with_a_full_page(
+    puller: Puller, count: int, pages: int
+) -> None:
+    """Fault 29."""
+    fill(puller, orders=orders(count, start=MIDNIGHT))
+    pulled = puller.pull(ORDERS_OF_DAY)
+    assert pulled.ids == [*range(1, count + 1)]
+    assert puller.server.pages == [*range(1, pages + 1)]
+    assert {request.query["per_page"] for request in puller.server.requests} == {"50"}
+    assert pulled.cost.requests == pages
+
+
+@pytest.mark.parametrize(
+    ("count", "pages"),
+    [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (97, 2), (98, 3), (100, 3), (143, 3), (144, 4), (500, 12)],
+)
+def test_a_whole_list_is_read_in_pages_that_overlap_which_costs_nothing_as_long_as_it_is_short(
+    puller: Puller, count: int, pages: int
+) -> None:
+    """Faults 29 and 33."""
+    fill(puller, products=count)
+    pulled = puller.pull()
+    assert {*pulled.ids} == {*range(1, count + 1)}
+    assert len(puller.server.requests) == pages
+    asked = [page_request_of(request) for request in puller.server.requests]
+    assert all(after.start < before.end < after.end for before, after in pairwise(asked))
+
+
+@pytest.mark.parametrize("count", [10, 11, 20, 25, 49, 50, 100, 120])
+def test_a_store_that_gives_ten_items_whatever_is_asked_for_is_read_to_its_end(
+    puller: Puller, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    """Fault 30."""
+    fill(puller, products=count).dialect = Dialect(max_per_page=10)
+    assert puller.pull().ids == [*range(1, count + 1)]
+    assert len(puller.server.requests) == count // 10 + 1
+    assert ("the store gives 10 items a page, whatever is asked for" in caplog.text) is (count > 10)
+
+
+def test_a_page_size_of_ten_that_was_asked_for_is_nothing_to_warn_of(
+    puller: Puller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fault 30."""
+    fill(puller, products=25)
+    assert puller.pull(per_page=10).ids == [*range(1, 26)]
+    assert puller.server.pages == [1, 2, 3]
+    assert "whatever is asked for" not in caplog.text
+
+
+@pytest.mark.parametrize("per_page", [1, 7, 49])
+def test_any_page_size_gives_the_same_rows(puller: Puller, per_page: int) -> None:
+    fill(puller, products=60)
+    assert {*puller.pull(per_page=per_page).ids} == {*range(1, 61)}
+    assert len(puller.server.requests) == 60 // per_page + 1
+
+
+# What must not be believed
+
+
+@pytest.mark.parametrize("repeated", [1, 2])
+def test_a_page_that_comes_again_is_noticed_by_its_ids(puller: Puller, repeated: int) -> None:
+    """Fault 31."""
+
+    def serve_again(exchange: Exchange) -> None:
+        exchange.request.query["page"] = str(min(exchange.request.page, repeated))
+        Serve()(exchange)
+
+    fill(puller, products=200)
+    puller.server.script(otherwise=serve_again)
+    with pytest.raises(PullError) as caught:
+        puller.pull()
+    said = f"page {repeated + 1} holds only items of the pages before it: the store does not heed `page`"
+    assert f"products, page {repeated + 1}, first attempt: {said}" in str(caught.value)
+    assert len(puller.server.requests) == repeated + 1
+
+
+def test_a_page_that_comes_again_much_later_is_noticed_too(puller: Puller) -> None:
+    """Fault 31."""
+    fill(puller, products=300)
+    puller.server.script(otherwise=OnPage(5, Body(body_of(*(product(number) for number in range(51, 101))))))
+    with pytest.raises(PullError, match="page 5 holds only items of the pages before it"):
+        puller.pull()
+
+
+def test_a_page_of_a_window_that_comes_again_is_noticed_by_its_ids(puller: Puller) -> None:
+    """Fault 31."""
+    items = orders(300, start=MIDNIGHT)
+    fill(puller, orders=items)
+    puller.server.script(otherwise=OnPage(5, Body(body_of(*items[50:100], selector="order"))))
+    with pytest.raises(PullError, match="page 5 holds the same items as page 2: the store does not heed `page`"):
+        puller.pull(ORDERS_OF_DAY)
+
+
+def test_a_list_that_has_moved_by_whole_pages_is_begun_anew_by_the_next_run(puller: Puller) -> None:
+    """Fault 31: going on with what is staged, it would meet the same page again, run after run."""
+    fill(puller, orders=orders(200))
+
+    def come_in(store: SampleStore) -> None:
+        for item in orders(100, start=MIDNIGHT):
+            store.add_order(item | {"id": 1000 + item["id"]})
+
+    puller.server.script(Then(come_in))
+    with pytest.raises(PullError, match="page 3 holds the same items as page 1"):
+        puller.pull(ORDERS_OF_DAY)
+    assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 201), *range(1001, 1101)}
+
+
+def test_orders_that_come_in_while_paging_lose_none(puller: Puller) -> None:
+    """Fault 32: an oldest-first list grows at its end."""
+    fill(puller, orders=orders(100, start=MIDNIGHT))
+
+    def arrive(first: int) -> Callable[[SampleStore], None]:
+        def add(store: SampleStore) -> None:
+            for number in range(first, first + 30):
+                store.add_order(order(number, MIDNIGHT + timedelta(hours=12, minutes=number % 1000 + first // 25)))
+
+        return add
+
+    puller.server.script(Then(arrive(1001)), Then(arrive(2001)))
+    assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, 101), *range(1001, 1031), *range(2001, 2031)]
+
+
+def test_orders_that_come_in_while_paging_newest_first_are_seen_twice_at_worst(puller: Puller) -> None:
+    """Fault 32: what was on the pages already read moves to later ones, so that some rows come twice."""
+    store = fill(puller, orders=orders(120, start=MIDNIGHT))
+    store.dialect.oldest_first = False
+    puller.server.script(Then(lambda store: store.add_order(order(999, NOON))))
+    pulled = puller.pull(ORDERS_OF_DAY)
+    assert {*pulled.ids} == {*range(1, 121)}
+    assert len(pulled.rows) == 121
+
+
+def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updated_at(puller: Puller) -> None:
+    """Fault 34, as far as it is the pull's: both versions are staged, and the load keeps the newer one."""
+    store = fill(puller, orders=orders(60, start=MIDNIGHT))
+    store.dialect.oldest_first = False
+
+    def refund_and_shift(store: SampleStore) -> None:
+        store.update_order(11, refunded=True, updated_at="2024-03-16T00:00:00Z")
+        store.add_order(order(999, NOON))
+
+    puller.server.script(Then(refund_and_shift))
+    versions = [row for row in puller.pull(ORDERS_OF_DAY).rows if row["id"] == 11]
+    assert [(row["updated_at"], row.get("refunded")) for row in versions] == [
+        ("2024-03-15T00:10:00Z", None),
+        ("2024-03-16T00:00:00Z", True),
+    ]
+
+
+@pytest.mark.parametrize("vanishing", [1, 2, 30, 49, 51, 120])
+@pytest.mark.parametrize("after", [1, 2, 5])
+def test_rows_that_vanish_while_a_list_is_read_take_no_other_with_them(
+    puller: Puller, after: int, vanishing: int
+) -> None:
+    """Fault 33: whatever slips onto a page that has been read already is found by stepping back."""
+    store = fill(puller, products=400)
+
+    def vanish(store: SampleStore) -> None:
+        for number in range(2, 2 + vanishing):
+            store.delete("products", number)
+
+    puller.server.script(*[None] * (after - 1), Then(vanish))
+    pulled = puller.pull()
+    assert {*pulled.ids} >= {item["id"] for item in store.shop.products}
+    assert len(puller.server.requests) <= 10 + 6
+
+
+def test_a_row_that_moves_to_the_end_does_not_hide_that_the_list_has_moved_up(puller: Puller) -> None:
+    """Fault 33: it is met again, but not where the list goes on."""
+    store = fill(puller, products=100)
+
+    def change(store: SampleStore) -> None:
+        moved, *others = store.shop.products
+        store.shop.products[:] = [*others[30:], moved | {"updated_at": "2024-02-01T00:00:00Z"}]
+        store.touch()
+
+    puller.server.script(Then(change))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
+def test_a_page_of_rows_that_have_changed_and_moved_to_the_end_is_no_page_that_comes_again(puller: Puller) -> None:
+    """Fault 31: nor does the next run, which goes on with what is staged, take it for one."""
+    fill(puller, products=200)
+
+    def change(store: SampleStore) -> None:
+        rows = store.shop.products
+        rows[:] = [*rows[50:], *(row | {"updated_at": "2024-02-01T00:00:00Z"} for row in rows[:50])]
+        store.touch()
+
+    puller.server.script(Then(change))
+    assert {*puller.pull().ids} == {*range(1, 201)}
+
+
+def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_same(puller: Puller) -> None:
+    """Fault 33."""
+    store = fill(puller, products=300)
+    doomed = iter(range(1, 300, 7))
+
+    def vanish(store: SampleStore) -> None:
+        store.delete("products", next(doomed, 0))
+
+    puller.server.script(otherwise=Then(vanish))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
+def test_a_list_that_shrinks_to_nothing_while_it_is_read_ends(puller: Puller) -> None:
+    """Fault 33."""
+
+    def vanish(store: SampleStore) -> None:
+        store.shop.products.clear()
+        store.touch()
+
+    puller.server.script(Then(vanish))
+    fill(puller, products=120)
+    assert puller.pull().ids == [*range(1, 51)]
+
+
+def test_a_list_that_never_goes_on_where_it_ended_is_given_up(puller: Puller) -> None:
+    """Fault 33."""
+    fill(puller, products=200)
+    elsewhere = iter(range(1_000, 1_000_000, 50))
+
+    def other_items(body: bytes) -> bytes:  # noqa: ARG001 - an Edit's signature
+        first = next(elsewhere)
+        return body_of(*(product(number) for number in range(first, first + 50)))
+
+    puller.server.script(otherwise=Edit(other_items))
+    with pytest.raises(PullError, match="it moves faster than it can be read, or the store does not heed `page`"):
+        puller.pull()
+    assert len(puller.server.requests) <= 12
+
+
+def test_the_pages_of_a_window_overlap_where_that_is_asked_for(puller: Puller) -> None:
+    """Fault 33: no way to delete an order is documented, so that a backfill pays for it only if a person says so."""
+    store = fill(puller, orders=orders(400, start=MIDNIGHT))
+    puller.server.script(None, None, Then(lambda store: store.delete("orders", 7)))
+    pulled = puller.pull(ORDERS_OF_DAY, overlap_windows=True)
+    assert {*pulled.ids} >= {item["id"] for item in store.shop.orders}
+
+
+def test_a_window_whose_pages_overlap_is_left_as_soon_as_it_has_been_passed(puller: Puller) -> None:
+    store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
+    store.dialect.ignores_dates = True
+    puller.pull(ORDERS_OF_DAY, overlap_windows=True)
+    assert puller.server.pages == [1, 2]
+
+
+def test_a_pull_that_goes_on_after_a_kill_still_notices_that_the_list_has_moved(puller: Puller) -> None:
+    """Fault 33."""
+    store = fill(puller, products=300)
+    puller.server.script(None, None, None, Status(404))
+    with pytest.raises(PullError):
+        puller.pull()
+
+    def vanish(store: SampleStore) -> None:
+        for number in (3, 4, 5):
+            store.delete("products", number)
+
+    # What was staged last is asked for again, and is as it was; then rows vanish.
+    puller.server.script(Then(vanish))
+    assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
+
+
+@pytest.mark.parametrize("end", [50, 98, 144, 12_345, 10_000_000])
+def test_the_next_page_begins_before_the_end_of_the_last_and_reaches_far_beyond_it(end: int) -> None:
+    request = overlapping(end, per_page=50)
+    assert request.start < end
+    assert request.end >= end + 25
+
+
+def test_when_the_last_page_fails_for_good_the_pull_is_not_complete(puller: Puller) -> None:
+    """Fault 35: nothing but a complete pull is ever loaded."""
+    fill(puller, products=120)
+    puller.server.script(otherwise=OnPage(3, Status(500)))
+    with pytest.raises(PullError, match="products, page 3, attempt 4: "):
+        puller.pull()
+    with puller.hold(PRODUCTS) as staged:
+        assert [page.number for page in staged.pages] == [1, 2]
+        assert not staged.is_complete
+
+
+def test_a_list_that_does_not_end_is_given_up(puller: Puller) -> None:
+    """Fault 36."""
+    fill(puller, products=500)
+    decoder = PageDecoder(PRODUCTS.endpoint)
+    paginator = PageNumberPaginator(per_page=50, enough=never_enough, log=LOG, max_pages=4)
+    with puller.client() as client, pytest.raises(ApiError, match=r"the list goes on after 4 pages\. Look at the"):
+        [*paginator.pages(lambda request: client.page(PRODUCTS, decoder, request.number))]
+    assert puller.server.pages == [1, 2, 3, 4]
+
+
+# Windows
+
+
+@pytest.mark.parametrize("to_is_inclusive", [True, False])
+@pytest.mark.parametrize("hours", [-12, -5, 0, 1, 5.75, 13, 14])
+def test_whatever_to_means_and_wherever_its_days_lie_the_answer_holds_the_whole_window(
+    puller: Puller,
+    hours: float,
+    to_is_inclusive: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    window = Window.of_days(date(2024, 2, 28), date(2024, 3, 1))
+    # An order each half hour, and on both sides of both bounds, over four days more on either side.
+    start = window.start - timedelta(days=4)
+    placed = [start + n * timedelta(minutes=30) for n in range(11 * 48)]
+    placed += [bound + timedelta(seconds=n) for bound in (window.start, window.end) for n in (-1, 1)]
+    store = fill(puller, orders=[order(number, at) for number, at in enumerate(sorted(placed), start=1)])
+    store.dialect = Dialect(to_is_inclusive=to_is_inclusive, day_zone=timezone(timedelta(hours=hours)))
+    pulled = puller.pull(ListRequest(endpoint=BY_NAME["orders"], window=window))
+    inside = {row["id"] for row in pulled.rows if window.contains(datetime.fromisoformat(row["created_at"]))}
+    expected = {item["id"] for item in store.shop.orders if window.contains(datetime.fromisoformat(item["created_at"]))}
+    assert inside == expected
+    assert len(expected) == 3 * 48 + 2
+    assert len(pulled.ids) == len(pulled.rows)
+
+
+def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: Puller) -> None:
+    puller.pull(ORDERS_OF_DAY)
+    (request,) = puller.server.requests
+    assert request.path == "/api/v1_3/orders"
+    assert request.query == {**PADDED, "page": "1", "per_page": "50"}
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["user-agent"].startswith("commerce_assets/")
+
+
+def test_an_oldest_first_list_is_left_as_soon_as_it_has_passed_the_windows_end(puller: Puller) -> None:
+    store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
+    store.dialect.ignores_dates = True
+    pulled = puller.pull(ORDERS_OF_DAY)
+    assert puller.server.pages == [1, 2]  # 96 orders a day
+    assert {*range(1, 97)} <= {*pulled.ids}
+
+
+@pytest.mark.parametrize(("seconds", "pages"), [(0, [1]), (-1, [1, 2])])
+def test_an_order_on_the_windows_very_end_is_reason_enough_to_stop_and_one_second_before_is_not(
+    puller: Puller, seconds: int, pages: list[int]
+) -> None:
+    last_of_page = MIDNIGHT + timedelta(days=1, seconds=seconds)
+    items = orders(200, start=last_of_page - timedelta(seconds=49), every=timedelta(seconds=1))
+    fill(puller, orders=items).dialect.ignores_dates = True
+    puller.pull(ORDERS_OF_DAY)
+    assert puller.server.pages == pages
+
+
+@pytest.mark.parametrize("per_page", [1, 50])
+def test_orders_of_one_second_beyond_the_window_do_not_tell_in_which_order_the_list_is(
+    puller: Puller, per_page: int
+) -> None:
+    imported = [order(number, MIDNIGHT + timedelta(hours=26)) for number in range(1000, 1060)]
+    fill(puller, orders=[*orders(5), *imported]).dialect.oldest_first = False
+    assert {*puller.pull(ORDERS_OF_DAY, per_page=per_page).ids} >= {1, 2, 3, 4, 5}
+
+
+def test_a_newest_first_list_is_read_to_its_end(puller: Puller) -> None:
+    store = fill(puller, orders=orders(400, start=MIDNIGHT, every=timedelta(minutes=15)))
+    store.dialect = Dialect(ignores_dates=True, oldest_first=False)
+    assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 401)}
+    assert puller.server.pages == [*range(1, 10)]
+
+
+def test_once_an_order_is_older_than_the_one_before_it_the_list_is_read_to_its_end(puller: Puller) -> None:
+    items = orders(200, start=MIDNIGHT, every=timedelta(hours=1))
+    items[10], items[11] = items[11], items[10]
+    puller.server.script(*(Body(body_of(*items[n : n + 50], selector="order")) for n in range(0, 200, 50)))
+    assert len(puller.pull(ORDERS_OF_DAY).rows) == 200
+    assert puller.server.pages == [1, 2, 3, 4, 5]
+
+
+# Late changes
+
+
+def test_the_orders_changed_since_an_instant_are_asked_for_by_it(puller: Puller) -> None:
+    items = orders(60, start=MIDNIGHT)
+    for item in items[:7]:
+        item["updated_at"] = "2024-06-01T00:00:00Z"
+    fill(puller, orders=items)
+    changes = ListRequest(endpoint=BY_NAME["orders"], updated_after=datetime(2024, 5, 31, 23, 59, 59, tzinfo=UTC))
+    assert puller.pull(changes).ids == [*range(1, 8)]
+    (request,) = puller.server.requests
+    assert request.query["updated_after"] == "2024-05-31T23:59:59Z"
+    assert "from" not in request.query
+
+
+def test_a_store_that_does_not_heed_updated_after_is_noticed_on_the_first_page(puller: Puller) -> None:
+    fill(puller, orders=orders(120, start=MIDNIGHT)).dialect.ignores_updated_after = True
+    changes = ListRequest(endpoint=BY_NAME["orders"], updated_after=datetime(2024, 6, 1, tzinfo=UTC))
+    with pytest.raises(FilterIgnoredError, match="orders changed since 2024-06-01T00:00:00Z"):
+        puller.pull(changes)
+    assert puller.server.pages == [1]
