@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from dagster import Definitions, EnvVar, in_process_executor
+from dagster import Definitions, EnvVar, LoggerDefinition, in_process_executor
 
 from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
 from commerce_assets.defs.alerts.sensor import AlertWebhook, build_alerts_sensor
@@ -11,7 +11,7 @@ from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
 from commerce_assets.defs.checks import build_health_checks
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.jobs import build_jobs_and_schedules
-from commerce_assets.defs.resources import CommerceApiResource, Warehouse
+from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import Settings, configured
@@ -19,7 +19,10 @@ from commerce_assets.warehouse.sql import SCHEMA
 
 
 def build_definitions(
-    *, environment: Mapping[str, str] | None = None, endpoints: Sequence[Endpoint] = ENDPOINTS
+    *,
+    environment: Mapping[str, str] | None = None,
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
+    loggers: Mapping[str, LoggerDefinition] | None = None,
 ) -> Definitions:
     """Assets, checks, jobs, schedules and resources for some endpoints, with the settings of an environment.
 
@@ -37,12 +40,11 @@ def build_definitions(
         lookback_days=settings.lookback_days,
         request_budget=settings.request_budget,
     )
-    warehouse = Warehouse(
+    warehouse = WarehouseResource(
         database_path=str(settings.database),
         staging_dir=str(settings.staging),
         lock_timeout=settings.lock_timeout,
         memory_limit=settings.memory_limit,
-        publish_path=str(settings.publish) if settings.publish else None,
         personal_data=str(settings.personal_data),
         capability_urls=settings.personal_data.capability_urls.value,
         personal_data_key=EnvVar("COMMERCE_PERSONAL_DATA_KEY") if settings.personal_data.hashes else "",
@@ -63,6 +65,7 @@ def build_definitions(
         sensors=[build_alerts_sensor(), build_automation_sensor()],
         # One process a run: a step costs a second of start-up in a process of its own, and the steps take turns anyway.
         executor=in_process_executor,
+        loggers=loggers,
         resources={
             "commerce_api": CommerceApiResource(
                 base_url=EnvVar("COMMERCE_API_BASE_URL"),

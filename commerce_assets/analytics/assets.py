@@ -27,7 +27,7 @@ from commerce_assets.analytics.metadata import definition_metadata, recent_reven
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.defs.assets import window_of
 from commerce_assets.defs.pools import WAREHOUSE_POOL
-from commerce_assets.defs.resources import Warehouse
+from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
 
 GROUP = "analytics"
@@ -110,10 +110,10 @@ def build_model_asset(
         pool=WAREHOUSE_POOL,
     )
     def model_asset(
-        context: AssetExecutionContext, warehouse: Warehouse
+        context: AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         window = window_of(context, partitions) if partitions else None
-        with warehouse.database(context.log).write() as connection:
+        with warehouse.open(context.log).file.write() as connection:
             result = build(connection, model, endpoints, window)
             findings = check(connection, model)
             recent = recent_revenue(connection) if model.name == "daily_revenue" else {}
@@ -124,7 +124,6 @@ def build_model_asset(
                 context.add_asset_metadata({"dagster/partition_row_count": by_day.get(key, 0)}, partition_key=key)
         yield MaterializeResult(metadata={**_numbers(result, is_whole=not partitions), **recent})
         yield from check_results(model, findings)
-        warehouse.publish(context.log)
 
     return model_asset
 

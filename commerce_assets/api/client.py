@@ -130,9 +130,11 @@ class CommerceClient:
                 self._idle.append(session)
 
     @property
-    def account(self) -> str:
-        """Tells one account's key from another's, and does not tell the key."""
-        return hashlib.sha256(f"account of {self.key}".encode()).hexdigest()[:16]
+    def store(self) -> str:
+        """Which store, and whose account: the origin, and a hash of the key that does not reveal it."""
+        parts = urlsplit(self.base_url)
+        account = hashlib.sha256(f"account of {self.key}".encode()).hexdigest()[:16]
+        return f"{parts.scheme}://{parts.netloc.lower()} {account}"
 
     def url_of(self, endpoint_name: str, path: str) -> str:
         """Where an endpoint's list is; a setting for it wins over the endpoint table."""

@@ -1,83 +1,67 @@
-"""The progress bar of a pull, where there is a terminal to show it on; elsewhere the log says the same in lines."""
+"""The progress bar of an extraction, where there is a terminal to show it on; elsewhere the log says the same."""
 
-import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
+from datetime import UTC, datetime
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from commerce_assets.api.decoding import PageFacts
 from commerce_assets.api.request import ListRequest
-from commerce_assets.cli.console import can_redraw
-from commerce_assets.cli.estimate import Estimate, in_words
-from commerce_assets.cli.session import Session
+from commerce_assets.cli.console import ConsoleHandler, can_redraw
+from commerce_assets.window import Window
 
 
-class PullBar:
-    """A `Watcher` that shows pages, rows, rows a second and an estimate of what is left."""
+class ExtractionBar(Progress):
+    """Shows rows, and for a window of days how far the extraction is and how long the rest takes.
 
-    def __init__(self, session: Session, pull: ListRequest) -> None:
-        self._handler = session.handler
-        self._pull = pull
-        self._pages = 0
-        self._is_shown = can_redraw(session.aside)
-        self._progress = Progress(
+    It follows `ingest` as its watcher. A list without a window, or not oldest first, has no estimate.
+    """
+
+    def __init__(self, console: Console, handler: ConsoleHandler) -> None:
+        self._handler = handler
+        self._shown = can_redraw(console)
+        super().__init__(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[told]}"),
-            console=session.aside,
+            TextColumn("{task.fields[rows]:,} rows"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
             transient=True,
-            disable=not self._is_shown,
+            disable=not self._shown,
         )
-        self._task = self._progress.add_task(str(pull), total=None, told="")
+        self._bar = self.add_task("", total=None, rows=0)
+        self._window: Window | None = None
+        self.rows = 0
 
-    def __enter__(self) -> Self:
-        self._handler.has_bar = self._is_shown
-        self._progress.start()
-        return self
+    def start(self) -> None:
+        self._handler.has_bar = self._shown
+        super().start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+    def stop(self) -> None:
+        super().stop()
         self._handler.has_bar = False
 
-    @property
-    def pages(self) -> int:
-        """How many are staged, those of an earlier run included."""
-        return self._pages
-
-    def begin(self, staged: Sequence[PageFacts]) -> None:
-        self._began = time.monotonic()
-        self._estimate = Estimate(self._pull.window)
-        self._pages = self._rows = self._rows_before = 0
-        for page in staged:
-            self._see(page, staged_before=True)
-        self._rows_before = self._rows
+    def begin(self, request: ListRequest, staged: Sequence[PageFacts]) -> None:
+        """An extraction begins, or resumes after the pages of an interrupted one."""
+        self._window = request.window
+        self.rows = sum(page.count for page in staged)
+        self.reset(self._bar, description=str(request), total=None, rows=self.rows)
 
     def page(self, page: PageFacts) -> None:
-        self._see(page)
-        elapsed = time.monotonic() - self._began
-        told = [
-            f"{self._rows:,} rows",
-            f"{(self._rows - self._rows_before) / max(elapsed, 0.001):,.0f} rows/s",
-            in_words(self._estimate.seconds_left(elapsed)),
-        ]
-        fraction = self._estimate.fraction
-        self._progress.update(
-            self._task,
-            total=None if fraction is None else 1.0,
-            completed=fraction or 0.0,
-            told=", ".join(filter(None, told)),
-        )
+        """A page is staged."""
+        self.rows += page.count
+        done = self._fraction(page)
+        self.update(self._bar, rows=self.rows, total=None if done is None else 1.0, completed=done or 0.0)
 
     def loading(self) -> None:
-        """All is pulled; the database is at work."""
-        self._progress.update(self._task, total=None, told=f"{self._rows:,} rows, loading")
+        """Everything is staged; the load begins."""
+        self.update(self._bar, total=None, description="loading")
 
-    def _see(self, page: PageFacts, *, staged_before: bool = False) -> None:
-        self._pages += 1
-        self._rows += page.count
-        self._estimate.see(page, staged_before=staged_before)
+    def _fraction(self, page: PageFacts) -> float | None:
+        """How much of the window's time lies before the page's last row, from 0 to 1."""
+        if self._window is None or page.last is None or not page.ascending:
+            return None
+        end = min(self._window.end, datetime.now(UTC))
+        return min(max((page.last - self._window.start) / (end - self._window.start), 0.0), 1.0)

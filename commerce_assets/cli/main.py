@@ -26,12 +26,17 @@ _PACKAGE = "commerce_assets"
 COMMANDS: Mapping[str, str] = {
     "check": "Ask each endpoint once, and say what is wrong with the settings.",
     "preview": "Show one page of an endpoint as the store gives it, without storing it.",
-    "pull": "Pull an endpoint into the database, as its asset does.",
+    "pull": "Materialize an endpoint's asset: extract it and load it.",
+    "refresh": "Upsert the rows changed since the last refresh.",
+    "reconcile": "Compare the row count of every day with the store, and repair.",
+    "build": "Build the marts.",
     "status": "Show what is stored, how new it is, which days are missing and which checks fail.",
     "query": "Ask the database with SQL; nothing is changed.",
     "export": "Write the tables to Parquet files, orders by day.",
     "sample-store": "Serve the bundled sample store until interrupted.",
 }
+# Commands that share a module.
+_MODULES: Mapping[str, str] = dict.fromkeys(("pull", "refresh", "reconcile", "build"), "run")
 _EXAMPLES = (
     ("check", "are the settings right?"),
     ("pull orders --from 2024-01-01", "everything since then, up to yesterday"),
@@ -57,8 +62,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"{_PACKAGE}.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"{_PACKAGE}.cli.{_MODULES.get(cmd_name, cmd_name.replace('-', '_'))}")
+        command: click.Command = getattr(module, cmd_name if cmd_name in _MODULES else "command")
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

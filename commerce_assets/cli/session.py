@@ -15,11 +15,8 @@ from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.ingest.staging import Staging
-from commerce_assets.settings import Settings, checked_hash_key
+from commerce_assets.settings import Settings
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
-from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -29,7 +26,7 @@ NOTHING_YET = "nothing is stored yet. What to do: pull or materialize something 
 
 
 class Session:
-    """One command at work. It is the `Storage` that pulls are staged and loaded in.
+    """One command at work.
 
     Attributes:
         out: For what was asked for: stdout.
@@ -58,45 +55,13 @@ class Session:
     def settings(self) -> Settings:
         return Settings.from_environment(self.environment, ENDPOINTS)
 
-    @property
-    def lock_timeout(self) -> float:
-        return self.settings.lock_timeout
-
-    def prepare(self, log: logging.Logger) -> None:
-        """Sees that what is pulled can be stored and published; says what to do if not."""
-        self.database(log).prepare()
-        if copy := self._copy(log):
-            copy.prepare()
-
-    def publish(self, log: logging.Logger) -> None:
-        """Renews the copy for readers, if there is to be one; raises if that cannot be done."""
-        if copy := self._copy(log):
-            copy.renew()
-
     def database(self, log: logging.Logger, *, lock_timeout: float | None = None) -> DatabaseFile:
         return DatabaseFile(
             path=self.database_path or self.settings.database,
-            lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
+            lock_timeout=self.settings.lock_timeout if lock_timeout is None else lock_timeout,
             memory_limit=self.settings.memory_limit,
             log=log,
         )
-
-    def staging(self, log: logging.Logger) -> Staging:
-        return Staging(self.settings.staging, log=log)
-
-    def policy(self) -> PersonalDataPolicy:
-        """The policy for personal data, with the key of the hash if it needs one.
-
-        Raises:
-            SettingError: The key is missing or cannot be used.
-        """
-        policy = self.settings.personal_data
-        key = self.environment.get("COMMERCE_PERSONAL_DATA_KEY", "")
-        return policy.with_key(checked_hash_key(key)) if policy.hashes else policy
-
-    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
-        publish = self.settings.publish
-        return PublishedCopy(path=publish, source=self.database(log), log=log) if publish else None
 
     def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
         """A client of the store that the settings name.

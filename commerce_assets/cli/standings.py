@@ -11,13 +11,7 @@ from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.check_queries import (
-    CheckOutcome,
-    Scope,
-    blocking_queries,
-    columns_match_schema,
-    questions,
-)
+from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
 from commerce_assets.warehouse.load_log import followed, last_loaded, loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
@@ -95,9 +89,10 @@ def standings(connection: duckdb.DuckDBPyConnection, start: date, now: datetime)
 def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:
     refreshed = last_loaded(connection, endpoint)
     scope = Scope(endpoint, None, refreshed or now)
-    # First of all the columns: the other questions name some of them.
-    asked = questions(endpoint) if columns_match_schema(connection, scope).passed else (columns_match_schema,)
-    failing = {question: finding for question in asked if not (finding := question(connection, scope)).passed}
+    columns, *others = check_queries(endpoint)
+    # The other checks name columns.
+    queries = [columns, *others] if columns.run(connection, scope).passed else [columns]
+    failing = {query: outcome for query in queries if not (outcome := query.run(connection, scope)).passed}
     rows, newest = _extent(connection, table_of(endpoint), endpoint.cursor or endpoint.updated_at)
     changes_up_to = followed(connection, endpoint).mark if endpoint.update_filter else None
     return TableStatus(
@@ -111,8 +106,8 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
         complete=complete(connection, endpoint, now) if endpoint.is_partitioned else None,
         # Before the first refresh there is nothing to tell it by.
         in_step=updated_after_supported(connection, endpoint, now) if changes_up_to else None,
-        failing={question.__name__: finding for question, finding in failing.items()},
-        is_blocked=any(question in blocking_queries(endpoint) for question in failing),
+        failing={query.name: outcome for query, outcome in failing.items()},
+        is_blocked=any(query.blocking for query in failing),
     )
 
 

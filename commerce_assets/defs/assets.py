@@ -2,29 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date
-from typing import Any
 
-from dagster import (
-    AssetCheckResult,
-    AssetExecutionContext,
-    AssetsDefinition,
-    AssetSpec,
-    BackfillPolicy,
-    Config,
-    DailyPartitionsDefinition,
-    Failure,
-    MaterializeResult,
-    multi_asset,
-)
+import dagster as dg
 from pydantic import Field
 
 from commerce_assets.api.request import ListRequest
-from commerce_assets.defs.checks import build_check_specs, check_results, shrinkage_result
-from commerce_assets.defs.metadata import definition_metadata
+from commerce_assets.defs.checks import build_check_specs, check_results, refused_result, verified_results
+from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.metadata import definition_metadata, load_metadata, partitions_metadata
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, Warehouse
+from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import extraction
+from commerce_assets.ingest.ingest import ingest
+from commerce_assets.ingest.verify import InconsistentListError, RowCountCollapsedError
 from commerce_assets.warehouse.check_queries import Scope
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.window import Window
@@ -32,97 +22,110 @@ from commerce_assets.window import Window
 GROUP = "commerce"
 
 
-class LoadConfig(Config):
-    """What a person can say about a run from the launchpad."""
+class LoadConfig(dg.Config):
+    """What a person can allow for one run, from the launchpad."""
 
     allow_shrinkage: bool = Field(
         default=False,
-        description="Load although the store now gives less than half of the rows that are stored: it is true.",
+        description="Load although stored rows are missing from the store's answer: they are gone from the store.",
+    )
+    store_moved: bool = Field(
+        default=False,
+        description="Load although the stored rows came from another address or API key: it is the same store.",
     )
 
 
-def build_partitions(*, start: date) -> DailyPartitionsDefinition:
+def build_partitions(*, start: date) -> dg.DailyPartitionsDefinition:
     """UTC days, whole ones only: today becomes a partition tomorrow."""
-    return DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC")
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC")
 
 
 def build_endpoint_asset(
     *,
     endpoint: Endpoint,
-    partitions: DailyPartitionsDefinition | None,
+    partitions: dg.DailyPartitionsDefinition | None,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
-) -> AssetsDefinition:
-    """The asset that pulls an endpoint, has it stored by the IO manager, and checks what is stored.
+) -> dg.AssetsDefinition:
+    """Build the asset that extracts an endpoint, loads it and checks what is stored.
 
-    A range of partitions is one run, one pull and one load.
+    A range of partitions is one run, one extraction and one load. `ingest` loads the rows, so the asset hands no value
+    to the IO manager, which loads the table for downstream assets.
     """
-    spec = AssetSpec(
-        endpoint.name,
+
+    @dg.asset(
+        name=endpoint.name,
         group_name=GROUP,
-        description=_described(endpoint),
+        description=_description(endpoint),
         kinds={"duckdb", "python"},
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
-    )
-
-    # An asset of a multi-asset, because its op then has a name of its own: the job has that of the asset. It can be
-    # skipped, because what is not believed is not stored, and nothing is materialized then.
-    @multi_asset(
-        name=f"pull_{endpoint.name}",
-        specs=[spec.with_io_manager_key("warehouse_io_manager").replace_attributes(skippable=True)],
+        io_manager_key="warehouse_io_manager",
         check_specs=build_check_specs(endpoint=endpoint),
         # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
-        backfill_policy=BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
+        # Where the rows are refused, nothing is materialized.
+        output_required=False,
     )
     def endpoint_asset(
-        context: AssetExecutionContext, config: LoadConfig, commerce_api: CommerceApiResource, warehouse: Warehouse
-    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        context: dg.AssetExecutionContext,
+        config: LoadConfig,
+        commerce_api: CommerceApiResource,
+        warehouse: WarehouseResource,
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         window = window_of(context, partitions) if partitions else None
-        pull = ListRequest(endpoint=endpoint, window=window)
-        with (
-            commerce_api.client(context.log) as client,
-            extraction(pull, client, warehouse, context.log) as pulled,
-        ):
-            pulled.allow_shrinkage = config.allow_shrinkage
-            if pulled.is_allowed:
-                # The IO manager stores it while this function waits here: what follows looks at what is stored.
-                yield MaterializeResult(value=pulled)
-                context.log.info("%s: %s", pull, pulled.result)
-            pulled.staged.discard()
-            scope = Scope(endpoint, window, pulled.staged.manifest.began_at)
-            yield shrinkage_result(endpoint, pulled)
-            with warehouse.database(context.log).read() as connection:
-                yield from check_results(connection, scope)
-        warehouse.publish(context.log)
+        request = ListRequest(endpoint=endpoint, window=window)
+        with known_errors_as_failures():
+            opened = warehouse.open(context.log)
+            try:
+                with commerce_api.client(context.log) as client:
+                    ingested = ingest(
+                        request,
+                        client=client,
+                        warehouse=opened,
+                        log=context.log,
+                        allow_shrinkage=config.allow_shrinkage,
+                        store_moved=config.store_moved,
+                    )
+            except (RowCountCollapsedError, InconsistentListError) as error:
+                yield refused_result(endpoint, error)
+                raise
+            with opened.file.read() as connection:
+                metadata = load_metadata(connection, ingested)
+                if window:
+                    for day, values in partitions_metadata(connection, ingested, window.days, newest=metadata).items():
+                        context.add_asset_metadata(values, partition_key=day.isoformat())
+                yield dg.MaterializeResult(metadata=None if window else metadata)
+                yield from verified_results(endpoint, ingested.verified)
+                yield from check_results(connection, Scope(endpoint, window, ingested.began_at))
 
     return endpoint_asset
 
 
-def _described(endpoint: Endpoint) -> str:
-    """What a row is; then what keeps the table up to date, and where to see whether it is."""
+def _description(endpoint: Endpoint) -> str:
+    """What a row is; then what keeps the table up to date, and which checks show whether it is."""
     name = endpoint.name
     if not endpoint.is_partitioned:
         return (
-            f"{endpoint.description}\n\nRead whole by the schedule `catalog_daily`, once it is switched on. What the "
-            "store no longer has keeps its row, with `_deleted_at`. Fresh? See the check `fresh`. Right? The others."
+            f"{endpoint.description}\n\nFull refresh by the schedule `catalog_daily`. Rows deleted upstream are "
+            "soft-deleted (`_deleted_at`).\n\nHealth: see check `fresh`."
         )
-    changes = f", `{name}_refresh_hourly` what has changed later, and today" if endpoint.update_filter else ""
+    changes = f" `{name}_refresh_hourly` upserts later changes and today's rows." if endpoint.update_filter else ""
     return (
-        f"{endpoint.description}\n\nA partition is a UTC day of `{endpoint.cursor}`. The schedule `{name}_daily` "
-        f"brings yesterday{changes}, once switched on. Fresh? See the check `fresh`. Complete? `complete`, which "
-        "`reconcile_weekly` asks the store for. Right? The others."
+        f"{endpoint.description}\n\nPartitioned by UTC day of `{endpoint.cursor}`. The schedule `{name}_daily` loads "
+        f"yesterday.{changes}\n\nHealth: see checks `fresh` and `complete`. `reconcile_weekly` compares row counts "
+        "with the store."
     )
 
 
-def window_of(context: AssetExecutionContext, partitions: DailyPartitionsDefinition) -> Window:
-    """The days of the run, every one of which is a partition: a range given by tags is not looked at by Dagster."""
+def window_of(context: dg.AssetExecutionContext, partitions: dg.DailyPartitionsDefinition) -> Window:
+    """The days of the run, each of which must be a partition: Dagster does not validate a range given by tags."""
     start, end = context.partition_time_window
     window = Window(start.astimezone(UTC), end.astimezone(UTC))
     for day in (window.first_day.isoformat(), window.last_day.isoformat()):
         if not partitions.has_partition_key(day):
-            raise Failure(
-                f"{day} is no partition: the first is COMMERCE_ORDERS_START_DATE, the last is yesterday in UTC."
+            raise dg.Failure(
+                f"{day} is not a partition. Fix: choose days from COMMERCE_ORDERS_START_DATE to yesterday (UTC)."
             )
     return window

@@ -4,145 +4,138 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 
+import dagster as dg
 import duckdb
-from dagster import (
-    AssetCheckExecutionContext,
-    AssetCheckResult,
-    AssetChecksDefinition,
-    AssetCheckSeverity,
-    AssetCheckSpec,
-    MetadataValue,
-    multi_asset_check,
-)
 from dagster._core.definitions.metadata import RawMetadataValue
 
-from commerce_assets.defs.resources import Warehouse
+from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import StagedLoad
-from commerce_assets.warehouse import freshness
-from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, blocking_queries, questions
-from commerce_assets.warehouse.freshness import HealthQuery
+from commerce_assets.ingest.verify import InconsistentListError, RowCountCollapsedError, Verified
+from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
+from commerce_assets.warehouse.freshness import health_queries
 
-_SHRINKAGE = "row_count_not_collapsed"
-_NOTHING_YET = CheckOutcome(passed=False, summary="nothing has been loaded yet: materialize an asset")
+_ROW_COUNT = "row_count_not_collapsed"
+_CONSISTENT = "list_was_consistent"
+_NOTHING_YET = CheckOutcome(passed=False, summary="nothing has been loaded yet: materialize the asset")
 
 
-def build_check_specs(*, endpoint: Endpoint) -> list[AssetCheckSpec]:
+def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
     """A spec for each check of the endpoint's asset."""
-    blocking = blocking_queries(endpoint)
-    shrinkage = AssetCheckSpec(
-        name=_SHRINKAGE,
-        asset=endpoint.name,
-        description="The store has not given none, or less than half, of the rows that are stored; else they are kept.",
-        blocking=True,
-    )
-    return [shrinkage] + [
-        AssetCheckSpec(
-            name=question.__name__,
+    verified = [
+        dg.AssetCheckSpec(
+            name=_ROW_COUNT,
             asset=endpoint.name,
-            description=question.__doc__,
-            blocking=question in blocking,
-        )
-        for question in questions(endpoint)
+            description="At most half of the stored rows vanished, in two readings that agree. Else nothing is stored.",
+            blocking=True,
+        ),
+        dg.AssetCheckSpec(
+            name=_CONSISTENT,
+            asset=endpoint.name,
+            description="The list did not move while it was read, so no row was missed. Otherwise nothing is stored.",
+            blocking=True,
+        ),
+    ]
+    return verified + [
+        dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description, blocking=query.blocking)
+        for query in check_queries(endpoint)
     ]
 
 
-def shrinkage_result(endpoint: Endpoint, pulled: StagedLoad) -> AssetCheckResult:
-    """Whether what was pulled could be believed; if not, nothing of it was stored."""
-    stored, given = pulled.comparison.stored, pulled.comparison.pulled
-    summary = f"the store gives {given:,} rows where {stored:,} were stored"
-    if not pulled.is_allowed:
-        summary += (
-            "; they were kept, and nothing was loaded. What to do: look at the store; if it is true, run it again with "
-            "the run config allow_shrinkage: true"
-        )
-    return AssetCheckResult(
-        check_name=_SHRINKAGE,
-        asset_key=endpoint.name,
-        passed=pulled.is_allowed,
-        description=summary,
-        metadata={"rows_pulled": given, "rows_stored": stored, "rows_not_in_the_answer": pulled.comparison.vanished},
-    )
-
-
-def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[AssetCheckResult]:
-    """The result of each check, from the rows that are stored; after a load, in the same run."""
-    blocking = blocking_queries(scope.endpoint)
-    for question in questions(scope.endpoint):
-        finding = question(connection, scope)
-        yield AssetCheckResult(
-            check_name=question.__name__,
-            asset_key=scope.endpoint.name,
-            passed=finding.passed,
-            severity=AssetCheckSeverity.ERROR if question in blocking else AssetCheckSeverity.WARN,
-            description=finding.summary,
-            metadata=metadata_of(finding),
-        )
-
-
-def all_check_results(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, began_at: datetime | None, now: datetime
-) -> list[AssetCheckResult]:
-    """The result of every check of the endpoint after rows of any days have been stored.
-
-    With `began_at`, keys are compared only with those that the pull which began then has written. Without these results
-    the UI would show none: to Dagster, checks are of the materialization that they were evaluated with.
-    """
-    not_refused = AssetCheckResult(
-        check_name=_SHRINKAGE,
+def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.AssetCheckResult]:
+    """The results of the checks that `ingest` made before the load, which it passed."""
+    yield dg.AssetCheckResult(
+        check_name=_ROW_COUNT,
         asset_key=endpoint.name,
         passed=True,
-        description="rows were stored, which a list that had shrunk would not have been",
+        description=_compared(verified),
+        metadata=_counts(verified),
     )
-    loaded = check_results(connection, Scope(endpoint, None, began_at or now, only_written=began_at is not None))
-    return [not_refused, *loaded, *_health_results(connection, endpoint, now)]
+    yield dg.AssetCheckResult(
+        check_name=_CONSISTENT, asset_key=endpoint.name, passed=True, description="the list did not move"
+    )
 
 
-def _health_queries(endpoint: Endpoint) -> list[HealthQuery]:
-    questions: list[HealthQuery] = [freshness.fresh]
-    if endpoint.is_partitioned:
-        questions.append(freshness.complete)
-    if endpoint.update_filter:
-        questions.append(freshness.updated_after_supported)
-    return questions
+def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | InconsistentListError) -> dg.AssetCheckResult:
+    """The failed check of rows that were refused. Nothing was stored, and the other checks keep their last results."""
+    collapsed = isinstance(error, RowCountCollapsedError)
+    return dg.AssetCheckResult(
+        check_name=_ROW_COUNT if collapsed else _CONSISTENT,
+        asset_key=endpoint.name,
+        passed=False,
+        description=str(error),
+        metadata=_counts(error.verified) if isinstance(error, RowCountCollapsedError) else {},
+    )
 
 
-def _health_results(
+def _compared(verified: Verified) -> str:
+    return f"{verified.extracted:,} rows extracted; of {verified.stored:,} stored rows, {verified.vanished:,} vanished"
+
+
+def _counts(verified: Verified) -> dict[str, int]:
+    return {
+        "rows_extracted": verified.extracted,
+        "rows_stored": verified.stored,
+        "rows_vanished": verified.vanished,
+        "readings": verified.readings,
+    }
+
+
+def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[dg.AssetCheckResult]:
+    """The result of each check of the stored rows."""
+    for query in check_queries(scope.endpoint):
+        severity = dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
+        yield _result(scope.endpoint, query.name, query.run(connection, scope), severity)
+
+
+def health_results(
     connection: duckdb.DuckDBPyConnection | None, endpoint: Endpoint, now: datetime
-) -> Iterator[AssetCheckResult]:
-    for question in _health_queries(endpoint):
-        finding = question(connection, endpoint, now) if connection else _NOTHING_YET
-        yield AssetCheckResult(
-            check_name=question.__name__,
-            asset_key=endpoint.name,
-            passed=finding.passed,
-            severity=AssetCheckSeverity.WARN,
-            description=finding.summary,
-            metadata=metadata_of(finding),
-        )
+) -> Iterator[dg.AssetCheckResult]:
+    """The result of each health check; without a connection, nothing has been loaded."""
+    for query in health_queries(endpoint):
+        outcome = query.run(connection, endpoint, now) if connection else _NOTHING_YET
+        yield _result(endpoint, query.name, outcome, dg.AssetCheckSeverity.WARN)
 
 
-def build_health_checks(*, endpoint: Endpoint) -> AssetChecksDefinition:
-    """The checks that ask how things stand, whatever run was the last; they ask the warehouse and cost no request."""
+def build_health_checks(*, endpoint: Endpoint) -> dg.AssetChecksDefinition:
+    """Build the checks of freshness and completeness, which query the warehouse and make no request."""
 
-    @multi_asset_check(
+    @dg.multi_asset_check(
         name=f"{endpoint.name}_health",
         specs=[
-            AssetCheckSpec(name=question.__name__, asset=endpoint.name, description=question.__doc__)
-            for question in _health_queries(endpoint)
+            dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description)
+            for query in health_queries(endpoint)
         ],
+        can_subset=True,
     )
-    def health_checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
-        database, now = warehouse.database(context.log), datetime.now(UTC)
-        with database.read() if database.path.exists() else nullcontext() as connection:
-            yield from _health_results(connection, endpoint, now)
+    def health_checks(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        file, now = warehouse.open(context.log).file, datetime.now(UTC)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        with file.read() if file.path.exists() else nullcontext() as connection:
+            for result in health_results(connection, endpoint, now):
+                if result.check_name in selected:
+                    yield result
 
     return health_checks
 
 
-def metadata_of(finding: CheckOutcome) -> dict[str, RawMetadataValue]:
+def _result(
+    endpoint: Endpoint, name: str, outcome: CheckOutcome, severity: dg.AssetCheckSeverity
+) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=endpoint.name,
+        passed=outcome.passed,
+        severity=severity,
+        description=outcome.summary,
+        metadata=metadata_of(outcome),
+    )
+
+
+def metadata_of(outcome: CheckOutcome) -> dict[str, RawMetadataValue]:
     return {
-        name: value if isinstance(value, int | str) else MetadataValue.json(value)
-        for name, value in finding.evidence.items()
+        name: value if isinstance(value, int | str) else dg.MetadataValue.json(value)
+        for name, value in outcome.evidence.items()
         if isinstance(value, int) or value
     }

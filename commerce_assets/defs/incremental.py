@@ -1,124 +1,127 @@
-"""Late changes: orders that were refunded, renewed or edited after the day they belong to had been loaded.
+"""The refresh: orders that were refunded, renewed or edited after their day had been loaded.
 
-`<endpoint>_refresh` asks for what has changed since the high-water mark, with an overlap, and upserts it by key into
-whichever days the rows belong to. It reports materializations of just the partitions that it has touched.
+`<endpoint>_refresh` requests the rows changed since the high-water mark, with an overlap, and upserts them by key into
+whichever partitions they belong to. It reports materializations of the partitions that changed.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from dagster import (
-    DagsterLogManager,
-    DailyPartitionsDefinition,
-    JobDefinition,
-    Nothing,
-    OpExecutionContext,
-    Out,
-    in_process_executor,
-    job,
-    op,
-)
+import dagster as dg
+import duckdb
 
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
-from commerce_assets.defs.materialization_events import FollowedTo, Stored, report, report_checks, store
+from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.materialization_events import report_checks, report_load
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, Warehouse
+from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import StagedLoad, extraction
+from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.stage_pages import FilterIgnoredError
-from commerce_assets.warehouse.load_log import Followed, followed
+from commerce_assets.ingest.staging import StagedPages
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.load_log import Followed, followed, set_mark
 from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
-# Against equal stamps, and rows that can be seen only some time after they are stamped. An hour does for what lags by a
-# transaction or a replica; once a day a whole day is asked for again, against what is stranger.
+# Against equal stamps, and rows that become visible only some time after they are stamped. An hour covers the lag of a
+# transaction or a replica; once a day a whole day is requested again, against stranger causes.
 OVERLAP = timedelta(hours=1)
 WIDE_OVERLAP = timedelta(days=1)
 _WIDE_EVERY = timedelta(hours=20)
 
 
 def build_refresh_job(
-    *, endpoint: Endpoint, partitions: DailyPartitionsDefinition, lookback_days: int
-) -> JobDefinition:
-    """The job `<endpoint>_refresh`."""
-    name = f"{endpoint.name}_refresh"
+    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, lookback_days: int
+) -> dg.JobDefinition:
+    """Build the job `<endpoint>_refresh`."""
+    description = f"Upserts {endpoint.name} changed since the last refresh, across all partitions."
 
-    @op(
-        name=f"pull_late_changes_of_{endpoint.name}",
-        pool=API_POOL,
-        out=Out(Nothing),
-        description=f"Brings late changes into {endpoint.name}.",
-    )
-    def refresh(context: OpExecutionContext, commerce_api: CommerceApiResource, warehouse: Warehouse) -> None:
-        with commerce_api.client(context.log) as client:
-            stored = _refresh(
-                client, warehouse, context.log, endpoint=endpoint, partitions=partitions, lookback_days=lookback_days
-            )
-        report(context, endpoint, stored, description="Late changes")
-        if stored.partitions:
-            report_checks(context, endpoint, warehouse, began_at=stored.began_at)
-        warehouse.publish(context.log)
+    @dg.op(name=f"upsert_changed_{endpoint.name}", pool=API_POOL, out=dg.Out(dg.Nothing), description=description)
+    def refresh(
+        context: dg.OpExecutionContext, commerce_api: CommerceApiResource, warehouse: WarehouseResource
+    ) -> None:
+        with known_errors_as_failures():
+            opened = warehouse.open(context.log)
+            with commerce_api.client(context.log) as client:
+                ingested = _ingest_changes(
+                    client,
+                    opened,
+                    context.log,
+                    endpoint=endpoint,
+                    first_day=partitions.start.astimezone(UTC),
+                    lookback_days=lookback_days,
+                )
+            changed = report_load(context, ingested, opened.file, partitions=partitions, description="Late changes")
+            if changed:
+                report_checks(context, ingested, opened.file)
 
-    @job(
-        name=name,
-        description=f"Brings what has changed since the last time into {endpoint.name}, whichever days it belongs to.",
-        executor_def=in_process_executor,
-    )
+    @dg.job(name=f"{endpoint.name}_refresh", description=description, executor_def=dg.in_process_executor)
     def refresh_job() -> None:
         refresh()
 
     return refresh_job
 
 
-def _refresh(
+def _ingest_changes(
     client: "CommerceClient",
     warehouse: Warehouse,
-    log: DagsterLogManager,
+    log: dg.DagsterLogManager,
     *,
     endpoint: Endpoint,
-    partitions: DailyPartitionsDefinition,
+    first_day: datetime,
     lookback_days: int,
-) -> Stored:
-    known = _followed(endpoint, warehouse, log)
+) -> Ingested:
+    """Ingest the rows changed since the high-water mark, or, where the store ignores the filter, the last days."""
+    known = _followed(endpoint, warehouse.file)
     base = known.mark or _first_mark(client, endpoint, known)
     now = datetime.now(UTC)
     # Also where that lies in the future: this machine's clock was wrong then.
     is_wide = known.wide_at is None or abs(now - known.wide_at) > _WIDE_EVERY
-    overlap = WIDE_OVERLAP if is_wide else OVERLAP
-    changes = ListRequest(endpoint=endpoint, updated_after=(base - overlap).replace(microsecond=0))
-    first_day = partitions.start.astimezone(UTC)
+    since = (base - (WIDE_OVERLAP if is_wide else OVERLAP)).replace(microsecond=0)
+
+    def move_mark(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> None:
+        wide_at = now if is_wide else known.wide_at
+        set_mark(connection, endpoint, _next_mark(staged, base))
+        write_note(
+            connection,
+            endpoint,
+            Kind.UPDATE_FILTER,
+            {"is_supported": True, "wide_at": wide_at.isoformat() if wide_at else None},
+        )
+
+    run = partial(ingest, client=client, warehouse=warehouse, log=log)
     try:
-        with extraction(changes, client, warehouse, log) as pulled:
-            followed_to = FollowedTo(_next_mark(pulled, base), wide_at=now if is_wide else known.wide_at)
-            return store(pulled, warehouse, log, partitions=partitions, not_before=first_day, followed_to=followed_to)
+        return run(ListRequest(endpoint=endpoint, updated_after=since), not_before=first_day, after_load=move_mark)
     except FilterIgnoredError:
         today = (now + timedelta(seconds=client.store_clock)).date()
-        first = max(today - timedelta(days=lookback_days - 1), first_day.date())
-        window = Window.of_days(first, today)
-        log.warning("the store does not heed %s; pulling %s instead", endpoint.update_filter, window)
-        with warehouse.database(log).write() as connection:
-            write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_supported": False})
-        with extraction(ListRequest(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
-            return store(pulled, warehouse, log, partitions=partitions)
+        window = Window.of_days(max(today - timedelta(days=lookback_days - 1), first_day.date()), today)
+        log.warning("the store ignores %s; extracting %s again instead", endpoint.update_filter, window)
+
+    def note_ignored(connection: duckdb.DuckDBPyConnection, _: StagedPages) -> None:
+        write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_supported": False})
+
+    return run(ListRequest(endpoint=endpoint, window=window), after_load=note_ignored)
 
 
-def _followed(endpoint: Endpoint, warehouse: Warehouse, log: DagsterLogManager) -> Followed:
-    database = warehouse.database(log)
-    if not database.path.exists():
+def _followed(endpoint: Endpoint, file: DatabaseFile) -> Followed:
+    if not file.path.exists():
         return Followed(None, None, None, None)
-    with database.read() as connection:
+    with file.read() as connection:
         return followed(connection, endpoint)
 
 
 def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -> datetime:
-    """From where a first refresh follows changes: the oldest pull of what is stored, or now if nothing is.
+    """The mark of a first refresh: when the oldest extraction of what is stored began, or now if nothing is stored.
 
-    Where this machine's clock, or the store's, says that this is far later than anything stored was changed, the
-    store's newest row is asked for (one request): a mark later than that would miss what happens next.
+    Where this machine's clock, or the store's, puts that far later than the newest stored change, the store's newest
+    row is requested: a mark later than that would miss the next changes.
     """
     mark = known.oldest_pull or datetime.now(UTC)
     if known.newest_change is None or known.newest_change >= mark - WIDE_OVERLAP:
@@ -128,8 +131,8 @@ def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -
     return min(mark, max(instants, default=mark))
 
 
-def _next_mark(pulled: StagedLoad, base: datetime) -> datetime:
-    """The newest change that the answer holds; not the time of day, for no clock agrees with the store's own stamps."""
-    newest = [page.newest_update for page in pulled.staged.pages if page.newest_update]
+def _next_mark(staged: StagedPages, base: datetime) -> datetime:
+    """The newest change of the answer; not the current time, because no clock agrees with the store's own stamps."""
+    newest = [page.newest_update for page in staged.pages if page.newest_update]
     # A row stamped in the future must not carry the mark there.
-    return min(max([base, *newest]), max(base, pulled.staged.began_at_store))
+    return min(max([base, *newest]), max(base, staged.began_at_store))

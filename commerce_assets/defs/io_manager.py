@@ -10,7 +10,6 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,8 +28,6 @@ from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from pydantic import Field
 
-from commerce_assets.defs.metadata import load_metadata, partitions_metadata
-from commerce_assets.ingest.ingest import StagedLoad, load_staged
 from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.sql import identifier, table, within
@@ -62,7 +59,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
             "pandas": PandasHandler,
         }
         frames = [handler() for library, handler in by_library.items() if library in sys.modules]
-        return [StagedLoadHandler(), RelationHandler(), *frames]
+        return [RelationHandler(), *frames]
 
     @staticmethod
     def default_load_type() -> type | None:
@@ -113,32 +110,6 @@ class TransactionalDuckDbClient(DuckDbClient):
     def get_select_statement(table_slice: TableSlice) -> str:
         names = ", ".join(identifier(name) for name in table_slice.columns) if table_slice.columns else "*"
         return f"SELECT {names} FROM {table(table_slice.schema, table_slice.table)}{_where(table_slice)}"
-
-
-class StagedLoadHandler(DbTypeHandler[StagedLoad]):
-    """Loads a staged pull, and tells its numbers."""
-
-    def handle_output(
-        self,
-        context: OutputContext,
-        table_slice: TableSlice,  # noqa: ARG002 - the pull's window says what is replaced
-        obj: StagedLoad,
-        connection: Any,
-    ) -> Mapping[str, RawMetadataValue]:
-        result = load_staged(connection, obj)
-        if context.has_asset_partitions:
-            days = {key: date.fromisoformat(key) for key in context.asset_partition_keys}
-            by_key = partitions_metadata(connection, obj.staged.pull.endpoint, result, days)
-            for key, metadata in by_key.items():
-                context.step_context.add_asset_metadata(metadata, partition_key=key)
-        return load_metadata(connection, obj, result)
-
-    def load_input(self, context: InputContext, table_slice: TableSlice, connection: Any) -> StagedLoad:  # noqa: ARG002
-        raise TypeError(f"{table_slice.table} is loaded as a table; annotate the parameter with a type of table")
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [StagedLoad]
 
 
 class FrameHandler(DbTypeHandler[_Frame], Generic[_Frame]):

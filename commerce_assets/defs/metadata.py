@@ -1,29 +1,20 @@
 """What an asset says of itself in the UI: its columns beforehand, and its numbers with each materialization."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import duckdb
-from dagster import (
-    BetaWarning,
-    CodeReferencesMetadataValue,
-    LocalFileCodeReference,
-    MetadataValue,
-    TableColumn,
-    TableColumnConstraints,
-    TableRecord,
-    TableSchema,
-)
 from dagster._core.definitions.metadata import RawMetadataValue
 
 from commerce_assets import endpoints
 from commerce_assets.defs.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
-from commerce_assets.ingest.ingest import StagedLoad
-from commerce_assets.warehouse.load import DayCounts, LoadResult
+from commerce_assets.ingest.ingest import Ingested
+from commerce_assets.warehouse.load import DayCounts
 from commerce_assets.warehouse.load_log import count_by_day
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.warehouse.schema import table_of
@@ -39,11 +30,11 @@ _MASK = "***"
 def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT_POLICY) -> dict[str, RawMetadataValue]:
     """What is known before anything has run: table, columns, where the code is."""
     columns = [
-        TableColumn(
+        dg.TableColumn(
             name=column.name,
             type=str(column.type),
             description=column.description,
-            constraints=TableColumnConstraints(
+            constraints=dg.TableColumnConstraints(
                 nullable=column.name not in {endpoint.primary_key, endpoint.cursor, "_extracted_at"},
                 unique=column.name == endpoint.primary_key,
             ),
@@ -58,7 +49,7 @@ def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT
         "endpoint": endpoint.path,
         "selector": endpoint.selector,
         "primary_key": endpoint.primary_key,
-        "dagster/column_schema": TableSchema(columns),
+        "dagster/column_schema": dg.TableSchema(columns),
         "dagster/table_name": f"{SCHEMA}.{endpoint.name}",
         "dagster/code_references": _code_references(),
     }
@@ -71,79 +62,90 @@ def _tags(endpoint: Endpoint, column: Column, policy: PersonalDataPolicy) -> dic
     return sensitivity | masking
 
 
-def _code_references() -> CodeReferencesMetadataValue:
+def _code_references() -> dg.CodeReferencesMetadataValue:
     with warnings.catch_warnings():
         # A link in the UI: if Dagster changes it, a test says so.
-        warnings.simplefilter("ignore", BetaWarning)
-        reference = LocalFileCodeReference(file_path=str(Path(endpoints.__file__)), label="endpoint table")
-        return CodeReferencesMetadataValue(code_references=[reference])
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=str(Path(endpoints.__file__)), label="endpoint table")
+        return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
-def load_metadata(
-    connection: duckdb.DuckDBPyConnection, extraction: StagedLoad, result: LoadResult
-) -> dict[str, RawMetadataValue]:
-    """The numbers of a pull and its load; they plot by themselves in the UI."""
-    endpoint, cost = extraction.staged.pull.endpoint, extraction.cost
-    numbers: dict[str, RawMetadataValue] = {
-        "dagster/row_count": result.total,
-        "rows_loaded": result.loaded,
-        "rows_inserted": result.inserted,
-        "rows_updated": result.updated,
-        "rows_unchanged": result.unchanged,
-        "rows_removed": result.removed,
-        "rows_outside_window": result.outside_window,
-        "rows_repeated": result.repeated,
-        "rows_with_invalid_values": result.invalid,
-        "rows_with_undeclared_fields": result.undeclared,
-        "requests": cost.requests,
-        "retries": cost.retries,
-        "bytes": cost.bytes,
-        "seconds_waited": round(cost.seconds_waited, 3),
-        "seconds_to_pull": round(cost.seconds, 3),
-        "seconds_to_load": round(result.seconds, 3),
+def load_metadata(connection: duckdb.DuckDBPyConnection, ingested: Ingested) -> dict[str, RawMetadataValue]:
+    """The totals of a run: rows of the table, and what the extraction and the load did."""
+    endpoint, stats, load = ingested.request.endpoint, ingested.stats, ingested.load
+    totals: dict[str, RawMetadataValue] = {
+        "dagster/row_count": load.total,
+        "rows_loaded": load.loaded,
+        "rows_inserted": load.inserted,
+        "rows_updated": load.updated,
+        "rows_unchanged": load.unchanged,
+        "rows_removed": load.removed,
+        "rows_outside_window": load.outside_window,
+        "rows_repeated": load.repeated,
+        "rows_with_invalid_values": load.invalid,
+        "rows_with_undeclared_fields": load.undeclared,
+        "requests": stats.requests,
+        "retries": stats.retries,
+        "bytes": stats.bytes,
+        "seconds_rate_limited": round(stats.seconds_waited, 3),
+        "seconds_to_extract": round(stats.seconds, 3),
+        "seconds_to_load": round(load.seconds, 3),
     }
-    if result.fields_changed:
-        numbers["fields_changed"] = MetadataValue.json(result.fields_changed)
-    if result.added_columns:
-        numbers["columns_added"] = ", ".join(result.added_columns)
+    if load.fields_changed:
+        totals["fields_changed"] = dg.MetadataValue.json(load.fields_changed)
+    if load.added_columns:
+        totals["columns_added"] = ", ".join(load.added_columns)
     if not endpoint.is_partitioned:
-        numbers["preview"] = preview(connection, endpoint)
-    return numbers
+        totals["preview"] = preview(connection, endpoint)
+    return totals
 
 
 def partitions_metadata(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult, days: Mapping[str, date]
-) -> dict[str, dict[str, RawMetadataValue]]:
-    """The numbers of each day that a load was for, by partition key; the newest day that has rows shows some."""
-    window = Window.of_days(min(days.values()), max(days.values())) if days else None
-    stored = count_by_day(connection, endpoint, window) if window else {}
-    shown = max((day for day in days.values() if stored.get(day)), default=None)
-    return {
-        key: {
-            **day_metadata(result.days.get(day, DayCounts()), stored=stored.get(day, 0)),
-            **(
-                {"rows_a_day": _rows_chart(connection, endpoint, day), "preview": preview(connection, endpoint, day)}
-                if day == shown
-                else {}
-            ),
-        }
-        for key, day in days.items()
+    connection: duckdb.DuckDBPyConnection,
+    ingested: Ingested,
+    days: Collection[date],
+    *,
+    newest: Mapping[str, RawMetadataValue],
+) -> dict[date, dict[str, RawMetadataValue]]:
+    """The row counts of each day; the newest one also carries the totals of the run, once.
+
+    Args:
+        connection: To the stored rows.
+        ingested: What was loaded.
+        days: The partitions to report.
+        newest: The totals, as `load_metadata` returns them.
+    """
+    if not days:
+        return {}
+    endpoint, last = ingested.request.endpoint, max(days)
+    stored = count_by_day(connection, endpoint, Window.of_days(min(days), last))
+    reported = {
+        day: _day_metadata(ingested.load.days.get(day, DayCounts()), stored=stored.get(day, 0)) for day in sorted(days)
     }
+    shown = max((day for day in days if stored.get(day)), default=None)
+    reported[last] = {
+        **newest,
+        **reported[last],
+        **(
+            {"rows_per_day": _rows_chart(connection, endpoint, last), "preview": preview(connection, endpoint, shown)}
+            if shown
+            else {}
+        ),
+    }
+    return reported
 
 
-def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
+def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> dg.MetadataValue:
     first = last - timedelta(days=DAYS - 1)
-    return daily_chart("Rows a day", count_by_day(connection, endpoint, Window.of_days(first, last)), newest=last)
+    return daily_chart("Rows per day", count_by_day(connection, endpoint, Window.of_days(first, last)), newest=last)
 
 
-def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
-    """The numbers of one day, and how many of its rows changed in which fields."""
+def _day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
     changed: dict[str, RawMetadataValue] = (
-        {"fields_changed": MetadataValue.json(counts.fields_changed)} if counts.fields_changed else {}
+        {"fields_changed": dg.MetadataValue.json(counts.fields_changed)} if counts.fields_changed else {}
     )
     return {
         "dagster/partition_row_count": stored,
-        "rows_loaded": counts.loaded,
         "rows_inserted": counts.inserted,
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
@@ -152,7 +154,7 @@ def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValu
     }
 
 
-def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> MetadataValue:
+def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> dg.MetadataValue:
     """A table of the five newest rows, of a day if one is given, with what is sensitive masked."""
     columns = [column for column in endpoint.columns if column.type != ColumnType.JSON][:_PREVIEW_COLUMNS]
     window = Window.of_days(day, day) if day else None
@@ -161,12 +163,12 @@ def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date
         f"SELECT {', '.join(identifier(column.name) for column in columns)} FROM {table_of(endpoint)} WHERE {kept} "
         f"ORDER BY {identifier(endpoint.primary_key)} DESC LIMIT {_PREVIEW_ROWS}"
     ).fetchall()
-    return MetadataValue.table(
+    return dg.MetadataValue.table(
         records=[
-            TableRecord({column.name: _shown(column, value) for column, value in zip(columns, row, strict=True)})
+            dg.TableRecord({column.name: _shown(column, value) for column, value in zip(columns, row, strict=True)})
             for row in rows
         ],
-        schema=TableSchema([TableColumn(column.name, "string") for column in columns]),
+        schema=dg.TableSchema([dg.TableColumn(column.name, "string") for column in columns]),
     )
 
 

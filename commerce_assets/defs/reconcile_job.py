@@ -1,46 +1,30 @@
-"""Completeness, proven: does the warehouse hold the orders that the store holds, and only these?
+"""The reconciliation: does the warehouse hold the orders that the store holds, and only these?
 
-The job `reconcile` counts the store's rows by searching its list, at a few requests a month of data, compares them
-with the warehouse's, and pulls the days again on which they differ: a run that failed unseen, a machine that slept, an
-order that was deleted or came late.
+The job `reconcile` counts the store's rows by a binary search of its list, at a few requests per month of data,
+compares them with the warehouse's, and extracts the days again on which they differ: a run that failed unseen, a
+machine that slept, an order that was deleted or came late.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    AssetKey,
-    Config,
-    DagsterLogManager,
-    DailyPartitionsDefinition,
-    JobDefinition,
-    MetadataValue,
-    Nothing,
-    OpDefinition,
-    OpExecutionContext,
-    Out,
-    in_process_executor,
-    job,
-    op,
-)
+import dagster as dg
 from pydantic import Field
 
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.offset_search import OffsetSearch
 from commerce_assets.api.request import ListRequest
-from commerce_assets.defs.checks import metadata_of
-from commerce_assets.defs.materialization_events import report, report_checks, store
+from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.materialization_events import report_checks, report_health, report_load
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, Warehouse
+from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.ingest import extraction
+from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.reconciliation import ReconciliationReport, days_to_compare, reconcile
-from commerce_assets.warehouse import freshness
 from commerce_assets.warehouse.load_log import count_by_day, loaded_windows
 from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
 
 if TYPE_CHECKING:
@@ -48,99 +32,97 @@ if TYPE_CHECKING:
 
 
 def build_reconcile_job(
-    *, endpoints: Sequence[Endpoint], partitions: DailyPartitionsDefinition, request_budget: int
-) -> JobDefinition:
-    """The job `reconcile`: every endpoint that has days."""
+    *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition, request_budget: int
+) -> dg.JobDefinition:
+    """Build the job `reconcile`, for every partitioned endpoint."""
     ops = [
         _build_reconcile_op(endpoint=endpoint, partitions=partitions, request_budget=request_budget)
         for endpoint in endpoints
         if endpoint.is_partitioned
     ]
 
-    @job(
-        description="Compares the number of rows of every day with the store's, and pulls the days again that differ.",
-        executor_def=in_process_executor,
+    @dg.job(
+        name="reconcile",
+        description="Compares the row count of every day with the store, and extracts the days again that differ.",
+        executor_def=dg.in_process_executor,
     )
-    def reconcile() -> None:
+    def reconcile_job() -> None:
         for reconcile_endpoint in ops:
             reconcile_endpoint()
 
-    return reconcile
+    return reconcile_job
 
 
 def _build_reconcile_op(
-    *, endpoint: Endpoint, partitions: DailyPartitionsDefinition, request_budget: int
-) -> OpDefinition:
-    class ReconcileConfig(Config):
-        """What a person can say from the launchpad."""
+    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, request_budget: int
+) -> dg.OpDefinition:
+    class ReconcileConfig(dg.Config):
+        """What a person can choose from the launchpad."""
 
         requests: int = Field(
             default=request_budget,
             ge=4,
             description="Requests that the comparison may make (COMMERCE_RECONCILE_REQUESTS).",
         )
-        repair: bool = Field(default=True, description="Pull the days again on which store and warehouse differ.")
+        repair: bool = Field(default=True, description="Extract the days again on which store and warehouse differ.")
 
-    @op(
+    @dg.op(
         name=f"reconcile_{endpoint.name}",
         pool=API_POOL,
-        out=Out(Nothing),
-        description=f"Compares the {endpoint.name} of every day with the store's, and pulls again what differs.",
+        out=dg.Out(dg.Nothing),
+        description=f"Compares the row count of every day of {endpoint.name} with the store, and repairs what differs.",
     )
-    def reconcile(
-        context: OpExecutionContext, config: ReconcileConfig, commerce_api: CommerceApiResource, warehouse: Warehouse
+    def reconcile_endpoint(
+        context: dg.OpExecutionContext,
+        config: ReconcileConfig,
+        commerce_api: CommerceApiResource,
+        warehouse: WarehouseResource,
     ) -> None:
         log = context.log
-        with commerce_api.client(log) as client:
-            found = _compare(client, warehouse, log, endpoint=endpoint, requests=config.requests)
+        with known_errors_as_failures(), commerce_api.client(log) as client:
+            opened = warehouse.open(log)
+            found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
             if found is None:
-                log.info("no %s have been loaded yet: there is nothing to compare", endpoint.name)
+                log.info("%s: nothing has been loaded yet, nothing to compare", endpoint.name)
                 return
             if found.differences and config.repair:
                 for window in _joined(found):
-                    with extraction(ListRequest(endpoint=endpoint, window=window), client, warehouse, log) as pulled:
-                        stored = store(pulled, warehouse, log, partitions=partitions, report_whole_window=True)
-                    report(context, endpoint, stored, description="Differed from the store")
-                found = _compare(client, warehouse, log, endpoint=endpoint, requests=config.requests) or found
-                report_checks(context, endpoint, warehouse)
-        with warehouse.database(log).read() as connection:
-            finding = freshness.complete(connection, endpoint, datetime.now(UTC))
-        context.instance.report_runless_asset_event(
-            AssetCheckEvaluation(
-                asset_key=AssetKey(endpoint.name),
-                check_name=freshness.complete.__name__,
-                passed=finding.passed,
-                severity=AssetCheckSeverity.WARN,
-                description=finding.summary,
-                metadata={
-                    **metadata_of(finding),
-                    "requests": found.requests,
-                    "run": MetadataValue.dagster_run(context.run_id),
-                },
-            )
-        )
-        warehouse.publish(log)
+                    request = ListRequest(endpoint=endpoint, window=window)
+                    ingested = ingest(request, client=client, warehouse=opened, log=log)
+                    report_load(
+                        context,
+                        ingested,
+                        opened.file,
+                        partitions=partitions,
+                        description="Differed from the store",
+                        whole_window=True,
+                    )
+                    report_checks(context, ingested, opened.file)
+                found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests) or found
+            with opened.file.write() as connection:
+                write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
+            with opened.file.read() as connection:
+                report_health(context, endpoint, connection)
 
-    return reconcile
+    return reconcile_endpoint
 
 
 def _compare(
-    client: "CommerceClient", warehouse: Warehouse, log: DagsterLogManager, *, endpoint: Endpoint, requests: int
+    client: "CommerceClient", warehouse: Warehouse, log: dg.DagsterLogManager, *, endpoint: Endpoint, requests: int
 ) -> ReconciliationReport | None:
-    """Compares, tells and remembers; None if nothing has been loaded."""
-    database = warehouse.database(log)
-    if not database.path.exists():
+    """Compare the loaded days with the store and log what differs; None if nothing has been loaded."""
+    if not warehouse.file.path.exists():
         return None
-    with database.read() as connection:
+    with warehouse.file.read() as connection:
         windows = loaded_windows(connection, endpoint)
         stored = count_by_day(connection, endpoint) if windows else {}
     first = min((window.first_day for window in windows), default=None)
     window = days_to_compare(first, datetime.now(UTC)) if first else None
     if window is None:
         return None
-    found = reconcile(_positions(client, endpoint, window, requests), stored, window)
+    found = reconcile(_offset_search(client, endpoint, window, requests), stored, window)
     log.info(
-        "%s of %s: %s in the store, %s here; %d requests",
+        "%s of %s: %s rows in the store, %s stored; %d requests",
         endpoint.name,
         window,
         f"{found.in_store:,}",
@@ -151,21 +133,18 @@ def _compare(
         log.warning("%s of %s", endpoint.name, difference)
     if not found.within_budget:
         log.warning(
-            "%d requests did not suffice to tell the days; raise COMMERCE_RECONCILE_REQUESTS to pull less again",
-            requests,
+            "%d requests did not narrow the difference down to days. Fix: raise COMMERCE_RECONCILE_REQUESTS.", requests
         )
-    with database.write() as connection:
-        write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
     return found
 
 
-def _positions(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> OffsetSearch:
-    pull, decoder = ListRequest(endpoint=endpoint, window=window), PageDecoder(endpoint)
-    return OffsetSearch(lambda number: client.page(pull, decoder, number), per_page=client.per_page, budget=requests)
+def _offset_search(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> OffsetSearch:
+    request, decoder = ListRequest(endpoint=endpoint, window=window), PageDecoder(endpoint)
+    return OffsetSearch(lambda number: client.page(request, decoder, number), per_page=client.per_page, budget=requests)
 
 
 def _joined(found: ReconciliationReport) -> list[Window]:
-    """The windows to pull: days in a row are one."""
+    """The windows to extract again; consecutive days are one."""
     joined: list[Window] = []
     for window in (difference.window for difference in found.differences):
         if joined and joined[-1].end == window.start:

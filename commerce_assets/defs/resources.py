@@ -4,24 +4,23 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import ConfigurableResource
+import dagster as dg
 from pydantic import Field
 
 from commerce_assets.access import build_client
 from commerce_assets.api.decoding import LARGEST_PAGE
-from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import checked_hash_key
 from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets.warehouse.publish import PublishedCopy
+from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 
-class CommerceApiResource(ConfigurableResource[Any]):
-    """The store's commerce API: where it is, who asks, how fast and how patiently."""
+class CommerceApiResource(dg.ConfigurableResource[Any]):
+    """Connection to the commerce API: URL, credentials, rate limit, timeouts."""
 
     base_url: str = Field(description="What the endpoints' paths are relative to (COMMERCE_API_BASE_URL).")
     api_key: str = Field(description="The API key, user name of Basic auth (COMMERCE_API_KEY).", repr=False)
@@ -75,8 +74,8 @@ class CommerceApiResource(ConfigurableResource[Any]):
         )
 
 
-class Warehouse(ConfigurableResource[Any]):
-    """The DuckDB file, the staging directory that belongs to it, and the copy for readers."""
+class WarehouseResource(dg.ConfigurableResource[Any]):
+    """The DuckDB file, and the staging directory that belongs to it."""
 
     database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
     staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
@@ -86,10 +85,6 @@ class Warehouse(ConfigurableResource[Any]):
     memory_limit: str = Field(
         default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
     )
-    publish_path: str | None = Field(
-        default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."
-    )
-
     personal_data: str = Field(
         default=Masking.KEEP.value, description="What becomes of personal columns (COMMERCE_PERSONAL_DATA)."
     )
@@ -100,38 +95,21 @@ class Warehouse(ConfigurableResource[Any]):
         default="", description="The key of the hash (COMMERCE_PERSONAL_DATA_KEY).", repr=False
     )
 
-    def prepare(self, log: logging.Logger) -> None:
-        """Sees that what is pulled can be stored and published; says what to do if not."""
-        self.database(log).prepare()
-        if copy := self._copy(log):
-            copy.prepare()
+    def open(self, log: logging.Logger) -> Warehouse:
+        """The warehouse, which logs to `log` whom it waits for.
 
-    def publish(self, log: logging.Logger) -> None:
-        """Renews the copy for readers, if there is to be one and anything has changed.
-
-        To be called last: it raises if it cannot, so that readers are not left with old data in silence, and by then
-        all that is true of the load has been recorded.
+        Raises:
+            SettingError: The key of the hash is missing or cannot be used.
         """
-        if copy := self._copy(log):
-            copy.renew()
-
-    def database(self, log: logging.Logger) -> DatabaseFile:
-        return DatabaseFile(
-            path=Path(self.database_path),
-            lock_timeout=self.lock_timeout,
-            memory_limit=self.memory_limit,
-            log=log,
+        return Warehouse(
+            file=DatabaseFile(
+                path=Path(self.database_path), lock_timeout=self.lock_timeout, memory_limit=self.memory_limit, log=log
+            ),
+            staging_dir=Path(self.staging_dir),
+            policy=self._policy(),
         )
 
-    def staging(self, log: logging.Logger) -> Staging:
-        return Staging(Path(self.staging_dir), log=log)
-
-    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
-        if not self.publish_path:
-            return None
-        return PublishedCopy(path=Path(self.publish_path), source=self.database(log), log=log)
-
-    def policy(self) -> PersonalDataPolicy:
+    def _policy(self) -> PersonalDataPolicy:
         """The policy for personal data, with the key of the hash if it needs one.
 
         Raises:

@@ -1,122 +1,124 @@
-"""A pull on its way into the warehouse: what an asset hands to the IO manager, and the command line to the load."""
+"""Extract one list of the API into the warehouse: request, stage, verify, load.
+
+Everything that stores rows of the API goes through `ingest`: the assets, the refresh, the reconciliation and the
+command line, which runs their jobs.
+"""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage_pages import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
-from commerce_assets.warehouse.diff import Comparison, compare
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.ingest.verify import Verified, check_store, verify
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import StagedItemsUnreadableError
-from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
+from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
+AfterLoad = Callable[[duckdb.DuckDBPyConnection, StagedPages], None]
+"""Writes more in the transaction of the load: a high-water mark, say."""
 
-class Storage(Protocol):
-    """Where pulls are staged and loaded; `lock_timeout` is how many seconds whoever else is at it is waited for."""
-
-    @property
-    def lock_timeout(self) -> float: ...
-
-    def prepare(self, log: logging.Logger) -> None: ...
-
-    def database(self, log: logging.Logger) -> DatabaseFile: ...
-
-    def staging(self, log: logging.Logger) -> Staging: ...
-
-    def policy(self) -> PersonalDataPolicy: ...
+WATCHER: ContextVar[Watcher | None] = ContextVar("WATCHER", default=None)
+"""Follows the pages of whatever is ingested in this context: the command line's progress bar."""
 
 
-@dataclass(slots=True, kw_only=True)
-class StagedLoad:
-    """A pull on its way into the warehouse; `result` is set once it is there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """What `ingest` did.
 
-    staged: StagedPages
-    cost: PullStats
-    comparison: Comparison
-    policy: PersonalDataPolicy
-    allow_shrinkage: bool = False
-    result: LoadResult | None = None
+    Attributes:
+        request: The list that was extracted.
+        began_at: When its first page was requested, by this machine's clock (UTC); `_extracted_at` of its rows.
+        stats: What the extraction cost.
+        verified: The stored rows beside the extracted ones, before the load.
+        load: What the load changed, in rows.
+    """
 
-    @property
-    def is_allowed(self) -> bool:
-        """Whether it may be loaded: it holds about what is stored, or a person has said that it is true."""
-        return self.allow_shrinkage or not self.comparison.has_collapsed
+    request: ListRequest
+    began_at: datetime
+    stats: PullStats
+    verified: Verified
+    load: LoadResult
 
 
-@contextmanager
-def extraction(
-    pull: ListRequest,
-    client: "CommerceClient",
-    storage: Storage,
-    log: logging.Logger,
+def ingest(
+    request: ListRequest,
     *,
-    watcher: Watcher | None = None,
-) -> Iterator[StagedLoad]:
-    """A pull, staged whole; its folder is this process's own as long as the context lasts."""
-    storage.prepare(log)
-    policy = storage.policy()
-    store = f"{client.url_of(pull.endpoint.name, pull.endpoint.path)} {client.account}"
-    with storage.staging(log).hold(pull, store=store, wait_seconds=storage.lock_timeout) as staged:
-        if staged.is_complete and _is_stored(staged.manifest.pull_id, storage, log):
-            staged.clear()
-        cost = stage(client, staged, log=log, watcher=watcher)
-        comparison = _compare(staged, storage, log)
-        if comparison.vanished and not staged.is_gapless:
-            log.warning(
-                "%s: %d stored rows are not in the answer; asking once more to be sure", pull, comparison.vanished
-            )
-            staged.clear()
-            cost = stage(client, staged, log=log, watcher=watcher)
-            comparison = _compare(staged, storage, log)
-        yield StagedLoad(staged=staged, cost=cost, comparison=comparison, policy=policy)
+    client: "CommerceClient",
+    warehouse: Warehouse,
+    log: logging.Logger,
+    allow_shrinkage: bool = False,
+    store_moved: bool = False,
+    not_before: datetime | None = None,
+    after_load: AfterLoad | None = None,
+) -> Ingested:
+    """Extract a list and load it, in one transaction.
 
+    An interrupted extraction resumes after its last whole page; another process that extracts the same list is waited
+    for.
 
-def load_staged(
-    connection: duckdb.DuckDBPyConnection, pulled: StagedLoad, *, not_before: datetime | None = None
-) -> LoadResult:
-    """Loads what is staged, in the transaction of the connection; `not_before` is that of `load`.
+    Args:
+        request: Which list, and which part of it.
+        client: The store to ask.
+        warehouse: Where the rows go.
+        log: Progress, waits and retries.
+        allow_shrinkage: Load although the store returns less than half of the stored rows, or without proof that the
+            missing ones are gone. A person says so.
+        store_moved: Load although another store or account was loaded before. A person says so.
+        not_before: New rows from before this instant are not loaded by a request for changes: nobody loads their days.
+        after_load: Writes more in the same transaction.
 
     Raises:
-        LoadError: It is not to be stored. What DuckDB cannot parse is not kept for the next run either.
+        PullError: A page could not be fetched; the pages before it stay staged.
+        FilterIgnoredError: The store ignores `updated_after`.
+        VerificationError: The staged rows must not replace the stored ones; nothing was stored.
+        LoadError: The staged items cannot be parsed; nothing was stored.
+        WarehouseError: The database cannot be used.
     """
-    try:
-        pulled.result = load(
-            connection,
-            pulled.staged,
-            not_before=not_before,
-            allow_shrinkage=pulled.allow_shrinkage,
-            policy=pulled.policy,
-        )
-    except StagedItemsUnreadableError:
-        pulled.staged.discard()
-        raise
-    return pulled.result
+    watcher = WATCHER.get()
+    warehouse.file.prepare()
+    staging = Staging(warehouse.staging_dir, log=log)
+    check_store(warehouse.file, request.endpoint, client.store, moved=store_moved)
+    url = client.url_of(request.endpoint.name, request.endpoint.path)
+    with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.file.lock_timeout) as staged:
+        if staged.is_complete and _is_stored(warehouse, staged):
+            staged.clear()
+        stats = stage(client, staged, log=log, watcher=watcher)
+
+        def read_again() -> None:
+            nonlocal stats
+            staged.clear()
+            stats = stage(client, staged, log=log, watcher=watcher)
+
+        verified = verify(staged, warehouse.file, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
+        if watcher:
+            watcher.loading()
+        try:
+            with warehouse.file.write() as connection:
+                loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
+                if after_load:
+                    after_load(connection, staged)
+        except StagedItemsUnreadableError:
+            staged.discard()
+            raise
+        staged.discard()
+        log.info("%s: %s", request, loaded)
+        return Ingested(request=request, began_at=staged.manifest.began_at, stats=stats, verified=verified, load=loaded)
 
 
-def _compare(staged: StagedPages, storage: Storage, log: logging.Logger) -> Comparison:
-    database = storage.database(log)
-    if staged.pull.updated_after or not database.path.exists():
-        return Comparison(stored=0, pulled=staged.count)
-    with database.read() as connection:
-        return compare(connection, staged)
-
-
-def _is_stored(pull_id: str, storage: Storage, log: logging.Logger) -> bool:
-    """Whether a crash came between the commit of this very pull and the end of its staged pages."""
-    database = storage.database(log)
-    if not database.path.exists():
+def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:
+    """Whether a crash came between the commit of this very extraction and the removal of its staged pages."""
+    if not warehouse.file.path.exists():
         return False
-    with database.read() as connection:
-        return has_loaded(connection, pull_id)
+    with warehouse.file.read() as connection:
+        return has_loaded(connection, staged.manifest.pull_id)

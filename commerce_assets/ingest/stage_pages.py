@@ -11,6 +11,7 @@ from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pagination import PageNumberPaginator, PageRequest, PassedWindow, never_enough
 from commerce_assets.api.prefetch import Prefetcher
 from commerce_assets.api.progress import Progress
+from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.staging import StagedPages
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ class FilterIgnoredError(Exception):
 class Watcher(Protocol):
     """Looks on while a pull is staged: a progress bar, say."""
 
-    def begin(self, staged: Sequence[PageFacts]) -> None:
+    def begin(self, request: ListRequest, staged: Sequence[PageFacts]) -> None:
         """The pull begins, or begins once more; an earlier run has staged these pages of it."""
 
     def page(self, page: PageFacts) -> None:
         """A page has been staged."""
+
+    def loading(self) -> None:
+        """Everything is staged; the load begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +66,7 @@ def stage(
     rows_resumed = staged.count
     progress = Progress(pull, client.tally, log, rows_before=rows_resumed)
     if watcher:
-        watcher.begin(staged.pages)
+        watcher.begin(staged.pull, staged.pages)
     number = staged.pages[-1].number if staged.pages else 0
     enough = PassedWindow(pull.window) if pull.window else None
     paginator = PageNumberPaginator(

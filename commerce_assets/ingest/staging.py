@@ -52,11 +52,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pull_id: Names this pull for ever: the warehouse remembers which pulls it has loaded.
         identity: Store, path, parameters and declared columns.
+        store: Which store, and whose account; recorded with the load.
         began_at: When the first page was asked for, by this machine's clock (UTC).
     """
 
     pull_id: str
     identity: str
+    store: str
     began_at: datetime
 
 
@@ -111,6 +113,16 @@ class StagedPages:
         return len(self._pages) <= 1 or len(sizes) > 1
 
     @property
+    def end_proven(self) -> bool:
+        """Whether the answer itself has shown where the list ends."""
+        return self.is_complete
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether every row that existed throughout the extraction is among the staged ones."""
+        return self.is_complete
+
+    @property
     def began_at_store(self) -> datetime:
         """When the pull began, by the store's clock as its first answer told it."""
         ahead = self._pages[0].store_clock if self._pages else 0.0
@@ -137,7 +149,7 @@ class StagedPages:
     def clear(self) -> None:
         """Forgets every page, so that the pull starts anew, as another pull."""
         self._pages.clear()
-        self.manifest = Manifest(pull_id=uuid.uuid4().hex, identity=self.manifest.identity, began_at=datetime.now(UTC))
+        self.manifest = msgspec.structs.replace(self.manifest, pull_id=uuid.uuid4().hex, began_at=datetime.now(UTC))
         with _usable(self.folder):
             # Without a manifest, whatever a crash leaves here counts for nothing.
             (self.folder / "manifest.json").unlink(missing_ok=True)
@@ -230,14 +242,15 @@ class Staging:
         self._log = log
 
     @contextmanager
-    def hold(self, pull: ListRequest, *, store: str, wait_seconds: float) -> Iterator[StagedPages]:
+    def hold(self, pull: ListRequest, *, store: str, url: str = "", wait_seconds: float) -> Iterator[StagedPages]:
         """The folder of a pull, with what an earlier, interrupted run of the same pull left there.
 
         Whoever else pulls the same is waited for.
 
         Args:
             pull: What is pulled.
-            store: The URL of the list, and whose it is: another account's pages are never gone on with.
+            store: Which store, and whose account: another account's pages are never resumed.
+            url: Where the list is.
             wait_seconds: How long to wait for another process that holds the folder.
 
         Raises:
@@ -250,7 +263,7 @@ class Staging:
             self._sweep(parent)
         with self._locked(parent / f"{pull.key}.lock", pull, wait_seconds):
             with _usable(self._directory):
-                staged = self._open(parent / pull.key, pull, store)
+                staged = self._open(parent / pull.key, pull, store, url)
             yield staged
 
     @contextmanager
@@ -292,8 +305,8 @@ class Staging:
                 # The lock stays, so that the next pull of the endpoint tries again.
                 self._log.warning("old staged pages in %s cannot be removed (%s)", path.with_suffix(""), error.strerror)
 
-    def _open(self, folder: Path, pull: ListRequest, store: str) -> StagedPages:
-        identity = _identity(pull, store)
+    def _open(self, folder: Path, pull: ListRequest, store: str, url: str) -> StagedPages:
+        identity = _identity(pull, store, url)
         found = _read(folder, pull)
         if found is not None:
             paused = datetime.now(UTC) - found.last_written_at
@@ -305,15 +318,15 @@ class Staging:
                 )
         _remove(folder)
         folder.mkdir(mode=0o700)
-        manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, began_at=datetime.now(UTC))
+        manifest = Manifest(pull_id=uuid.uuid4().hex, identity=identity, store=store, began_at=datetime.now(UTC))
         staged = StagedPages(folder, pull, manifest, [])
         _write_whole(folder / "manifest.json", msgspec.json.encode(manifest))
         return staged
 
 
-def _identity(pull: ListRequest, store: str) -> str:
+def _identity(pull: ListRequest, store: str, url: str) -> str:
     columns = [f"{column.name} {column.type}" for column in pull.endpoint.columns]
-    return json.dumps({"store": store, "params": pull.params, "columns": columns})
+    return json.dumps({"store": store, "url": url, "params": pull.params, "columns": columns})
 
 
 def _read(folder: Path, pull: ListRequest) -> StagedPages | None:

@@ -1,4 +1,4 @@
-"""The checks, as questions to the stored tables. Evidence is counts, ids and field names, never a buyer's data."""
+"""The checks, as queries on the stored tables. Evidence is counts, ids and field names, never a buyer's data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,11 +48,25 @@ class CheckOutcome:
     evidence: dict[str, int | str | list[str] | dict[str, int]] = field(default_factory=dict)
 
 
-CheckQuery = Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
+@dataclass(frozen=True, slots=True)
+class CheckQuery:
+    """A check of a table: its name and description in the UI, and the query behind it.
+
+    Attributes:
+        name: As in `orders: created_at_within_partition`.
+        description: What holds while it passes.
+        run: Queries the rows of a scope.
+        blocking: Assets downstream must not be built while it fails.
+    """
+
+    name: str
+    description: str
+    run: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
+    blocking: bool = False
 
 
 def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """The table has the declared columns, with their types, and no others."""
+    """Compare the table's columns with the declared ones."""
     declared = {column.name: str(column.type) for column in scope.endpoint.stored_columns}
     stored = {column.name: column.type for column in describe(connection, scope.endpoint.name)}
     missing = sorted(declared.keys() - stored.keys())
@@ -75,7 +89,7 @@ def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
 
 
 def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """No row is without its key, and no two rows share one, in the whole table."""
+    """Look for rows without a primary key, and for keys that repeat, in the whole table."""
     key, looked_at = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
     if scope.only_written:
         written = f"SELECT {key} FROM {looked_at} WHERE {identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
@@ -97,7 +111,7 @@ def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope
 
 
 def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """Every value could be stored in its column; else the raw values are in `_invalid`."""
+    """Count the values that do not fit their column, by field."""
     fields, examples = _keys_of(connection, scope, INVALID.name)
     return CheckOutcome(
         passed=not fields,
@@ -107,7 +121,7 @@ def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) 
 
 
 def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """The API sent no field that the endpoint does not declare; else they are in `_extra`."""
+    """Count the fields that the endpoint does not declare."""
     fields, examples = _keys_of(connection, scope, EXTRA.name)
     return CheckOutcome(
         passed=not fields,
@@ -117,7 +131,7 @@ def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
 
 
 def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """Every row has its cursor, and what the run wrote lies in the partitions that it was for."""
+    """Look for rows without a cursor, and for rows of this load outside the partitions of the run."""
     if scope.endpoint.cursor is None:
         raise ValueError(f"{scope.endpoint.name} has no cursor")
     cursor, key = identifier(scope.endpoint.cursor), identifier(scope.endpoint.primary_key)
@@ -140,23 +154,50 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
     )
 
 
-def blocking_queries(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
-    """What must hold for anything downstream to be right."""
-    always = (columns_match_schema, id_is_unique_and_present)
-    return (*always, created_at_within_partition) if endpoint.is_partitioned else always
+_ALWAYS = (
+    CheckQuery(
+        "columns_match_schema",
+        "The table has exactly the declared columns, with their types.",
+        columns_match_schema,
+        blocking=True,
+    ),
+    CheckQuery(
+        "id_is_unique_and_present", "Primary key is unique and not null.", id_is_unique_and_present, blocking=True
+    ),
+)
+_PARTITIONED = (
+    CheckQuery(
+        "created_at_within_partition",
+        "created_at is not null and inside the run's partitions.",
+        created_at_within_partition,
+        blocking=True,
+    ),
+)
+_VALUES = (
+    CheckQuery(
+        "values_fit_their_types",
+        "Every value fits its column's type. Values that do not are in `_invalid`.",
+        values_fit_their_types,
+    ),
+    CheckQuery(
+        "no_undeclared_fields",
+        "The API sends only declared fields. Others are in `_extra`.",
+        no_undeclared_fields,
+    ),
+)
 
 
-def questions(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
-    """Everything that is asked of an endpoint's table: what blocks, then what a person should look at."""
-    return (*blocking_queries(endpoint), values_fit_their_types, no_undeclared_fields)
+def check_queries(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
+    """The checks of an endpoint's table, the blocking ones first."""
+    return (*_ALWAYS, *(_PARTITIONED if endpoint.is_partitioned else ()), *_VALUES)
 
 
 def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:
     """How many rows have each key in a JSON column, and the ids of some of them."""
     name, key = identifier(column), identifier(scope.endpoint.primary_key)
     counts = connection.execute(
-        f"SELECT unnest(json_keys({name})) AS field, count(*) FROM {scope.rows} WHERE {name} IS NOT NULL "
-        "GROUP BY field ORDER BY 2 DESC, 1"
+        f"SELECT field, count(*) FROM (SELECT unnest(json_keys({name})) AS field FROM {scope.rows} "
+        f"WHERE {name} IS NOT NULL) GROUP BY field ORDER BY 2 DESC, 1"
     ).fetchall()
     if not counts:
         return {}, []

@@ -1,45 +1,41 @@
-"""What was pulled beside what is stored, before anything is changed: what would go, and is that to be believed?"""
+"""Compare staged rows with stored ones: which rows vanish, and which fields of which rows change."""
 
 from dataclasses import dataclass
+from datetime import date
 
 import duckdb
 
-from commerce_assets.endpoint import EXTRACTED_AT
+from commerce_assets.endpoint import EXTRACTED_AT, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
-from commerce_assets.warehouse.load import covered, has_collapsed
-from commerce_assets.warehouse.schema import exists, table_of
-from commerce_assets.warehouse.sql import SCHEMA, identifier, instant, text, within
+from commerce_assets.warehouse.schema import covered, day_of, exists, table_of
+from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, STAGED, identifier, instant, text, within
+
+FieldCounts = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Rows of a window, or of a whole list.
+class Vanished:
+    """Stored rows of a window, or of a whole list, beside the staged ones.
 
     Attributes:
-        stored: What the table holds.
-        pulled: What the store has given, one a key.
-        vanished: How many stored rows it has not given: deleted, or only passed by.
+        stored: Rows that the table holds.
+        extracted: Rows that the store returned, one per key.
+        keys: The stored rows that it did not return.
     """
 
     stored: int
-    pulled: int
-    vanished: int = 0
-
-    @property
-    def has_collapsed(self) -> bool:
-        """Whether a person should say that it is true."""
-        return has_collapsed(stored=self.stored, pulled=self.pulled)
+    extracted: int
+    keys: frozenset[int] = frozenset()
 
 
-def compare(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Comparison:
-    """Compares a pull of a window, or of a whole list, with the table.
+def vanished_rows(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Vanished:
+    """Find the stored rows that a complete reading of the same window, or of the whole list, does not hold.
 
-    Where pages do not overlap, a row that is deleted while they are read moves all that follow it one place up, and
-    the first of the next page onto a page that has been read already: it looks deleted, and is not.
+    Rows that another extraction has stored since this one began are not counted: it could not see them.
     """
     endpoint, window = staged.pull.endpoint, staged.pull.window
-    nothing = Comparison(stored=0, pulled=staged.count)
+    nothing = Vanished(stored=0, extracted=staged.count)
     if not exists(connection, SCHEMA, endpoint.name):
         return nothing
     is_covered, key = covered(endpoint, window), identifier(endpoint.primary_key)
@@ -51,18 +47,42 @@ def compare(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Compa
     typed = ", ".join(f"{casts.typed(endpoint.column(name))} AS {identifier(name)}" for name in names)
     inside = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
     query = f"""
-        WITH pulled AS (
+        WITH extracted AS (
             SELECT DISTINCT {key}
             FROM (SELECT {typed} FROM read_json([{files}], format = 'newline_delimited', columns = {{{raw}}}))
             WHERE {inside}
         )
-        SELECT count(*), (SELECT count(*) FROM pulled),
-            count_if({identifier(EXTRACTED_AT.name)} <= {instant(staged.manifest.began_at)}
-                AND {key} NOT IN (FROM pulled))
+        SELECT count(*), (SELECT count(*) FROM extracted),
+            list({key}) FILTER ({identifier(EXTRACTED_AT.name)} <= {instant(staged.manifest.began_at)}
+                AND {key} NOT IN (FROM extracted))
         FROM {table_of(endpoint)} WHERE {is_covered}"""
     try:
         row = connection.execute(query).fetchone()
     except duckdb.InvalidInputException:
-        # An item cannot be parsed. The load refuses it, without quoting it, and forgets what is staged.
+        # An item cannot be parsed. The load refuses it, without quoting it.
         return nothing
-    return Comparison(*row) if row else nothing
+    stored, extracted, keys = row or (0, 0, None)
+    return Vanished(stored, extracted, frozenset(keys or ()))
+
+
+def count_changed_fields(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int
+) -> dict[date | None, FieldCounts]:
+    """Of the rows that a segment will update: how many differ in which fields, by the day of the stored version.
+
+    Asked before the segment is written. The day is None for an endpoint without one.
+    """
+    key = identifier(endpoint.primary_key)
+    names = [column.name for column in endpoint.stored_columns if column != EXTRACTED_AT]
+    differing = ", ".join(f"count_if(s.{identifier(name)} IS DISTINCT FROM t.{identifier(name)})" for name in names)
+    # A row that an earlier segment has brought too was counted with it: it is no longer what was stored.
+    updated = (
+        f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action = 'updated' "
+        f"AND key NOT IN (SELECT key FROM {MERGE_PLAN} WHERE segment < {segment})"
+    )
+    if not connection.execute(f"{updated} LIMIT 1").fetchone():
+        return {}
+    rows = connection.execute(f"""
+        SELECT {day_of(endpoint, "t")}, {differing}
+        FROM {STAGED} s JOIN {table_of(endpoint)} t USING ({key}) WHERE {key} IN ({updated}) GROUP BY 1""").fetchall()
+    return {day: {name: count for name, count in zip(names, counts, strict=True) if count} for day, *counts in rows}

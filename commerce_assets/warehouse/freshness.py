@@ -1,9 +1,11 @@
-"""How things stand with a table, whatever run was the last: is it fresh, complete, and in step with the store?
+"""Whether a table is fresh and complete, whatever run was the last one.
 
-Asked of what the loads have noted in the warehouse, without a request: a backfill of an old day makes no table fresh.
+Read from what the loads have recorded in the warehouse, without a request: a backfill of an old day makes no table
+fresh.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
 import duckdb
@@ -20,7 +22,14 @@ _LIST_IS_DUE_AFTER = timedelta(hours=26)
 _RECKONING_IS_DUE_AFTER = timedelta(days=8)
 _SHOWN = 10
 
-HealthQuery = Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome]
+
+@dataclass(frozen=True, slots=True)
+class HealthQuery:
+    """A check of a table's state at an instant: its name and description in the UI, and the query behind it."""
+
+    name: str
+    description: str
+    run: Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome]
 
 
 def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
@@ -77,6 +86,31 @@ def updated_after_supported(connection: duckdb.DuckDBPyConnection, endpoint: End
         summary=f"the store did not heed {endpoint.update_filter} {_ago(note.at, now)}: the days of "
         "COMMERCE_ORDERS_LOOKBACK_DAYS were pulled instead, and changes of older rows are not seen",
     )
+
+
+_FRESH = HealthQuery(
+    "fresh",
+    "Yesterday is loaded and changes were upserted within three hours; an unpartitioned list was read within a day.",
+    fresh,
+)
+_COMPLETE = HealthQuery(
+    "complete", "Every day holds as many rows as the store did when the job reconcile last compared them.", complete
+)
+_UPDATED_AFTER = HealthQuery(
+    "updated_after_supported",
+    "The API honours updated_after; otherwise the last N days are extracted again.",
+    updated_after_supported,
+)
+
+
+def health_queries(endpoint: Endpoint) -> list[HealthQuery]:
+    """The health checks of an endpoint."""
+    queries = [_FRESH]
+    if endpoint.is_partitioned:
+        queries.append(_COMPLETE)
+    if endpoint.update_filter:
+        queries.append(_UPDATED_AFTER)
+    return queries
 
 
 def _evidence(found: dict[str, object]) -> dict[str, int | str | list[str] | dict[str, int]]:

@@ -13,26 +13,19 @@ import duckdb
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import row_history
-from commerce_assets.warehouse.changes import FieldCounts, count_changed_fields
+from commerce_assets.warehouse.diff import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.load_log import record_load
-from commerce_assets.warehouse.parse import LoadError, SegmentRows, typing_segments
+from commerce_assets.warehouse.parse import SegmentRows, typing_segments
 from commerce_assets.warehouse.privacy.expressions import bind_key
 from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
-from commerce_assets.warehouse.schema import create_internal_tables, create_or_migrate, day_of, table_of
-from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant, within
+from commerce_assets.warehouse.schema import covered, create_internal_tables, create_or_migrate, day_of, table_of
+from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant
 from commerce_assets.window import Window
 
-# A list that held so many rows and now holds none, or so many and now less than half of them, is not believed.
-_DOUBTED_IF_NONE = 3
-_DOUBTED_IF_LESS_THAN_HALF = 20
 _MERGE_PLAN_COLUMNS = (
     "key BIGINT, segment INTEGER, day DATE, old_day DATE, action VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
 )
-
-
-class RowCountCollapsedError(LoadError):
-    """The list held many rows and now answers with none or far fewer."""
 
 
 @dataclass(slots=True)
@@ -96,9 +89,9 @@ class LoadResult:
         counts = {
             "new": self.inserted,
             "changed": self.updated,
-            "as they were": self.unchanged,
+            "unchanged": self.unchanged,
             "no longer in the store": self.removed,
-            "of other days left out": self.outside_window,
+            "outside the requested days ignored": self.outside_window,
             "repeated": self.repeated,
         }
         parts = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
@@ -111,32 +104,29 @@ def load(
     staged: StagedPages,
     *,
     not_before: datetime | None = None,
-    allow_shrinkage: bool = False,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
 ) -> LoadResult:
-    """Replaces, in the endpoint's table, what the pull covers.
+    """Replace, in the endpoint's table, the rows that the staged list covers.
 
-    A pull of a window replaces the window's rows; a pull of a whole list the table's, whose vanished rows are marked
-    with `_deleted_at`; a pull of changes touches only the rows it holds. A stored version that is newer by
-    `updated_at` than the pulled one stays.
+    A window replaces the window's rows; a whole list replaces the table's, and rows that are gone are soft-deleted
+    (`_deleted_at`). Both win over every row that was stored before they began, whatever the stamps say. A list of
+    changes touches only the rows it holds, and only where they are not older by `updated_at`.
 
     Args:
         connection: With a transaction begun.
-        staged: A complete pull.
-        not_before: Rows of before this instant are not loaded by a pull of changes: their days are not kept.
-        allow_shrinkage: Load even if the list has suddenly become far shorter.
-        policy: What is hashed or dropped of the pull, and of what is stored already; with its key if it hashes.
+        staged: A complete, verified list.
+        not_before: A list of changes adds no new rows from before this instant: nobody loads their days. Rows that are
+            stored already are updated all the same.
+        policy: What is hashed or dropped, of the staged rows and of the stored ones; with its key if it hashes.
 
     Raises:
-        LoadError: Nothing has been changed that a rollback does not undo.
+        LoadError: The staged items cannot be parsed; a rollback undoes everything.
     """
     began = time.monotonic()
     pull, endpoint = staged.pull, staged.pull.endpoint
     result = LoadResult(added_columns=create_or_migrate(connection, endpoint))
     create_internal_tables(connection)
-    kept = (pull.window.start, pull.window.end) if pull.window else (not_before, None)
     is_whole = pull.updated_after is None
-    stored_before = _count_covered(connection, endpoint, pull.window)
     connection.execute(f"CREATE TEMP TABLE merge_plan ({_MERGE_PLAN_COLUMNS})")
     if endpoint.keeps_versions:
         row_history.prepare(connection, endpoint)
@@ -144,14 +134,14 @@ def load(
         bind_key(connection, policy.key)
     result.notes = apply_policy(connection, endpoint, policy)
     in_window = 0
-    with typing_segments(connection, staged, kept, policy) as typed:
+    with typing_segments(connection, staged, policy, not_before=not_before) as typed:
         for number, segment in enumerate(staged.segments):
             rows = typed(segment)
             in_window += rows.count
             if rows.are_all_new(connection, endpoint):
                 _insert(connection, endpoint, number)
             elif rows.count:
-                _plan_merge(connection, endpoint, rows, number)
+                _plan_merge(connection, staged, rows, number)
                 _note_changes(result, count_changed_fields(connection, endpoint, number))
                 _write(connection, endpoint, number)
             if endpoint.keeps_versions:
@@ -160,11 +150,6 @@ def load(
     result.outside_window = staged.count - in_window
     result.loaded = _count(connection, f"SELECT count(*) FROM {MERGE_PLAN}")
     result.repeated = in_window - result.loaded
-    if is_whole and not allow_shrinkage and has_collapsed(stored=stored_before, pulled=result.loaded):
-        raise RowCountCollapsedError(
-            f"{pull}: the store now gives {result.loaded:,} rows where {stored_before:,} are stored; they were kept. "
-            "What to do: look at the store; if it is true, run it again with the run config allow_shrinkage: true."
-        )
     if is_whole:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
         if endpoint.keeps_versions:
@@ -174,11 +159,6 @@ def load(
     connection.execute(f"DROP TABLE {MERGE_PLAN}")
     result.seconds = time.monotonic() - began
     return result
-
-
-def has_collapsed(*, stored: int, pulled: int) -> bool:
-    """Whether a list has shrunk so much that a fault of the store is the likelier reason."""
-    return (stored >= _DOUBTED_IF_NONE and not pulled) or (stored >= _DOUBTED_IF_LESS_THAN_HALF and pulled * 2 < stored)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
@@ -191,20 +171,27 @@ def _insert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: 
     connection.execute(f"INSERT INTO {table_of(endpoint)} BY NAME FROM {STAGED}")
 
 
-def _plan_merge(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, rows: SegmentRows, segment: int) -> None:
-    """Adds to the actions what is to happen to each staged key, and the days of its new and its old version."""
+def _plan_merge(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows: SegmentRows, segment: int) -> None:
+    """Decide what happens to each staged row: inserted, updated or unchanged; with the days of both versions."""
+    endpoint = staged.pull.endpoint
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
-    # A row that the store has again is so in the version that it has now, whatever its stamp.
-    came_back = "" if endpoint.is_partitioned else f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
+    # A complete reading shows the store as it is, so it wins over rows that were stored before it began: a stamp of
+    # 2099, once corrected in the store, would stay for ever otherwise. Of changes, and of rows that another process
+    # has stored since, the newer one by `updated_at` wins. A row that had been deleted and is back wins as well.
+    wins = f"(t.{updated_at} > s.{updated_at}) IS NOT TRUE"
+    if not staged.pull.updated_after:
+        wins += f" OR t.{identifier(EXTRACTED_AT.name)} < {instant(staged.manifest.began_at)}"
+    if not endpoint.is_partitioned:
+        wins += f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
     # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
     near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {rows.first} AND {rows.last})"
     connection.execute(f"""
         INSERT INTO {MERGE_PLAN}
         SELECT s.{key}, {segment}, {day_of(endpoint, "s")}, {day_of(endpoint, "t")},
             CASE WHEN t.{key} IS NULL THEN 'inserted'
-                WHEN ({differs}) AND ((t.{updated_at} > s.{updated_at}) IS NOT TRUE{came_back}) THEN 'updated'
+                WHEN ({differs}) AND ({wins}) THEN 'updated'
                 ELSE 'unchanged' END,
             s.{identifier(INVALID.name)} IS NOT NULL, s.{identifier(EXTRA.name)} IS NOT NULL
         FROM {STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
@@ -278,17 +265,6 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: L
             if action == "updated" and old_day != day:
                 result.days.setdefault(old_day, DayCounts()).removed += count
     result.total = _count(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
-
-
-def _count_covered(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None) -> int:
-    return _count(connection, f"SELECT count(*) FROM {table_of(endpoint)} WHERE {covered(endpoint, window)}")
-
-
-def covered(endpoint: Endpoint, window: Window | None) -> str:
-    """The stored rows that a pull of the window, or of the whole list, would bring again."""
-    if window is None:
-        return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
-    return within(identifier(endpoint.cursor or ""), window.start, window.end)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -35,7 +35,7 @@ class Followed(NamedTuple):
 def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows: int) -> None:
     window = staged.pull.window
     connection.execute(
-        f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO {_LOADS} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             staged.manifest.pull_id,
             staged.pull.endpoint.name,
@@ -45,6 +45,7 @@ def record_load(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows
             staged.began_at_store,
             datetime.now(UTC),
             rows,
+            staged.manifest.store,
         ],
     )
 
@@ -54,6 +55,17 @@ def has_loaded(connection: duckdb.DuckDBPyConnection, pull_id: str) -> bool:
     if not exists(connection, INTERNAL_SCHEMA, "loads"):
         return False
     return connection.execute(f"SELECT 1 FROM {_LOADS} WHERE pull_id = ?", [pull_id]).fetchone() is not None
+
+
+def last_store(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> str | None:
+    """The store and account that the endpoint was last loaded from, else any other endpoint; None before a load."""
+    if not exists(connection, INTERNAL_SCHEMA, "loads"):
+        return None
+    row = connection.execute(
+        f"SELECT store FROM {_LOADS} WHERE store IS NOT NULL ORDER BY endpoint = ? DESC, loaded_at DESC LIMIT 1",
+        [endpoint.name],
+    ).fetchone()
+    return row[0] if row else None
 
 
 def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:

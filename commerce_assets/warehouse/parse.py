@@ -57,16 +57,17 @@ class SegmentRows:
 def typing_segments(
     connection: duckdb.DuckDBPyConnection,
     staged: StagedPages,
-    kept: tuple[datetime | None, datetime | None],
     policy: PersonalDataPolicy,
+    *,
+    not_before: datetime | None = None,
 ) -> Iterator[Callable[[Path], SegmentRows]]:
     """Gives a function that has the rows of a file of items stand in STAGED, one a key, until it is called again.
 
     Args:
         connection: That of the load, with its transaction begun.
         staged: The pull whose files they are.
-        kept: From and up to which instant rows are kept.
         policy: What is hashed or dropped; with its key if it hashes.
+        not_before: Rows from before this instant are left out, unless they are stored already.
 
     The function raises:
         StagedItemsUnreadableError: DuckDB cannot parse an item.
@@ -78,10 +79,12 @@ def typing_segments(
     # Where there is no cursor, none can be missing.
     cursor = identifier(endpoint.cursor or endpoint.primary_key)
 
+    belongs = _recent_or_stored(endpoint, not_before)
+
     def typed(segment: Path) -> SegmentRows:
         reason = None
         try:
-            parser.execute(_copy(_typed_rows(staged, segment, kept, policy), file))
+            parser.execute(_copy(_typed_rows(staged, segment, policy), file))
         except duckdb.InvalidInputException as error:
             # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
             reason = type(error).__name__
@@ -108,7 +111,12 @@ def typing_segments(
                     sifted,
                 )
             )
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW staged AS FROM {_read(found)}")
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW staged AS FROM {_read(found)}{belongs}")
+        if belongs:
+            ((left_out, first, last),) = connection.execute(
+                f"SELECT (SELECT count(*) FROM {_read(found)}) - count(*), min({key}), max({key}) FROM {STAGED}"
+            ).fetchall()
+            count -= left_out
         return SegmentRows(count=count, first=first, last=last)
 
     with contextlib.closing(connection.cursor()) as parser:
@@ -126,10 +134,18 @@ def typing_segments(
     connection.execute(f"DROP VIEW IF EXISTS {STAGED}")
 
 
+def _recent_or_stored(endpoint: Endpoint, not_before: datetime | None) -> str:
+    """The WHERE clause of rows that are not too old to be added, or that are stored already and so are updated."""
+    if not_before is None or endpoint.cursor is None:
+        return ""
+    key = identifier(endpoint.primary_key)
+    stored = f"{key} IN (SELECT {key} FROM {table_of(endpoint)})"
+    return f" WHERE {within(identifier(endpoint.cursor), not_before, None)} OR {stored}"
+
+
 def _typed_rows(
     staged: StagedPages,
     segment: Path,
-    kept: tuple[datetime | None, datetime | None],
     policy: PersonalDataPolicy,
 ) -> str:
     """The query of the rows of a file of items, typed, masked and cut to what is kept.
@@ -148,10 +164,11 @@ def _typed_rows(
     )
     invalid = casts.invalid({column: maskings[column] for column in endpoint.columns})
     deleted = "" if endpoint.is_partitioned else f", CAST(NULL AS {DELETED_AT.type}) AS {identifier(DELETED_AT.name)}"
-    start, end = kept
+    window = staged.pull.window
     # A row without its cursor belongs nowhere. The decoder refuses it; if ever it comes here, it is not cut in silence.
     cursor = identifier(endpoint.cursor) if endpoint.cursor else None
-    belongs = f"({within(cursor, start, end)}) OR {cursor} IS NULL" if cursor else "TRUE"
+    belongs = f"({within(cursor, window.start, window.end)}) OR {cursor} IS NULL" if cursor and window else "TRUE"
+
     return f"""
         SELECT {stored}, {invalid} AS {identifier(INVALID.name)},
             {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}

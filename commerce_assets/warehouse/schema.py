@@ -6,8 +6,9 @@ from datetime import date
 
 import duckdb
 
-from commerce_assets.endpoint import Column, Endpoint
-from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
+from commerce_assets.endpoint import DELETED_AT, Column, Endpoint
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text, within
+from commerce_assets.window import Window
 
 _DAYS_TO_1970 = date(1970, 1, 1).toordinal() - 1
 _MICROSECONDS_A_DAY = 86_400_000_000
@@ -74,7 +75,7 @@ def create_internal_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "loads")} (
             pull_id VARCHAR, endpoint VARCHAR, window_start TIMESTAMPTZ, window_end TIMESTAMPTZ,
-            began_at TIMESTAMPTZ, began_at_store TIMESTAMPTZ, loaded_at TIMESTAMPTZ, rows_loaded BIGINT
+            began_at TIMESTAMPTZ, began_at_store TIMESTAMPTZ, loaded_at TIMESTAMPTZ, rows_loaded BIGINT, store VARCHAR
         )""")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "high_water_marks")} (
@@ -96,3 +97,10 @@ def exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> boo
         f"AND schema_name = {text(schema)} AND table_name = {text(name)}"
     ).fetchone()
     return bool(found and found[0])
+
+
+def covered(endpoint: Endpoint, window: Window | None) -> str:
+    """The condition of the stored rows that a window, or the whole list, covers."""
+    if window is None:
+        return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
+    return within(identifier(endpoint.cursor or ""), window.start, window.end)

@@ -142,9 +142,7 @@ def test_a_run_that_fails_is_told_with_its_job_its_step_and_what_to_do(
 
     (line,) = alerts.told()
 
-    assert line.startswith(
-        "- job orders_refresh: failed: step pull_late_changes_of_orders, PullError: orders changed since "
-    )
+    assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, Failure: orders changed since ")
     assert "401 Unauthorized. What to do: The key or the secret is wrong" in line
     assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
@@ -472,7 +470,7 @@ def test_no_secret_and_nothing_of_a_buyer_is_told(alerts: Alerts, monkeypatch: p
     assert [line.partition(": ")[2].partition(" (2")[0] for line in told if "of 2026-01-01" in line] == [
         "warns: values that do not fit, kept in _invalid: download_attempts in 1 rows",
         "warns: fields that are not declared, kept in _extra: [...] in 1 rows, newsletter_email in 1 rows",
-        "failed: step pull_orders, ValueError",
+        "failed: step orders, ValueError",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}
     sent = "\n".join(alerts.receiver.bodies).encode()

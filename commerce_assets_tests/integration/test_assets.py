@@ -11,7 +11,6 @@ from commerce_assets.defs.checks import build_check_specs
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets_tests.support.project import Project, as_stored, endpoint_named
-from sample_store import SAMPLE_API_SECRET
 from sample_store.shop import Shop, build_orders, build_shop
 from sample_store.store import Kind
 
@@ -106,7 +105,7 @@ def test_a_range_pulls_its_padded_window_and_stops_once_it_has_passed_the_end(pr
     assert project.query("SELECT count(*), min(created_at)::DATE, max(created_at)::DATE FROM orders") == [
         (600, date(2026, 1, 11), date(2026, 1, 20))
     ]
-    assert numbers(materializations(result, "orders")[0])["rows_outside_window"] == 100
+    assert numbers(materializations(result, "orders")[-1])["rows_outside_window"] == 100
 
 
 @pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (100, 3)])
@@ -160,24 +159,22 @@ def test_the_materialization_carries_the_numbers_that_the_ui_plots(project: Proj
 
     first, second = (numbers(event) for event in events)
     assert {name for name, value in first.items() if isinstance(value, int | float)} == {
-        "dagster/row_count",
         "dagster/partition_row_count",
-        *("rows_loaded", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed"),
-        *("rows_outside_window", "rows_repeated", "rows_with_invalid_values", "rows_with_undeclared_fields"),
-        *("requests", "retries", "bytes", "seconds_waited", "seconds_to_pull", "seconds_to_load"),
+        *("rows_inserted", "rows_updated", "rows_unchanged", "rows_removed"),
     }
-    assert (first["rows_loaded"], first["rows_updated"], first["rows_unchanged"], first["rows_removed"]) == (
-        30,
-        1,
-        29,
-        0,
-    )
-    assert (second["rows_loaded"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
-    assert first["dagster/row_count"] == 59
+    # The totals of the run, once.
+    assert second.keys() - first.keys() >= {
+        *("dagster/row_count", "rows_loaded", "rows_outside_window", "rows_repeated"),
+        *("rows_with_invalid_values", "rows_with_undeclared_fields"),
+        *("requests", "retries", "bytes", "seconds_rate_limited", "seconds_to_extract", "seconds_to_load"),
+    }
+    assert (first["rows_updated"], first["rows_unchanged"], first["rows_removed"]) == (1, 29, 0)
+    assert (second["rows_unchanged"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
+    assert (second["dagster/row_count"], second["rows_loaded"]) == (59, 59)
     assert first["dagster/table_name"] == "commerce.orders"
     # Two pages, and both again, for a stored order is not in them.
-    assert first["requests"] == 4
-    assert first["bytes"] > 10_000
+    assert second["requests"] == 4
+    assert second["bytes"] > 10_000
 
 
 def test_the_preview_shows_five_rows_with_what_is_personal_masked(project: Project) -> None:
@@ -286,7 +283,8 @@ def test_an_order_that_is_passed_by_because_another_is_deleted_meanwhile_is_aske
     project.run("orders", days=day)
 
     assert project.rows(ORDERS).keys() == {*ids} - {ids[2]}
-    assert project.requests() == 6
+    # The first reading misses another order than the second, so a third one decides.
+    assert project.requests() == 9
 
 
 def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
@@ -300,23 +298,6 @@ def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(proje
     project.run("catalog")
 
     assert project.query(f"SELECT name, _deleted_at FROM products WHERE id = {gone['id']}") == [("From a backup", None)]
-
-
-def test_pages_pulled_with_one_key_are_not_loaded_under_another(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    give(project, build_shop(now=NEW_YEAR, days=1))
-    folder = project.folder / "commerce.duckdb"
-    folder.mkdir()
-    project.run("catalog", expect_success=False)
-    pulled_first = len(project.store.requests_to("/products"))
-    folder.rmdir()
-    project.store.credentials = ("another-key", SAMPLE_API_SECRET)
-    monkeypatch.setenv("COMMERCE_API_KEY", "another-key")
-
-    project.run("catalog")
-
-    assert (pulled_first, len(project.store.requests_to("/products"))) == (1, 2)
 
 
 def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(project: Project) -> None:
@@ -333,9 +314,9 @@ def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(pr
     assert not materializations(result, "products")
     check = evaluation(result, "row_count_not_collapsed", "products")
     assert (check.passed, check.blocking) == (False, True)
-    assert f"gives 0 rows where {stored[0][0]} were stored; they were kept" in str(check.description)
+    assert f"returns 0 rows where {stored[0][0]} are stored. Nothing was stored." in str(check.description)
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == stored
-    project.run("catalog", config={"ops": {"pull_products": {"config": {"allow_shrinkage": True}}}})
+    project.run("catalog", config={"ops": {"products": {"config": {"allow_shrinkage": True}}}})
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]
 
 
@@ -384,7 +365,12 @@ def test_a_partition_that_does_not_exist_is_refused(project: Project) -> None:
 def test_every_endpoint_has_its_checks_and_those_that_matter_block() -> None:
     for endpoint in ENDPOINTS:
         blocking = {spec.name for spec in build_check_specs(endpoint=endpoint) if spec.blocking}
-        expected = {"row_count_not_collapsed", "columns_match_schema", "id_is_unique_and_present"}
+        expected = {
+            "row_count_not_collapsed",
+            "list_was_consistent",
+            "columns_match_schema",
+            "id_is_unique_and_present",
+        }
         assert blocking == (expected | {"created_at_within_partition"} if endpoint.name == "orders" else expected)
 
 

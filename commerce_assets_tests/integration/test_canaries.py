@@ -33,14 +33,13 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.definitions import build_definitions
 from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.ingest.ingest import StagedLoad
+from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.verify import Verified
 from commerce_assets.settings import Settings
-from commerce_assets.warehouse.diff import Comparison
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.load import load
+from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.parse import StagedItemsUnreadableError
-from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.window import Window
 from commerce_assets_tests.support.canaries import (
     BUYER,
@@ -162,23 +161,24 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
         with puller.client(key=KEY, secret=SECRET, paths={}) as client:
             page = client.page(PULL, PageDecoder(PULL.endpoint), 1)
             cost = stage(client, staged, log=LOG)
-            comparison = Comparison(stored=0, pulled=staged.count)
-            extraction = StagedLoad(staged=staged, cost=cost, comparison=comparison, policy=DEFAULT_POLICY)
+            verified = Verified(stored=0, extracted=staged.count)
+            began_at = staged.manifest.began_at
+            done = Ingested(request=PULL, began_at=began_at, stats=cost, verified=verified, load=LoadResult())
         things = [
             api,
             client,
             client.tally,
-            client.account,
+            client.store,
             page,
             page.items[0],
             page.facts(),
             PULL,
-            extraction,
+            done,
             staged,
         ]
-        things += [staged.manifest, vars(staged), vars(extraction.staged), Settings.from_environment({}, ENDPOINTS)]
+        things += [staged.manifest, vars(staged), Settings.from_environment({}, ENDPOINTS)]
         shown = " ".join(f"{thing!r} {thing}" for thing in things).encode()
-        kept = pickle.dumps([PULL, extraction])
+        kept = pickle.dumps([PULL, done])
 
     assert seen_in(shown + kept, CREDENTIALS | BUYER) == set()
 
@@ -186,10 +186,10 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
 def test_the_account_in_the_staging_directory_tells_keys_apart_and_does_not_tell_them(tmp_path: Path) -> None:
     """Fault 65."""
     with puller_of(canary_store(), tmp_path) as puller:
-        accounts = [puller.client(key=key, secret=SECRET).account for key in (KEY, f"{KEY}2", KEY)]
+        accounts = [puller.client(key=key, secret=SECRET).store for key in (KEY, f"{KEY}2", KEY)]
 
     assert accounts[0] == accounts[2] != accounts[1]
-    assert all(re.fullmatch("[0-9a-f]{16}", account) for account in accounts)
+    assert all(re.fullmatch(r"http://127\.0\.0\.1:\d+ [0-9a-f]{16}", account) for account in accounts)
 
 
 @pytest.mark.parametrize("name", [name for name in ECHOES if name != "unloadable"])

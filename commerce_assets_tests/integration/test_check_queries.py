@@ -1,10 +1,12 @@
 """The checks: each passes on what a load has stored, and fails on what somebody or something has broken in the file."""
 
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
+import duckdb
 import pytest
 from dagster import AssetCheckResult, AssetCheckSeverity
 
@@ -12,12 +14,13 @@ from commerce_assets.defs.checks import build_check_specs, check_results
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import check_queries
-from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope
+from commerce_assets.warehouse.check_queries import CheckOutcome, Scope
 from commerce_assets.window import Window
 from commerce_assets_tests.support.staged import FIRST_PULL, ORDERS, PRODUCTS, Storage, days, order, product
 
 WINDOW = days("2024-03-15")
 CANARY = "canary@buyer.example"
+VERIFIED = {"row_count_not_collapsed", "list_was_consistent"}
 BLOCKING = {"columns_match_schema", "id_is_unique_and_present"}
 WARNING = {"values_fit_their_types", "no_undeclared_fields"}
 ORDERS_SCOPE = Scope(ORDERS, WINDOW, FIRST_PULL)
@@ -41,7 +44,11 @@ def storage(tmp_path: Path, flawless: Storage) -> Storage:
     return Storage(tmp_path, _pulls=count(2))
 
 
-def ask(storage: Storage, question: CheckQuery, scope: Scope = ORDERS_SCOPE) -> CheckOutcome:
+def ask(
+    storage: Storage,
+    question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome],
+    scope: Scope = ORDERS_SCOPE,
+) -> CheckOutcome:
     with storage.database.read() as connection:
         finding = question(connection, scope)
     assert CANARY not in repr(finding)
@@ -77,7 +84,9 @@ def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherev
 def test_every_check_passes_on_what_a_load_has_stored(storage: Storage, scope: Scope) -> None:
     found = results(storage, scope)
     assert {name for name, result in found.items() if result.passed} == set(found)
-    assert {*found, "row_count_not_collapsed"} == {spec.name for spec in build_check_specs(endpoint=scope.endpoint)}
+    assert {*found, "row_count_not_collapsed", "list_was_consistent"} == {
+        spec.name for spec in build_check_specs(endpoint=scope.endpoint)
+    }
 
 
 @pytest.mark.parametrize("window", [days("2024-03-20"), days("1999-01-01", "2030-01-01")], ids=str)
@@ -189,7 +198,9 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> N
 
 
 @pytest.mark.parametrize("question", [check_queries.values_fit_their_types, check_queries.no_undeclared_fields])
-def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(storage: Storage, question: CheckQuery) -> None:
+def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
+    storage: Storage, question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
+) -> None:
     storage.load(ORDERS, [order(9, "2024-03-20T00:00:00Z", refunded="maybe", unknown=1)], window=days("2024-03-20"))
     assert ask(storage, question, ORDERS_SCOPE).passed
     assert not ask(storage, question, Scope(ORDERS, days("2024-03-20"), FIRST_PULL)).passed
@@ -244,7 +255,10 @@ def test_an_endpoint_without_a_cursor_is_not_asked_where_its_rows_lie(storage: S
 def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: Endpoint) -> None:
     specs = build_check_specs(endpoint=endpoint)
     cursor = {"created_at_within_partition"} if endpoint.is_partitioned else set()
-    assert {spec.name for spec in specs if spec.blocking} == BLOCKING | cursor | {"row_count_not_collapsed"}
+    assert {spec.name for spec in specs if spec.blocking} == BLOCKING | cursor | {
+        "row_count_not_collapsed",
+        "list_was_consistent",
+    }
     assert {spec.name for spec in specs if not spec.blocking} == WARNING
     assert all(spec.description for spec in specs)
 

@@ -27,8 +27,6 @@ from dagster import DagsterInstance
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api import retry
-from commerce_assets.api.decoding import PageFacts
-from commerce_assets.cli.estimate import Estimate, in_words
 from commerce_assets.cli.main import COMMANDS, main
 from commerce_assets.cli.status import ranges
 from commerce_assets.window import Window
@@ -425,81 +423,6 @@ def test_a_pull_whose_reader_has_seen_enough_publishes_and_has_its_own_status(
     pull.stdout.close()
     assert pull.wait(timeout=20) == 0
     assert (shell.folder / "copy.duckdb").exists()
-
-
-# The estimate.
-
-
-def facts(number: int, first: datetime, last: datetime, *, ascending: bool = True) -> PageFacts:
-    return PageFacts(
-        number=number, per_page=50, count=50, digest=str(number), first=first, last=last, ascending=ascending
-    )
-
-
-def days_of(*numbers: int) -> list[PageFacts]:
-    """A page a day, oldest first."""
-    noon = datetime(2024, 3, 1, tzinfo=UTC)
-    return [facts(number, noon + timedelta(days=number - 1), noon + timedelta(days=number)) for number in numbers]
-
-
-def test_an_estimate_is_the_time_so_far_for_what_is_left_of_the_window() -> None:
-    estimate = Estimate(WINDOW, now=NOON)
-    told = []
-    for page in days_of(1, 2, 3, 4, 5):
-        estimate.see(page)
-        told.append(estimate.seconds_left(elapsed=10.0 * page.number))
-    assert told == [None, None, pytest.approx(70), pytest.approx(60), pytest.approx(50)]
-    assert estimate.fraction == pytest.approx(0.5)
-
-
-def test_pages_of_an_earlier_run_count_for_the_bar_and_not_for_the_speed() -> None:
-    estimate = Estimate(WINDOW, now=NOON)
-    for page in days_of(1, 2, 3, 4, 5):
-        estimate.see(page, staged_before=True)
-    assert estimate.seconds_left(elapsed=1.0) is None
-    for page in days_of(6, 7, 8):
-        estimate.see(page)
-    assert estimate.fraction == pytest.approx(0.8)
-    assert estimate.seconds_left(elapsed=30.0) == pytest.approx(20)
-
-
-@pytest.mark.parametrize(
-    "pages",
-    [
-        [facts(1, NOON, NOON - timedelta(hours=1), ascending=False), *days_of(2, 3, 4)],
-        [*days_of(4), *days_of(3), *days_of(2), *days_of(1)],
-        [PageFacts(number=number, per_page=50, count=0, digest="") for number in range(4)],
-    ],
-    ids=["within a page", "newest first", "no times"],
-)
-def test_a_list_that_is_not_oldest_first_has_no_estimate(pages: list[PageFacts]) -> None:
-    estimate = Estimate(WINDOW, now=NOON)
-    for page in pages:
-        estimate.see(page)
-    assert estimate.fraction is None
-    assert estimate.seconds_left(10) is None
-
-
-def test_a_whole_list_has_no_estimate() -> None:
-    estimate = Estimate(None)
-    for page in days_of(1, 2, 3, 4):
-        estimate.see(page)
-    assert estimate.seconds_left(10) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (None, ""),
-        (0.1, "about 1 s left"),
-        (89, "about 89 s left"),
-        (200, "about 3 min left"),
-        (5399, "about 90 min left"),
-        (36_000, "about 10 h left"),
-    ],
-)
-def test_an_estimate_is_told_as_roughly_as_it_is(seconds: float | None, words: str) -> None:
-    assert in_words(seconds) == words
 
 
 # status

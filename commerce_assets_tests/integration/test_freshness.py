@@ -1,8 +1,10 @@
 """How things stand with a table, asked of the warehouse: no run makes fresh, complete or in step what is not."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 
@@ -24,7 +26,11 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def ask(
-    storage: Storage, question: freshness.HealthQuery, endpoint: Endpoint = ORDERS, *, now: datetime = NOW
+    storage: Storage,
+    question: Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome],
+    endpoint: Endpoint = ORDERS,
+    *,
+    now: datetime = NOW,
 ) -> CheckOutcome:
     with storage.database.read() as connection:
         return question(connection, endpoint, now)
@@ -181,7 +187,7 @@ def test_before_anything_is_loaded_the_job_standing_says_so_and_does_not_fail(pr
 
     assert result.success
     assert {check.description for check in standing_results(result).values()} == {
-        "nothing has been loaded yet: materialize an asset"
+        "nothing has been loaded yet: materialize the asset"
     }
     assert not project.database.exists()
 

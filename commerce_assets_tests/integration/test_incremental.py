@@ -209,7 +209,7 @@ def test_whether_the_filter_is_heeded_is_said_in_the_log_and_by_a_check(
     loaded.run("orders_refresh")
     ignored = evaluation()
 
-    assert "the store does not heed updated_after; pulling" in capfd.readouterr().err
+    assert "the store ignores updated_after; extracting" in capfd.readouterr().err
     assert not ignored.passed
     assert "COMMERCE_ORDERS_LOOKBACK_DAYS" in (ignored.description or "")
 

@@ -32,12 +32,7 @@ from dagster import (
 
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.metadata import definition_metadata
-from commerce_assets.ingest.ingest import StagedLoad
-from commerce_assets.ingest.stage_pages import PullStats
-from commerce_assets.warehouse.diff import Comparison
 from commerce_assets.warehouse.file import WarehouseError
-from commerce_assets.warehouse.parse import StagedItemsUnreadableError
-from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets_tests.support.staged import ORDERS, Storage, days, held, opens_elsewhere, order
 
 DAILY = DailyPartitionsDefinition(start_date="2024-03-08", end_date="2024-03-14", timezone="UTC")
@@ -203,15 +198,6 @@ def test_a_type_that_is_not_known_is_refused_with_the_ones_that_are(storage: Sto
         run(storage, taken)
 
 
-def test_what_an_endpoint_asset_hands_over_is_nothing_that_can_be_taken(storage: Storage) -> None:
-    @asset
-    def taken(orders: StagedLoad) -> None:
-        raise AssertionError(orders)
-
-    with pytest.raises(TypeError, match="orders is loaded as a table; annotate the parameter"):
-        run(storage, taken)
-
-
 # Partitions.
 
 
@@ -371,24 +357,6 @@ def test_a_frame_that_cannot_be_inserted_leaves_the_old_rows_and_a_free_file(own
         run(own, revenue)
     assert opens_elsewhere(own.path)
     assert own.query("SELECT id FROM commerce.revenue ORDER BY id") == [(1,), (2,)]
-
-
-def test_a_load_that_raises_leaves_the_old_rows_and_a_free_file_and_no_staged_items_of_no_use(own: Storage) -> None:
-    """Fault 50. Fault 51."""
-    twice = b'{"id":2,"created_at":"2024-03-10T00:00:00Z","tag":"a","tag":"b"}'
-    staged = own.stage(ORDERS, [twice], window=days("2024-03-10"))
-    cost = PullStats(requests=1, retries=0, bytes=1, seconds=0, seconds_waited=0, rows_resumed=0)
-
-    @asset(name="orders", partitions_def=DAILY, metadata=definition_metadata(ORDERS))
-    def orders() -> StagedLoad:
-        return StagedLoad(staged=staged, cost=cost, comparison=Comparison(stored=1, pulled=1), policy=DEFAULT_POLICY)
-
-    manager = CommerceDuckDBIOManager(database=str(own.path), schema="commerce")
-    with pytest.raises(StagedItemsUnreadableError):
-        materialize([orders], resources={"io_manager": manager}, partition_key="2024-03-10")
-    assert opens_elsewhere(own.path)
-    assert own.query("SELECT id FROM commerce.orders") == [(1,)]
-    assert not staged.folder.exists()
 
 
 def test_a_database_that_is_missing_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from commerce_assets.defs.metadata import definition_metadata
 from commerce_assets.endpoint import EXTRA, Column, ColumnType, Endpoint, Sensitivity
-from commerce_assets.warehouse.load import LoadResult, RowCountCollapsedError
+from commerce_assets.warehouse.load import LoadResult
 from commerce_assets.warehouse.privacy.expressions import bind_key, hashed, masked
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, Masking, PersonalDataPolicy
 from commerce_assets_tests.support.project import Project, Row, endpoint_named, without_urls
@@ -397,15 +397,6 @@ def test_a_table_of_before_there_was_a_policy_is_brought_in_line_too(storage: St
     storage.execute("DROP TABLE commerce_loads.maskings")
     storage.load(SOME, [], window=days("2024-03-20"))
     assert stored(storage)["download_url"] is None
-
-
-def test_a_load_that_is_refused_has_not_treated_what_is_stored(storage: Storage) -> None:
-    put(storage, KEPT, *(order(number, buyer_name=CANARY) for number in range(20)))
-    with pytest.raises(RowCountCollapsedError):
-        put(storage, DROPPED)
-    assert storage.query("SELECT count(buyer_name) FROM commerce.orders") == [(20,)]
-    assert put(storage, DROPPED, allow_shrinkage=True).notes
-    assert storage.query("SELECT DISTINCT masking FROM commerce_loads.maskings") == [("drop",)]
 
 
 def test_each_endpoint_follows_with_its_own_load(storage: Storage) -> None:

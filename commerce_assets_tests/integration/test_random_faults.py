@@ -16,12 +16,12 @@ printed with a line `@reproduce_failure(...)`: put it above the test's `@given`,
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import patch
 
 import duckdb
 import pyarrow as pa
@@ -33,13 +33,15 @@ from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.decoding import Page
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.defs.resources import Warehouse
-from commerce_assets.ingest.ingest import extraction, load_staged
+from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.stage_pages import FilterIgnoredError
-from commerce_assets.ingest.staging import StagingError
+from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
+from commerce_assets.ingest.verify import VerificationError
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.parse import LoadError
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
+from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets_tests.support.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.support.project import as_stored
 from commerce_assets_tests.support.pulling import LOG
@@ -50,7 +52,7 @@ from sample_store.store import SampleStore
 from sample_store.values import Item, timestamp
 
 Row = dict[str, Any]
-_OWN_ERRORS = (PullError, FilterIgnoredError, LoadError, StagingError)
+_OWN_ERRORS = (PullError, FilterIgnoredError, VerificationError, LoadError, StagingError)
 _STORED_AT = datetime(2024, 7, 1, tzinfo=UTC)
 _FIRST_NEW, _FIRST_VANISHED = 1_000, 5_000
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -61,10 +63,6 @@ THOUSANDS = settings(_ALL, max_examples=1_000, print_blob=True)
 
 class Killed(BaseException):
     """The process ends here."""
-
-
-class NotBelievedError(Exception):
-    """The run stores nothing, and a check fails, until a person says that the list has shrunk so much."""
 
 
 class MortalClient(CommerceClient):
@@ -83,48 +81,13 @@ class MortalClient(CommerceClient):
         return super().page(*arguments, once=once, **options)
 
 
-class KeptOpen:
-    """A connection that is not closed: to open the file takes longer than all that an example does with it."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def close(self) -> None: ...
-
-
-_open_files: dict[Path, Any] = {}
-
-
-class OpenDatabase(DatabaseFile):
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        kept: duckdb.DuckDBPyConnection | None = _open_files.get(self.path)
-        return kept or super()._connect(read_only=read_only)
-
-
-@contextmanager
-def kept_open(database: OpenDatabase) -> Iterator[None]:
-    connection = database._connect(read_only=False)
-    _open_files[database.path] = KeptOpen(connection)
-    yield
-    del _open_files[database.path]
-    connection.close()
-
-
-class OpenWarehouse(Warehouse):
-    def database(self, log: Any) -> OpenDatabase:
-        return OpenDatabase(path=Path(self.database_path), lock_timeout=5, log=log)
-
-
 @dataclass
 class World:
     """A store behind its server, and a warehouse; `history` is what the store has held, and since when."""
 
     plan: Plan
     server: FaultyStore
-    warehouse: OpenWarehouse
+    warehouse: Warehouse
     history: list[tuple[datetime, list[Item]]] = field(default_factory=list)
     next_id: int = _FIRST_NEW
 
@@ -198,7 +161,7 @@ class World:
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self.warehouse.database(LOG).read() as connection:
+        with self.warehouse.file.write() as connection:
             yield connection
 
     def store_beforehand(self) -> None:
@@ -257,28 +220,25 @@ class World:
                     log=LOG,
                     sleep=lambda _: None,
                 ) as client,
-                extraction(self.plan.pull, client, self.warehouse, LOG) as pulled,
+                patch.object(StagedPages, "discard", self._discard(kill_at)),
             ):
-                pulled.allow_shrinkage = allow_shrinkage
-                staged = pulled.staged
-                if not pulled.is_allowed:
-                    staged.discard()
-                    raise NotBelievedError
-                with self.warehouse.database(LOG).write() as connection:
-                    load_staged(connection, pulled)
-                if kill_at is None and self.plan.killed_after_commit:
-                    return staged.manifest.began_at
-                began_at = staged.manifest.began_at
-                staged.discard()
-                return began_at
+                return ingest(
+                    self.plan.pull, client=client, warehouse=self.warehouse, log=LOG, allow_shrinkage=allow_shrinkage
+                ).began_at
         finally:
             for thread in threading.enumerate():
                 if thread.name.startswith("page "):
                     thread.join()
 
+    def _discard(self, kill_at: int | None) -> Callable[[StagedPages], None]:
+        """What removes the staged pages; a process that is killed after the commit does not get there."""
+        if kill_at is None and self.plan.killed_after_commit:
+            return lambda _: None
+        return StagedPages.discard
+
     def tear(self) -> None:
         """Leaves what a process leaves that is killed as it writes."""
-        for path in Path(self.warehouse.staging_dir).glob("*/*/*.jsonl"):
+        for path in self.warehouse.staging_dir.glob("*/*/*.jsonl"):
             with path.open("ab") as file:
                 file.write(b'{"facts":{"number":7,"per_')
 
@@ -344,7 +304,7 @@ def recovered(world: World, before: Sequence[Row]) -> datetime:
     """The run after one that has failed, of a store that is well again."""
     try:
         return world.run()
-    except (NotBelievedError, LoadError):
+    except (VerificationError, LoadError):
         # It is true that the list has shrunk so much, and a person says so.
         return world.run(allow_shrinkage=True)
     except PullError as error:
@@ -354,7 +314,7 @@ def recovered(world: World, before: Sequence[Row]) -> datetime:
         assert world.table() == before
         try:
             return world.run()
-        except (NotBelievedError, LoadError):
+        except (VerificationError, LoadError):
             return world.run(allow_shrinkage=True)
 
 
@@ -369,13 +329,13 @@ def happens(world: World) -> None:
         try:
             check(world, before, world.run(kill_at=plan.kill_at))
             before = world.table()
-        except (Killed, NotBelievedError, *_OWN_ERRORS):
+        except (Killed, *_OWN_ERRORS):
             assert world.table() == before
             if plan.torn:
                 world.tear()
     try:
         began_at = world.run()
-    except (NotBelievedError, *_OWN_ERRORS):
+    except _OWN_ERRORS:
         assert world.table() == before
         world.calm_down()
         server.store.dialect.ignores_updated_after = False
@@ -389,10 +349,11 @@ class Laboratory:
     """What all examples share, for it takes long to begin: a server, a DuckDB file, a staging directory."""
 
     server: FaultyStore
-    warehouse: OpenWarehouse
+    warehouse: Warehouse
 
     def try_out(self, plan: Plan) -> None:
-        with self.warehouse.staging(LOG).hold(plan.pull, store="none", wait_seconds=0) as staged:
+        staging = Staging(self.warehouse.staging_dir, log=LOG)
+        with staging.hold(plan.pull, store="none", wait_seconds=0) as staged:
             staged.discard()
         happens(World(plan, self.server, self.warehouse))
 
@@ -400,13 +361,14 @@ class Laboratory:
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]:
     folder = tmp_path_factory.mktemp("laboratory")
-    with pytest.MonkeyPatch.context() as patch, faulty(SampleStore(Shop())) as server:
+    with pytest.MonkeyPatch.context() as monkeypatch, faulty(SampleStore(Shop())) as server:
         # The store is always slow enough for several pages in flight, if they are allowed.
-        patch.setattr(prefetch, "_WORTH_IT_SECONDS", 0.0)
-        patch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
-        warehouse = OpenWarehouse(database_path=str(folder / "shop.duckdb"), staging_dir=str(folder / "staging"))
-        with kept_open(warehouse.database(LOG)):
-            yield Laboratory(server, warehouse)
+        monkeypatch.setattr(prefetch, "_WORTH_IT_SECONDS", 0.0)
+        monkeypatch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
+        file = DatabaseFile(path=folder / "shop.duckdb", lock_timeout=5, log=LOG)
+        with file.write():
+            """The file is there for the first example."""
+        yield Laboratory(server, Warehouse(file=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))
 
 
 @FEW

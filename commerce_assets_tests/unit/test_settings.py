@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from commerce_assets.access import checked_base_url
-from commerce_assets.defs.resources import CommerceApiResource, Warehouse
+from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import SettingError, Settings, path_setting
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
@@ -225,10 +225,12 @@ def test_the_key_of_the_hash_is_the_warehouses_own_and_not_shown() -> None:
     """Fault 65."""
     key = f"{CANARY}-of-the-hash"
     settings = read(COMMERCE_PERSONAL_DATA="hash", COMMERCE_PERSONAL_DATA_KEY=key)
-    warehouse = Warehouse(database_path="x", staging_dir="x", personal_data="hash", personal_data_key=f" {key}\n")
+    warehouse = WarehouseResource(
+        database_path="x", staging_dir="x", personal_data="hash", personal_data_key=f" {key}\n"
+    )
     assert settings.personal_data.key is None
-    assert warehouse.policy().key == key
-    assert CANARY not in f"{settings!r} {warehouse!r} {warehouse} {warehouse.policy()!r}"
+    assert warehouse.open(logging.getLogger()).policy.key == key
+    assert CANARY not in f"{settings!r} {warehouse!r} {warehouse} {warehouse.open(logging.getLogger()).policy!r}"
 
 
 def test_where_nothing_is_hashed_a_key_does_not_matter() -> None:

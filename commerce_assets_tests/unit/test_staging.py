@@ -511,8 +511,11 @@ class Listing:
     seconds_a_page: float
     listed: list[int] = dataclasses.field(default_factory=list)
 
-    def begin(self, staged: object) -> None:
+    def begin(self, request: object, staged: object) -> None:
         """Nothing is to be seen yet."""
+
+    def loading(self) -> None:
+        raise AssertionError("nothing is loaded here")
 
     def page(self, _: object) -> None:
         self.listed.append((self.folder / "pages.jsonl").read_bytes().count(b"\n"))

@@ -12,9 +12,11 @@ from commerce_assets.access import build_client
 from commerce_assets.analytics.build import build
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.request import ListRequest
-from commerce_assets.defs.resources import Warehouse
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.ingest.ingest import extraction, load_staged
+from commerce_assets.ingest.ingest import ingest
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
+from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.server import serve
@@ -42,8 +44,8 @@ def build_sample_database(folder: Path) -> Path:
                 log=_LOG,
             )
         )
-        warehouse = Warehouse(database_path=str(folder / "shop.duckdb"), staging_dir=str(folder / "staging"))
-        database = warehouse.database(_LOG)
+        database = DatabaseFile(path=folder / "shop.duckdb", log=_LOG)
+        warehouse = Warehouse(file=database, staging_dir=folder / "staging", policy=DEFAULT_POLICY)
         orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
         versioned = replace(orders, keeps_versions=True)
         days = Window(_OPENED, _BACKFILLED)
@@ -54,8 +56,7 @@ def build_sample_database(folder: Path) -> Path:
             ListRequest(endpoint=versioned, updated_after=days.end),
         ):
             store.now = _REFRESHED if pull.updated_after else _BACKFILLED
-            with extraction(pull, client, warehouse, _LOG) as pulled, database.write() as connection:
-                load_staged(connection, pulled)
+            ingest(pull, client=client, warehouse=warehouse, log=_LOG)
         with database.write() as connection:
             for model in MODELS:
                 build(connection, model, [endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps])

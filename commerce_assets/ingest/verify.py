@@ -1,0 +1,148 @@
+"""Decide whether staged rows may replace stored rows: rows disappear on proof only.
+
+A stored row that the store no longer returns is deleted, or soft-deleted, when the end of the list is proven, the list
+was consistent while it was read, the store and the account are those of the loads before, a second complete reading
+misses the same rows, and at most half of the stored rows are gone (or one or two, however few there are). Otherwise
+nothing is stored, and a person decides.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.ingest.staging import StagedPages
+from commerce_assets.warehouse.diff import vanished_rows
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.load_log import last_store
+
+# A day of three orders may lose two of them; of a list of a thousand, five hundred is the most.
+_ALWAYS_PLAUSIBLE = 2
+# Two readings agree where nothing moves. A list that moves gets one more chance.
+_MOST_READINGS = 3
+
+
+class VerificationError(Exception):
+    """The staged rows must not replace the stored ones: names the cause and the fix. Nothing was stored."""
+
+
+class RowCountCollapsedError(VerificationError):
+    """More than half of the stored rows are missing from the answer, or their removal is not proven.
+
+    Attributes:
+        verified: What was compared.
+    """
+
+    def __init__(self, message: str, verified: "Verified") -> None:
+        super().__init__(message)
+        self.verified = verified
+
+
+class InconsistentListError(VerificationError):
+    """The list moved while it was read, so rows may be missing from what was staged."""
+
+
+class StoreChangedError(VerificationError):
+    """The rows stored before came from another store or account."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """Rows of a window, or of a whole list.
+
+    Attributes:
+        stored: Rows in the table before the load.
+        extracted: Rows that the store returned.
+        vanished: Stored rows that the store did not return.
+        readings: How many times the list was read.
+    """
+
+    stored: int
+    extracted: int
+    vanished: int = 0
+    readings: int = 1
+
+    @property
+    def has_collapsed(self) -> bool:
+        """Whether so many rows are gone that a fault of the store is the likelier cause."""
+        return self.vanished > _ALWAYS_PLAUSIBLE and self.vanished * 2 > self.stored
+
+
+def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bool) -> None:
+    """Refuse a store or an account other than that of the loads before.
+
+    Raises:
+        StoreChangedError: It is another one, and nobody has said that the store has moved.
+    """
+    if moved or not file.path.exists():
+        return
+    with file.read() as connection:
+        before = last_store(connection, endpoint)
+    if before not in {None, store}:
+        raise StoreChangedError(
+            f"{endpoint.name}: the stored rows came from another store or API key: loading this one's would delete "
+            "them. Fix: point COMMERCE_DUCKDB_PATH to another file; or, if the store has a new address or a new key, "
+            "run it once with the run config store_moved: true."
+        )
+
+
+def verify(
+    staged: StagedPages,
+    file: DatabaseFile,
+    log: logging.Logger,
+    *,
+    read_again: Callable[[], None],
+    allow_shrinkage: bool,
+) -> Verified:
+    """Compare the staged rows with the stored ones, and read the list again before any row disappears.
+
+    Args:
+        staged: A complete reading of the list.
+        file: The database.
+        log: Each further reading.
+        read_again: Stages the list once more, from its start.
+        allow_shrinkage: A person has said that the rows are gone.
+
+    Raises:
+        RowCountCollapsedError: Too many rows are gone, or two readings do not agree on which.
+        InconsistentListError: The list moved while it was read.
+    """
+    request = staged.pull
+    missing: frozenset[int] | None = None
+    for reading in range(1, _MOST_READINGS + 1):
+        if not staged.is_consistent and not allow_shrinkage:
+            raise InconsistentListError(
+                f"{request}: the list moved while it was read: rows may be missing. Nothing was stored. "
+                "Fix: run it again; if it stays so, see docs/faults.md, The order of a list."
+            )
+        if request.updated_after or not file.path.exists():
+            return Verified(stored=0, extracted=staged.count)
+        with file.read() as connection:
+            found = vanished_rows(connection, staged)
+        verified = Verified(stored=found.stored, extracted=found.extracted, vanished=len(found.keys), readings=reading)
+        if not found.keys or allow_shrinkage:
+            return verified
+        if verified.has_collapsed:
+            raise _collapsed(
+                f"{request}: the store returns {found.extracted:,} rows where {found.stored:,} are stored", verified
+            )
+        if not staged.end_proven:
+            raise _collapsed(
+                f"{request}: {len(found.keys):,} stored rows are missing, and the end of the list is not proven",
+                verified,
+            )
+        if missing is not None and found.keys <= missing:
+            return verified
+        missing = found.keys
+        if reading < _MOST_READINGS:
+            log.warning("%s: %d stored rows are missing from the answer; reading the list again", request, len(missing))
+            read_again()
+    raise _collapsed(f"{request}: {_MOST_READINGS} readings miss different rows", verified)
+
+
+def _collapsed(cause: str, verified: Verified) -> RowCountCollapsedError:
+    return RowCountCollapsedError(
+        f"{cause}. Nothing was stored. Fix: look at the store; if the rows are gone there, run it again with the run "
+        "config allow_shrinkage: true.",
+        verified,
+    )

@@ -1,0 +1,22 @@
+"""One shop's storage: the DuckDB file, the staging directory and the personal-data policy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warehouse:
+    """Where rows are stored, and how.
+
+    Attributes:
+        file: The DuckDB file.
+        staging_dir: Where extracted pages lie until they are loaded.
+        policy: What is hashed or dropped at load; with its key if it hashes.
+    """
+
+    file: DatabaseFile
+    staging_dir: Path
+    policy: PersonalDataPolicy
