@@ -74,7 +74,7 @@ def typing_segments(
     """
     endpoint = staged.pull.endpoint
     folder = _spill_directory(connection)
-    file, sifted = folder / "typed.parquet", folder / "sifted.parquet"
+    file, sifted, recent = (folder / f"{name}.parquet" for name in ("typed", "sifted", "recent"))
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     # Where there is no cursor, none can be missing.
     cursor = identifier(endpoint.cursor or endpoint.primary_key)
@@ -111,12 +111,15 @@ def typing_segments(
                     sifted,
                 )
             )
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW staged AS FROM {_read(found)}{belongs}")
         if belongs:
+            # On the load's connection, which sees the table as this load has left it so far; and into a file, because
+            # the load changes the table while it reads the staged rows.
+            connection.execute(_copy(f"FROM {_read(found)}{belongs}", recent))
             ((left_out, first, last),) = connection.execute(
-                f"SELECT (SELECT count(*) FROM {_read(found)}) - count(*), min({key}), max({key}) FROM {STAGED}"
+                f"SELECT (SELECT count(*) FROM {_read(found)}) - count(*), min({key}), max({key}) FROM {_read(recent)}"
             ).fetchall()
-            count -= left_out
+            count, found = count - left_out, recent
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW staged AS FROM {_read(found)}")
         return SegmentRows(count=count, first=first, last=last)
 
     with contextlib.closing(connection.cursor()) as parser:
@@ -126,7 +129,7 @@ def typing_segments(
         try:
             yield typed
         finally:
-            for leftover in (file, sifted):
+            for leftover in (file, sifted, recent):
                 leftover.unlink(missing_ok=True)
             # Unless DuckDB has spilled something there.
             with contextlib.suppress(OSError):
