@@ -15,7 +15,6 @@ from dagster import (
     DailyPartitionsDefinition,
     MaterializeResult,
     define_asset_job,
-    in_process_executor,
     multi_asset,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
@@ -55,7 +54,6 @@ def build_analytics_job() -> UnresolvedAssetJobDefinition:
         GROUP,
         selection=AssetSelection.groups(GROUP),
         description="Rebuilds the tables of the analytics layer; order_items of some days, the others whole.",
-        executor_def=in_process_executor,
     )
 
 
@@ -124,7 +122,6 @@ def build_model_asset(
                 context.add_asset_metadata({"dagster/partition_row_count": by_day.get(key, 0)}, partition_key=key)
         yield MaterializeResult(metadata={**_numbers(result, is_whole=not partitions), **recent})
         yield from check_results(model, findings)
-        warehouse.publish(context.log)
 
     return model_asset
 

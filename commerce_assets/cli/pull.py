@@ -13,7 +13,6 @@ from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import StagedLoad, extraction, load_staged
-from commerce_assets.settings import configured
 from commerce_assets.warehouse.check_queries import Scope, blocking_queries, questions
 from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets.window import Window
@@ -63,7 +62,7 @@ def command(
 
     Exit status 1 if it fails, or if a check fails that stops what is downstream.
     """
-    (endpoint,) = configured(session.settings, [endpoint])
+    endpoint = next(known for known in session.settings.configured_endpoints() if known.name == endpoint.name)
     pull = ListRequest(endpoint=endpoint, window=_window(session, endpoint, first, last))
     bar = PullBar(session, pull)
     try:
@@ -87,9 +86,7 @@ def command(
             f"{pull}: the store gives {pulled.comparison.pulled:,} rows where {pulled.comparison.stored:,} are stored; "
             "nothing was loaded. What to do: look at the store; if it is true, say --allow-shrinkage."
         )
-    status = _tell(session, pulled)
-    session.publish(session.log)
-    return status
+    return _tell(session, pulled)
 
 
 def _keeps_pages(error: BaseException) -> bool:
@@ -110,7 +107,7 @@ def _window(session: Session, endpoint: Endpoint, first: date | None, last: date
         _refuse_unless(day <= yesterday, f"{day} is not over yet: the last day that is, in UTC, is {yesterday}")
     last = last or yesterday
     _refuse_unless(first <= last, f"--from {first} is later than --to {last}")
-    start = session.settings.orders_start
+    start = session.settings.orders_start_date
     _refuse_unless(start <= first, f"{first} is before COMMERCE_ORDERS_START_DATE, which is {start}")
     return Window.of_days(first, last)
 

@@ -1,25 +1,21 @@
 """What a command works with: the settings, the two consoles, the log, and what is opened with them."""
 
 import logging
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from dotenv import dotenv_values
 
-from commerce_assets.access import build_client
 from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.staging import Staging
-from commerce_assets.settings import Settings, checked_hash_key
+from commerce_assets.settings import CommerceSettings, load_environment
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
-from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -50,77 +46,48 @@ class Session:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment with `.env` of the working directory over it: Dagster's order."""
-        dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-        return {**os.environ, **dotenv}
+        return load_environment()
 
     @cached_property
-    def settings(self) -> Settings:
-        return Settings.from_environment(self.environment, ENDPOINTS)
+    def settings(self) -> CommerceSettings:
+        return CommerceSettings.read(self.environment)
 
     @property
     def lock_timeout(self) -> float:
-        return self.settings.lock_timeout
+        return self.settings.duckdb_lock_timeout
 
     def prepare(self, log: logging.Logger) -> None:
-        """Sees that what is pulled can be stored and published; says what to do if not."""
+        """Check that the database can be written to, before a pull of hours."""
         self.database(log).prepare()
-        if copy := self._copy(log):
-            copy.prepare()
-
-    def publish(self, log: logging.Logger) -> None:
-        """Renews the copy for readers, if there is to be one; raises if that cannot be done."""
-        if copy := self._copy(log):
-            copy.renew()
 
     def database(self, log: logging.Logger, *, lock_timeout: float | None = None) -> DatabaseFile:
         return DatabaseFile(
-            path=self.database_path or self.settings.database,
+            path=self.database_path or self.settings.duckdb_path,
             lock_timeout=self.lock_timeout if lock_timeout is None else lock_timeout,
-            memory_limit=self.settings.memory_limit,
+            memory_limit=self.settings.duckdb_memory_limit,
             log=log,
         )
 
     def staging(self, log: logging.Logger) -> Staging:
-        return Staging(self.settings.staging, log=log)
+        return Staging(self.settings.staging_dir, log=log)
 
     def policy(self) -> PersonalDataPolicy:
-        """The policy for personal data, with the key of the hash if it needs one.
-
-        Raises:
-            SettingError: The key is missing or cannot be used.
-        """
-        policy = self.settings.personal_data
-        key = self.environment.get("COMMERCE_PERSONAL_DATA_KEY", "")
-        return policy.with_key(checked_hash_key(key)) if policy.hashes else policy
-
-    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
-        publish = self.settings.publish
-        return PublishedCopy(path=publish, source=self.database(log), log=log) if publish else None
+        return self.settings.keyed_policy()
 
     def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
-        """A client of the store that the settings name.
+        """Build a client of the store that the settings name.
 
         Args:
             per_page: Items to ask for in a page.
-            swapped: Key and secret change places.
+            swapped: Exchange key and secret.
 
         Raises:
-            SettingError: Names what is missing or cannot be used.
+            SettingError: A setting is missing or cannot be used.
         """
-        credentials = [self.environment.get(f"COMMERCE_API_{name}", "") for name in ("KEY", "SECRET")]
-        key, secret = reversed(credentials) if swapped else credentials
-        return build_client(
-            base_url=self.environment.get("COMMERCE_API_BASE_URL", ""),
-            key=key,
-            secret=secret,
-            paths=self.settings.paths,
-            requests_per_second=self.settings.requests_per_second,
-            concurrency=self.settings.concurrency,
-            overlap_windows=self.settings.overlap_windows,
-            per_page=per_page,
-            log=self.log,
-        )
+        settings = self.settings
+        if swapped:
+            settings = settings.model_copy(update={"api_key": settings.api_secret, "api_secret": settings.api_key})
+        return settings.build_client(self.log, per_page=per_page)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

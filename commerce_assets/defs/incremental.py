@@ -14,7 +14,6 @@ from dagster import (
     Nothing,
     OpExecutionContext,
     Out,
-    in_process_executor,
     job,
     op,
 )
@@ -61,12 +60,10 @@ def build_refresh_job(
         report(context, endpoint, stored, description="Late changes")
         if stored.partitions:
             report_checks(context, endpoint, warehouse, began_at=stored.began_at)
-        warehouse.publish(context.log)
 
     @job(
         name=name,
         description=f"Brings what has changed since the last time into {endpoint.name}, whichever days it belongs to.",
-        executor_def=in_process_executor,
     )
     def refresh_job() -> None:
         refresh()

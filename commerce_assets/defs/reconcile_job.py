@@ -22,7 +22,6 @@ from dagster import (
     OpDefinition,
     OpExecutionContext,
     Out,
-    in_process_executor,
     job,
     op,
 )
@@ -59,7 +58,6 @@ def build_reconcile_job(
 
     @job(
         description="Compares the number of rows of every day with the store's, and pulls the days again that differ.",
-        executor_def=in_process_executor,
     )
     def reconcile() -> None:
         for reconcile_endpoint in ops:
@@ -119,7 +117,6 @@ def _build_reconcile_op(
                 },
             )
         )
-        warehouse.publish(log)
 
     return reconcile
 

@@ -32,10 +32,9 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.definitions import build_definitions
 from commerce_assets.defs.resources import CommerceApiResource
-from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import StagedLoad
 from commerce_assets.ingest.stage_pages import stage
-from commerce_assets.settings import Settings
+from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.diff import Comparison
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load import load
@@ -176,7 +175,12 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
             extraction,
             staged,
         ]
-        things += [staged.manifest, vars(staged), vars(extraction.staged), Settings.from_environment({}, ENDPOINTS)]
+        things += [
+            staged.manifest,
+            vars(staged),
+            vars(extraction.staged),
+            CommerceSettings.read({"COMMERCE_API_KEY": KEY, "COMMERCE_API_SECRET": SECRET}),
+        ]
         shown = " ".join(f"{thing!r} {thing}" for thing in things).encode()
         kept = pickle.dumps([PULL, extraction])
 
