@@ -236,9 +236,13 @@ class CommerceSettings(BaseSettings):
     @validates("api_paths")
     @classmethod
     def _check_paths(cls, paths: dict[str, str]) -> dict[str, str]:
-        for name, path in paths.items():
-            if "://" in path or path.startswith("//") or any(character in path for character in "?#@\\"):
-                raise SettingError(f"{_path_variable(name)} is not a path. Fix: set it to {_PATH}.")
+        errors = [
+            f"{_path_variable(name)} is not a path. Fix: set it to {_PATH}."
+            for name, path in paths.items()
+            if "://" in path or path.startswith("//") or any(character in path for character in "?#@\\")
+        ]
+        if errors:
+            raise SettingError("\n".join(errors))
         return paths
 
     @validates("personal_data")

@@ -282,11 +282,14 @@ def test_no_failure_leaves_a_credential_or_a_query_anywhere_or_a_buyer_outside_o
             ("COMMERCE_API_KEY holds a line break", {"COMMERCE_API_KEY": f"{KEY}\nX: {KEY}"}),
             ("COMMERCE_API_SECRET holds a line break", {"COMMERCE_API_SECRET": f"{SECRET}\r{SECRET}"}),
             (
-                "COMMERCE_API_BASE_URL must",
+                "COMMERCE_API_BASE_URL must not",
                 {"COMMERCE_API_BASE_URL": f"http://{KEY}:{quote(SECRET, safe='')}@127.0.0.1/"},
             ),
-            ("COMMERCE_API_BASE_URL is no", {"COMMERCE_API_BASE_URL": f"https://[{SECRET}"}),
-            ("COMMERCE_API_ORDERS_PATH must", {"COMMERCE_API_ORDERS_PATH": f"https://{KEY}:{SECRET}@a.example/"}),
+            ("COMMERCE_API_BASE_URL is not a valid URL", {"COMMERCE_API_BASE_URL": f"https://[{SECRET}"}),
+            (
+                "COMMERCE_API_ORDERS_PATH is not a path",
+                {"COMMERCE_API_ORDERS_PATH": f"https://{KEY}:{SECRET}@a.example/"},
+            ),
         ):
             commands.append(in_settings(says, **settings))
         commands.append(materialize_orders(large, "full disk", says="File too large", largest_file=2_000_000))

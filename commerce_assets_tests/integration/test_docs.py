@@ -69,7 +69,7 @@ def test_what_the_schedules_cost_in_requests_a_day_is_as_the_page_of_settings_sa
         for orders in a_day
     ]
 
-    for row, costs in (("yesterday's orders", yesterday), ("late changes", changes)):
+    for row, costs in (("yesterday's orders", yesterday), ("updates", changes)):
         cells = " | ".join(f"{cost:,}" for cost in costs)
         assert re.search(rf"^\| {row}[^|]*\| {re.escape(cells)} \|$", page, re.MULTILINE), (row, cells)
 

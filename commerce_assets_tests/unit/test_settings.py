@@ -173,11 +173,13 @@ def test_all_errors_are_listed() -> None:
             COMMERCE_API_CONCURRENCY="many",
             COMMERCE_ORDERS_START_DATE="yesterday",
             COMMERCE_API_ORDERS_PATH="//x",
+            COMMERCE_API_PRODUCTS_PATH="a?b",
             COMMERCE_PERSONNEL_DATA="drop",
             COMMERCE_PERSONAL_DATA="hash",
         )
     assert [line.split()[0] for line in str(raised.value).splitlines()] == [
         "COMMERCE_PERSONNEL_DATA",
+        "COMMERCE_API_PRODUCTS_PATH",
         "COMMERCE_API_ORDERS_PATH",
         "COMMERCE_API_CONCURRENCY",
         "COMMERCE_ORDERS_START_DATE",
