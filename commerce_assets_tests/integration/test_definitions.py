@@ -38,7 +38,7 @@ DISCOUNTS = Endpoint(
 )
 
 
-def test_the_four_assets_are_in_the_group_commerce_with_the_tables_and_pool_that_are_promised() -> None:
+def test_assets_have_their_group_table_and_pool() -> None:
     definitions = build_definitions(environment=NO_SETTINGS)
     specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.group_name == "commerce"]
 
@@ -50,7 +50,7 @@ def test_the_four_assets_are_in_the_group_commerce_with_the_tables_and_pool_that
         assert definitions.get_assets_def(spec.key).op.pool == "commerce_api"
 
 
-def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_one_run() -> None:
+def test_orders_have_utc_days_and_single_run_backfills() -> None:
     definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-02-29"})
     orders = definitions.resolve_asset_graph().get(AssetKey("orders"))
 
@@ -62,7 +62,7 @@ def test_orders_are_partitioned_by_utc_day_from_the_start_date_and_a_range_is_on
     assert orders.backfill_policy.max_partitions_per_run is None
 
 
-def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_off() -> None:
+def test_jobs_and_schedules_exist_and_schedules_are_stopped() -> None:
     repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
 
     assert {job.name for job in repository.get_all_jobs()} == {
@@ -81,7 +81,7 @@ def test_the_jobs_and_schedules_are_those_that_are_promised_and_schedules_are_of
     assert {schedule.default_status.value for schedule in repository.schedule_defs} == {"STOPPED"}
 
 
-def test_every_asset_says_what_a_row_is_and_names_only_schedules_checks_and_files_that_there_are() -> None:
+def test_asset_descriptions_name_only_what_exists() -> None:
     definitions = build_definitions(environment=NO_SETTINGS)
     repository = definitions.get_repository_def()
     graph = definitions.resolve_asset_graph()
@@ -102,7 +102,7 @@ def test_every_asset_says_what_a_row_is_and_names_only_schedules_checks_and_file
         assert not spec.owners
 
 
-def test_whatever_a_person_can_switch_on_run_or_look_at_is_described() -> None:
+def test_every_schedule_sensor_job_and_check_is_described() -> None:
     definitions = build_definitions(environment=NO_SETTINGS)
     repository = definitions.get_repository_def()
     described = {
@@ -116,7 +116,7 @@ def test_whatever_a_person_can_switch_on_run_or_look_at_is_described() -> None:
     assert [name for name, description in (described | checks).items() if not description] == []
 
 
-def test_every_field_of_an_endpoint_is_a_described_column_of_its_asset() -> None:
+def test_every_endpoint_field_is_a_described_column() -> None:
     definitions = build_definitions(environment=NO_SETTINGS)
     for endpoint in ENDPOINTS:
         spec = definitions.resolve_asset_graph().get(AssetKey(endpoint.name))
@@ -177,9 +177,7 @@ def test_definitions_name_an_unusable_setting(setting: str, value: str, said: st
         ("../v1_3/orders", "https://shop.example/api/v1_3/orders"),
     ],
 )
-def test_a_path_is_relative_to_the_base_url_as_in_a_browser_and_a_leading_slash_means_nothing(
-    path: str, expected: str
-) -> None:
+def test_path_is_relative_to_the_base_url(path: str, expected: str) -> None:
     from commerce_assets.api.client import CommerceClient  # noqa: PLC0415
     from commerce_assets.api.rate_limit import RateLimiter  # noqa: PLC0415
 
@@ -263,7 +261,7 @@ def test_secrets_of_the_resources_are_env_vars() -> None:
     assert "canary" not in str([vars(resource) for resource in resources.values()])
 
 
-def test_importing_the_definitions_opens_no_file_of_ours_no_socket_and_takes_little_beyond_dagster() -> None:
+def test_import_of_definitions_does_no_io_and_is_fast() -> None:
     script = """
 import sys, time
 began = time.process_time()
@@ -334,11 +332,11 @@ def evaluate_daily(tick: str, *materialized: str) -> list[tuple[str | None, str 
         ("2026-03-04T19:10:00-05:00", "2026-03-04"),
     ],
 )
-def test_the_daily_schedule_pulls_the_utc_day_that_is_over(tick: str, day: str) -> None:
+def test_daily_schedule_requests_the_last_complete_day(tick: str, day: str) -> None:
     assert daily_requests(tick) == [(day, None, None)]
 
 
-def test_on_the_first_day_there_is_nothing_for_the_daily_schedule_to_pull() -> None:
+def test_daily_schedule_skips_the_first_day() -> None:
     assert daily_requests("2024-01-01T00:10:00+00:00") == []
 
 
@@ -352,7 +350,7 @@ def test_on_the_first_day_there_is_nothing_for_the_daily_schedule_to_pull() -> N
         (["2025-12-01"], None),
     ],
 )
-def test_the_daily_schedule_takes_days_along_that_were_missed(materialized: list[str], first: str | None) -> None:
+def test_daily_schedule_includes_missed_days(materialized: list[str], first: str | None) -> None:
     (asked,) = daily_requests("2026-03-05T00:10:00+00:00", *materialized)
 
     assert asked == ((None, first, "2026-03-04") if first else ("2026-03-04", None, None))

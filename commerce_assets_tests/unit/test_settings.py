@@ -307,11 +307,11 @@ def test_no_repr_shows_the_key_of_the_hash() -> None:
     assert CANARY not in f"{settings!r} {settings.keyed_policy()!r} {warehouse!r} {warehouse} {warehouse.policy()!r}"
 
 
-def test_where_nothing_is_hashed_a_key_does_not_matter() -> None:
+def test_key_is_ignored_if_nothing_is_hashed() -> None:
     assert read(COMMERCE_PERSONAL_DATA="drop", COMMERCE_PERSONAL_DATA_KEY="short").keyed_policy().key is None
 
 
-def test_the_variable_of_a_path_is_named_after_its_endpoint() -> None:
+def test_path_variable_is_named_after_its_endpoint() -> None:
     assert path_setting(ORDERS) == "COMMERCE_API_ORDERS_PATH"
 
 
@@ -368,7 +368,7 @@ def test_a_base_url_ends_with_a_slash(value: str, checked: str) -> None:
         (f"https://key:{CANARY}@store.example:port/", "COMMERCE_API_BASE_URL"),
     ],
 )
-def test_a_base_url_that_credentials_must_not_be_sent_to_is_refused_and_not_quoted(value: str, says: str) -> None:
+def test_unsafe_base_url_is_refused_and_not_shown(value: str, says: str) -> None:
     """Fault 24. Fault 67."""
     with pytest.raises(SettingError, match=says) as raised:
         checked_base_url(value)
@@ -399,7 +399,7 @@ def api(**fields: Any) -> CommerceApiResource:
         ({"base_url": "http://store.example/"}, "COMMERCE_API_BASE_URL"),
     ],
 )
-def test_a_credential_that_cannot_be_used_is_named_and_never_shown(fields: Mapping[str, str], variable: str) -> None:
+def test_unusable_credential_is_named_and_never_shown(fields: Mapping[str, str], variable: str) -> None:
     """Fault 24. Fault 67."""
     with pytest.raises(SettingError, match=f"^{variable} ") as raised:
         api(**fields).client(LOG)
@@ -407,13 +407,13 @@ def test_a_credential_that_cannot_be_used_is_named_and_never_shown(fields: Mappi
 
 
 @pytest.mark.parametrize("secret", [CANARY, f" {CANARY}\n", "pa:ss", "gehe\u00edm", "\u043a\u043b\u044e\u0447"])
-def test_a_secret_with_any_letter_and_blanks_around_it_is_taken(secret: str) -> None:
+def test_secret_may_hold_any_letter_and_is_stripped(secret: str) -> None:
     """Fault 67."""
     with api(api_secret=secret).client(LOG) as client:
         assert client.secret == secret.strip()
 
 
-def test_a_resource_and_its_client_do_not_show_the_credentials() -> None:
+def test_no_repr_of_resource_or_client_shows_credentials() -> None:
     """Fault 65."""
     resource = api(api_key="key-canary")
     with resource.client(LOG) as client:
