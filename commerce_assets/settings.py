@@ -1,112 +1,435 @@
-"""The settings that people make in the environment or in `.env`, read once, in the composition root.
+"""The project's settings: every variable `COMMERCE_...`, its default, its meaning and its checks.
 
-The secrets are not among them: they are `EnvVar`s of the resources, which Dagster reads when a run needs them,
-and masks.
+`CommerceSettings.read` is the only reader of the environment and of `.env`. In Dagster, the resources take secrets as
+`EnvVar`s of the same names: Dagster resolves those when a run needs them, and masks them.
 """
 
-import math
+import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from functools import cached_property
+from logging import Logger
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
 
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, ValidationError, ValidationInfo
+from pydantic import field_validator as validates
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
+
+from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse import MEMORY_LIMIT
-from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets.warehouse.sql import SCHEMA
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 
-DEFAULT_DATABASE = Path("data/commerce.duckdb")
-DEFAULT_STAGING = Path("data/commerce.staging")
-DEFAULT_START = date(2020, 1, 1)
+if TYPE_CHECKING:
+    from commerce_assets.api.client import CommerceClient
+
+PREFIX: Final = "COMMERCE_"
+DEFAULT_DATABASE: Final = Path("data/shop.duckdb")
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_KEY = 16
+_NEW_KEY = "the output of openssl rand -hex 32"
+_SECRET = "what the store's API settings show"  # noqa: S105 - a description
+_PATH = "a path relative to COMMERCE_API_BASE_URL, such as ../v1_3/orders"
+# Fields that no variable sets as a whole.
+_NOT_VARIABLES = frozenset({"endpoints", "api_paths"})
 
 
 class SettingError(ValueError):
-    """A setting is missing or cannot be used; names it, and never shows a secret's value."""
+    """A setting is missing or cannot be used. The message names the variable and never shows a secret."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What is set, or its default.
+def load_environment() -> dict[str, str]:
+    """Return the environment with `.env` of the working directory over it: `.env` wins, as in Dagster."""
+    return {**os.environ, **load_dotenv()}
 
-    Attributes:
-        orders_start: The first partition, a UTC day.
-        requests_per_second: How often the API may be called; 0: as often as it answers.
-        concurrency: How many pages may be in flight.
-        overlap_windows: Let the pages of a window overlap too.
-        paths: Endpoint name to path, where it is not the endpoint table's.
-        database: The DuckDB file.
-        staging: Where pulled pages lie until they are loaded.
-        lock_timeout: Seconds to wait for another process that holds the DuckDB file.
-        publish: Where a copy of the DuckDB file is kept for readers; None: there is none.
-        memory_limit: What DuckDB may use while it loads, before it spills to disk.
-        order_history: Keep every version of an order too.
-        request_budget: Requests that a comparison with the store may make.
-        lookback_days: Days that a refresh pulls again where the store cannot tell what has changed.
-        personal_data: What becomes of personal data and of capability URLs; without the key of the hash.
-        has_alert_webhook: Alerts go to a webhook. Its URL is a secret, and read where it is needed.
+
+def load_dotenv() -> dict[str, str]:
+    """Return the variables of `.env` in the working directory; none if there is no such file."""
+    return {name: value for name, value in dotenv_values(".env").items() if value is not None}
+
+
+def _day(text: object) -> object:
+    # Pydantic also reads 20240101 and 1704067200 as days.
+    if isinstance(text, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("not a day")
+    return text
+
+
+def _past(day: date) -> date:
+    if day > datetime.now(UTC).date():
+        raise ValueError("in the future")
+    return day
+
+
+def _setting(default: Any, description: str, *, accepts: str, **constraints: Any) -> Any:
+    """Declare a field: `accepts` completes the sentence "Set it to ..." of an error."""
+    return Field(default, description=description, json_schema_extra={"accepts": accepts}, **constraints)
+
+
+class CommerceSettings(BaseSettings):
+    """Settings of one shop. Field `api_key` is the variable `COMMERCE_API_KEY`, and so on.
+
+    The URL and the credentials are checked when a client is built, so that definitions load without them.
     """
 
-    orders_start: date = DEFAULT_START
-    requests_per_second: float = 1.0
-    concurrency: int = 4
-    overlap_windows: bool = False
-    paths: Mapping[str, str] = field(default_factory=dict)
-    database: Path = DEFAULT_DATABASE
-    staging: Path = DEFAULT_STAGING
-    publish: Path | None = None
-    lock_timeout: float = 300.0
-    memory_limit: str = MEMORY_LIMIT
-    order_history: bool = False
-    request_budget: int = 200
-    lookback_days: int = 30
-    personal_data: PersonalDataPolicy = field(default_factory=PersonalDataPolicy)
-    has_alert_webhook: bool = False
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    endpoints: tuple[InstanceOf[Endpoint], ...] = Field(ENDPOINTS, repr=False, exclude=True)
+    api_base_url: str = _setting(
+        "",
+        "URL of the API, `https` unless it is on this machine",
+        accepts="the URL of the store's API, such as https://www.sendowl.com/api/v1/",
+        repr=False,
+    )
+    api_key: SecretStr | None = _setting(None, "API key, the user name of Basic auth", accepts=_SECRET, repr=False)
+    api_secret: SecretStr | None = _setting(None, "API secret, the password of Basic auth", accepts=_SECRET, repr=False)
+    api_paths: dict[str, str] = Field(
+        {},
+        description="Path of an endpoint, relative to the base URL as a link on a page is",
+        json_schema_extra={"accepts": _PATH},
+    )
+    api_requests_per_second: float = _setting(
+        1.0,
+        "Rate limit of all processes on this machine together; 0 turns it off",
+        accepts="a number of at least 0, such as 0.5",
+        ge=0,
+        allow_inf_nan=False,
+    )
+    api_concurrency: int = _setting(
+        4,
+        "Maximum number of requests in flight, for a store that answers more slowly than the rate limit allows",
+        accepts="a whole number from 1 to 32",
+        ge=1,
+        le=32,
+    )
+    api_ca_bundle: Path | None = _setting(
+        None,
+        "File or folder of CA certificates to trust instead of the bundled ones; `REQUESTS_CA_BUNDLE` is used if unset",
+        accepts="a PEM file or a folder of CA certificates",
+    )
+    orders_start_date: Annotated[date, BeforeValidator(_day), AfterValidator(_past)] = _setting(
+        date(2020, 1, 1),
+        "First daily partition (UTC), usually the day on which the shop opened",
+        accepts="a UTC day that is not in the future, as YYYY-MM-DD, such as 2024-01-31",
+    )
+    orders_lookback_days: int = _setting(
+        30,
+        "Days that a refresh extracts again if the API ignores `updated_after`",
+        accepts="a whole number from 1 to 36,500",
+        ge=1,
+        le=36_500,
+    )
+    orders_overlap: bool = _setting(
+        False,
+        "`true` overlaps the pages of a day of orders, for stores that delete orders; costs a fifth more requests",
+        accepts="true or false",
+    )
+    order_history: bool = _setting(
+        False,
+        "`true` keeps every version of an order in `orders_history`, with `valid_from` and `valid_to`",
+        accepts="true or false",
+    )
+    reconcile_requests: int = _setting(
+        200,
+        "Maximum number of requests of one reconciliation",
+        accepts="a whole number from 4 to 1,000,000",
+        ge=4,
+        le=1_000_000,
+    )
+    duckdb_path: Path = _setting(
+        DEFAULT_DATABASE,
+        "DuckDB file; its folder must exist (`data` is created)",
+        accepts="the path of a DuckDB file",
+    )
+    duckdb_lock_timeout: float = _setting(
+        LOCK_TIMEOUT,
+        "Seconds to wait for another program that has the DuckDB file open",
+        accepts="a number of seconds of at least 0",
+        ge=0,
+        allow_inf_nan=False,
+    )
+    duckdb_memory_limit: str = _setting(
+        MEMORY_LIMIT,
+        "Memory that DuckDB uses before it spills to disk",
+        accepts="a number and a unit, such as 256MB or 1GB",
+        pattern=r"^(?i)[0-9]+(\.[0-9]+)?\s*[KMGT]i?B$",
+    )
+    staging_dir: Path = Field(
+        default_factory=lambda values: values["duckdb_path"].with_suffix(".staging"),
+        description="Folder of staged pages, which wait there for their load; beside the DuckDB file unless set",
+        json_schema_extra={"accepts": "the path of a folder"},
+    )
+    personal_data_key: SecretStr | None = _setting(
+        None,
+        "Key of the hash, a secret of at least 16 characters",
+        accepts=_NEW_KEY,
+        repr=False,
+    )
+    capability_urls: Literal["drop", "keep"] = _setting(
+        DEFAULT_POLICY.capability_urls.value,
+        "`keep` stores the URLs that open a buyer's downloads",
+        accepts="drop or keep",
+    )
+    personal_data: str = _setting(
+        str(DEFAULT_POLICY),
+        "`keep`, `hash` or `drop`, and exceptions by column; see [Personal data](personal-data.md)",
+        accepts="keep, hash or drop, with exceptions such as hash, orders.buyer_email=keep",
+    )
+    alert_webhook_url: SecretStr | None = _setting(
+        None,
+        "Webhook that receives alerts, as Slack's do; without it they are only logged",
+        accepts="the URL of a webhook",
+        repr=False,
+    )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str], endpoints: Sequence[Endpoint]) -> "Settings":
-        """Reads the variables `COMMERCE_...`; one that is blank counts as not set.
+    def read(
+        cls, environment: Mapping[str, str] | None = None, *, endpoints: Sequence[Endpoint] = ENDPOINTS
+    ) -> "CommerceSettings":
+        """Read and check all variables; a blank one counts as unset.
+
+        Args:
+            environment: The variables; `load_environment()` unless given.
+            endpoints: Their names are part of the variables `COMMERCE_API_<ENDPOINT>_PATH`.
 
         Raises:
-            SettingError: Names the variable, and says what it may be.
+            SettingError: Lists everything that cannot be used, a line each.
         """
-        values = {name: value.strip() for name, value in environment.items() if value.strip()}
-        database = Path(values.get("COMMERCE_DUCKDB_PATH", DEFAULT_DATABASE))
-        staging = values.get("COMMERCE_STAGING_DIR")
-        return cls(
-            orders_start=_start_date("COMMERCE_ORDERS_START_DATE", values),
-            requests_per_second=_number("COMMERCE_API_REQUESTS_PER_SECOND", values, default=1.0),
-            concurrency=_whole("COMMERCE_API_CONCURRENCY", values, default=4, most=32),
-            overlap_windows=_flag("COMMERCE_ORDERS_OVERLAP", values),
-            paths=_paths(values, endpoints),
-            database=database,
-            staging=Path(staging) if staging else database.with_suffix(".staging"),
-            publish=_published("COMMERCE_DUCKDB_PUBLISH_PATH", values),
-            lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
-            memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default=MEMORY_LIMIT),
-            order_history=_flag("COMMERCE_ORDER_HISTORY", values),
-            request_budget=_whole("COMMERCE_RECONCILE_REQUESTS", values, default=200, least=4, most=1_000_000),
-            lookback_days=_whole("COMMERCE_ORDERS_LOOKBACK_DAYS", values, default=30, most=36_500),
-            personal_data=_personal_data(values, endpoints),
-            has_alert_webhook="COMMERCE_ALERT_WEBHOOK_URL" in values,
+        given = load_environment() if environment is None else environment
+        values = {name: value.strip() for name, value in given.items() if value.strip()}
+        if bundle := values.pop("REQUESTS_CA_BUNDLE", None):
+            values.setdefault(variable_of("api_ca_bundle"), bundle)
+        errors = [*_unknown(given, endpoints)]
+        paths = {endpoint.name: values[name] for endpoint in endpoints if (name := path_setting(endpoint)) in values}
+        try:
+            settings = cls(
+                _build_sources=(  # type: ignore[call-arg] # an argument of BaseSettings, not a field
+                    (
+                        InitSettingsSource(cls, {"endpoints": tuple(endpoints), "api_paths": paths}),
+                        _Variables(cls, {name: values[name] for name in variables() if name in values}),
+                    ),
+                    {},
+                )
+            )
+        except ValidationError as error:
+            errors += _messages(error)
+        if errors:
+            # Pydantic's own error quotes the values, secrets included.
+            raise SettingError("\n".join(errors)) from None
+        return settings
+
+    @validates("capability_urls", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @validates("api_paths")
+    @classmethod
+    def _check_paths(cls, paths: dict[str, str]) -> dict[str, str]:
+        errors = [
+            f"{_path_variable(name)} is not a path. Fix: set it to {_PATH}."
+            for name, path in paths.items()
+            if "://" in path or path.startswith("//") or any(character in path for character in "?#@\\")
+        ]
+        if errors:
+            raise SettingError("\n".join(errors))
+        return paths
+
+    @validates("personal_data")
+    @classmethod
+    def _check_personal_data(cls, text: str, info: ValidationInfo) -> str:
+        policy = PersonalDataPolicy.parse(text)
+        policy.check(info.data["endpoints"])
+        if policy.hashes and "personal_data_key" in info.data:
+            # Now, and not hours later in a run.
+            checked_hash_key(_revealed(info.data["personal_data_key"]))
+        return text
+
+    @cached_property
+    def policy(self) -> PersonalDataPolicy:
+        """The policy for personal data, without the key of the hash."""
+        return PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
+
+    def keyed_policy(self) -> PersonalDataPolicy:
+        """Return the policy for personal data, with the key if it hashes.
+
+        Raises:
+            SettingError: The key is missing or cannot be used.
+        """
+        key = _revealed(self.personal_data_key)
+        return self.policy.with_key(checked_hash_key(key)) if self.policy.hashes else self.policy
+
+    def configured_endpoints(self) -> list[Endpoint]:
+        """Return the endpoints, with row history where the settings ask for it."""
+        if not self.order_history:
+            return [*self.endpoints]
+        return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in self.endpoints]
+
+    def build_client(self, log: Logger, *, per_page: int = LARGEST_PAGE) -> "CommerceClient":
+        """Build the API client; `log` receives its progress.
+
+        Raises:
+            SettingError: The URL, a credential or the CA bundle is missing or cannot be used.
+        """
+        # requests opens a socket when it is imported, to look for IPv6: only code that calls the API pays for that.
+        from commerce_assets.api.client import CommerceClient  # noqa: PLC0415
+        from commerce_assets.api.rate_limit import RateLimiter  # noqa: PLC0415
+
+        base_url = checked_base_url(self.api_base_url)
+        return CommerceClient(
+            base_url=base_url,
+            key=checked_secret("COMMERCE_API_KEY", _revealed(self.api_key)),
+            secret=checked_secret("COMMERCE_API_SECRET", _revealed(self.api_secret)),
+            paths=self.api_paths,
+            per_page=per_page,
+            pacer=RateLimiter(base_url=base_url, requests_per_second=self.api_requests_per_second),
+            concurrency=self.api_concurrency,
+            overlap_windows=self.orders_overlap,
+            ca_bundle=_checked_ca_bundle(self.api_ca_bundle),
+            log=log,
         )
 
 
-def configured(settings: Settings, endpoints: Sequence[Endpoint]) -> list[Endpoint]:
-    """The endpoints, with what the settings say of them."""
-    if not settings.order_history:
-        return [*endpoints]
-    return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in endpoints]
+class _Variables(EnvSettingsSource):
+    """pydantic-settings' source of environment variables, with the given ones in place of `os.environ`."""
+
+    def __init__(self, settings_cls: type[BaseSettings], given: Mapping[str, str]) -> None:
+        self._given = given
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._given.items()}
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Return every variable with its field, but `COMMERCE_API_<ENDPOINT>_PATH`, one of which each endpoint has."""
+    fields = CommerceSettings.model_fields
+    return {variable_of(name): field for name, field in fields.items() if name not in _NOT_VARIABLES}
+
+
+def variable_of(field: str) -> str:
+    return f"{PREFIX}{field.upper()}"
 
 
 def path_setting(endpoint: Endpoint) -> str:
-    """The variable that moves an endpoint's path: `COMMERCE_API_ORDERS_PATH`."""
-    return f"COMMERCE_API_{endpoint.name.upper()}_PATH"
+    """Return the variable that sets an endpoint's path, such as `COMMERCE_API_ORDERS_PATH`."""
+    return _path_variable(endpoint.name)
+
+
+def resource_field(name: str, *, required: bool = False) -> Any:
+    """Return a field for a Dagster resource: a setting's default unless `required`, its bounds and its description."""
+    setting = CommerceSettings.model_fields[name]
+    field = Field(
+        default=... if required else setting.default,
+        description=f"{setting.description} ({variable_of(name)}).",
+        repr=setting.repr,
+    )
+    field.metadata = [*setting.metadata]
+    return field
+
+
+def _path_variable(endpoint: str) -> str:
+    return variable_of(f"api_{endpoint}_path")
+
+
+def _unknown(environment: Mapping[str, str], endpoints: Sequence[Endpoint]) -> Iterator[str]:
+    known = {*variables(), *map(path_setting, endpoints)}
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name not in known:
+            # Without the prefix, which would make any two names alike.
+            nearest = get_close_matches(name.upper().removeprefix(PREFIX), [k.removeprefix(PREFIX) for k in known], n=1)
+            advice = f"Did you mean {PREFIX}{nearest[0]}?" if nearest else "Fix: remove it; see docs/settings.md."
+            yield f"{name} is not a setting. {advice}"
+
+
+def _messages(error: ValidationError) -> Iterator[str]:
+    """Yield a message per field: the variable, its value unless that is a secret, and what the field accepts."""
+    for details in error.errors(include_url=False):
+        if details["type"] == "default_factory_not_called":  # for lack of another field, which has its own message
+            continue
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, SettingError):
+            yield str(cause)
+            continue
+        name = str(details["loc"][0])
+        extra = CommerceSettings.model_fields[name].json_schema_extra
+        accepts = extra["accepts"] if isinstance(extra, dict) else ""
+        reason = f": {cause}" if name == "personal_data" else ""
+        yield f"{variable_of(name)} is {details['input']!r}{reason}. Fix: set it to {accepts}."
+
+
+def checked_base_url(value: str) -> str:
+    """Return the base URL with a slash at its end, if credentials may be sent there.
+
+    Raises:
+        SettingError: It is blank, not a URL, not encrypted, or holds credentials.
+    """
+    url = value.strip()
+    if not url:
+        raise SettingError(
+            "COMMERCE_API_BASE_URL is blank. Fix: set it to the URL of the store's API, "
+            "such as https://www.sendowl.com/api/v1/."
+        )
+    parts = _parts(url)
+    if parts is None:
+        raise SettingError(
+            "COMMERCE_API_BASE_URL is not a valid URL. Fix: write it like https://www.sendowl.com/api/v1/."
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingError(
+            "COMMERCE_API_BASE_URL must not hold credentials, a query or a fragment. "
+            "Fix: set the key in COMMERCE_API_KEY and the secret in COMMERCE_API_SECRET."
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise SettingError(
+            f"COMMERCE_API_BASE_URL is not encrypted, and credentials need encryption. Fix: use https://{parts.netloc}."
+        )
+    return url if url.endswith("/") else url + "/"
+
+
+def checked_webhook_url(value: str) -> str:
+    """Return the webhook's URL, which is a secret as a whole.
+
+    Raises:
+        SettingError: It is not a URL, or not encrypted. The message does not show it.
+    """
+    url = value.strip()
+    parts = _parts(url)
+    if parts is None:
+        raise SettingError("COMMERCE_ALERT_WEBHOOK_URL is not a valid URL. Fix: copy it again from the webhook's page.")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise SettingError("COMMERCE_ALERT_WEBHOOK_URL is not encrypted. Fix: use https://.")
+    return url
+
+
+def checked_secret(variable: str, value: str) -> str:
+    """Return the key or the secret, stripped.
+
+    Raises:
+        SettingError: It is blank, or holds what a header cannot carry.
+    """
+    secret = value.strip()
+    if not secret:
+        raise SettingError(f"{variable} is blank. Fix: copy it from the store's API settings.")
+    if not secret.isprintable():
+        raise SettingError(
+            f"{variable} holds a line break or another character that does not print. Fix: copy it again, in one line."
+        )
+    return secret
 
 
 def checked_hash_key(value: str) -> str:
-    """The key of the hash.
+    """Return the key of the hash, stripped.
 
     Raises:
         SettingError: It is missing, or too short to be a secret.
@@ -114,103 +437,42 @@ def checked_hash_key(value: str) -> str:
     key = value.strip()
     if not key:
         raise SettingError(
-            "COMMERCE_PERSONAL_DATA_KEY is not set, and COMMERCE_PERSONAL_DATA asks for a hash: set it to what nobody "
-            "can guess, such as the output of openssl rand -hex 32"
+            f"COMMERCE_PERSONAL_DATA_KEY is not set, but COMMERCE_PERSONAL_DATA hashes. Fix: set it to {_NEW_KEY}."
         )
     if len(key) < _SHORTEST_KEY or not key.isprintable():
         raise SettingError(
-            f"COMMERCE_PERSONAL_DATA_KEY must be at least {_SHORTEST_KEY} characters, all of which print"
+            f"COMMERCE_PERSONAL_DATA_KEY is shorter than {_SHORTEST_KEY} characters or does not print. "
+            f"Fix: set it to {_NEW_KEY}."
         )
     return key
 
 
-def _personal_data(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> PersonalDataPolicy:
-    urls = values.get("COMMERCE_CAPABILITY_URLS", Masking.DROP).lower()
-    if urls not in {Masking.DROP, Masking.KEEP}:
-        raise SettingError(f"COMMERCE_CAPABILITY_URLS is {urls!r}: it must be drop or keep")
+def _checked_ca_bundle(path: Path | None) -> Path | None:
+    """Return the path if TLS can read certificates there; requests would name no setting."""
+    if path is None or path.is_dir():
+        return path
     try:
-        policy = PersonalDataPolicy.parse(values.get("COMMERCE_PERSONAL_DATA", Masking.KEEP), capability_urls=urls)
-        policy.check(endpoints)
-    except ValueError as error:
-        raise SettingError(f"COMMERCE_PERSONAL_DATA cannot be used: {error}") from None
-    if policy.hashes:
-        # Better known now than when a run needs it. The value itself is the resource's, as an EnvVar.
-        checked_hash_key(values.get("COMMERCE_PERSONAL_DATA_KEY", ""))
-    return policy
-
-
-def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str, str]:
-    paths = {}
-    for endpoint in endpoints:
-        variable = path_setting(endpoint)
-        if path := values.get(variable):
-            if "://" in path or path.startswith("//") or any(character in path for character in "?#@\\"):
-                raise SettingError(
-                    f"{variable} must be a path relative to COMMERCE_API_BASE_URL, such as ../v1_3/orders"
-                )
-            paths[endpoint.name] = path
-    return paths
-
-
-def _published(variable: str, values: Mapping[str, str]) -> Path | None:
-    value = values.get(variable)
-    if value is None:
-        return None
-    path = Path(value)
-    # DuckDB names a file that is opened by its path after what comes before the first dot.
-    if path.name.lstrip(".").split(".")[0].lower() == SCHEMA:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it holds no CA certificates"
         raise SettingError(
-            f"{variable} is {value}: in a file of that name {SCHEMA}.orders means two things to DuckDB. "
-            f"Give it another one, such as {path.with_name('shop.duckdb')}"
-        )
+            f"COMMERCE_API_CA_BUNDLE or REQUESTS_CA_BUNDLE is {str(path)!r}: {reason}. "
+            "Fix: set it to a PEM file that can be read."
+        ) from None
     return path
 
 
-def _start_date(variable: str, values: Mapping[str, str]) -> date:
-    value = values.get(variable)
-    if value is None:
-        return DEFAULT_START
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of an http or https URL; None if it is not one. Python's own errors quote the URL."""
+    if not url.isprintable() or " " in url or "\\" in url:
+        return None
     try:
-        # fromisoformat alone would take 20240101 and 2024-W01-1 too.
-        start = date.fromisoformat(value) if re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) else None
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
-        start = None
-    if start is None:
-        raise SettingError(f"{variable} is {value!r}, which is no date: write it as YYYY-MM-DD, such as 2024-01-31")
-    if start > datetime.now(UTC).date():
-        raise SettingError(f"{variable} is {value}, which lies in the future: it is the first day to load orders of")
-    return start
+        return None
+    return parts if parts.scheme in {"http", "https"} and parts.hostname else None
 
 
-def _whole(variable: str, values: Mapping[str, str], *, default: int, most: int, least: int = 1) -> int:
-    value = values.get(variable, str(default))
-    if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
-        raise SettingError(f"{variable} is {value!r}: it must be a whole number from {least} to {most:,}")
-    return int(value)
-
-
-def _number(variable: str, values: Mapping[str, str], *, default: float) -> float:
-    value = values.get(variable)
-    if value is None:
-        return default
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise SettingError(f"{variable} is {value!r}: it must be a number, and at least 0")
-    return number
-
-
-def _flag(variable: str, values: Mapping[str, str]) -> bool:
-    value = values.get(variable, "false").lower()
-    if value not in {"true", "false"}:
-        raise SettingError(f"{variable} is {value!r}: it must be true or false")
-    return value == "true"
-
-
-def _size(variable: str, values: Mapping[str, str], *, default: str) -> str:
-    value = values.get(variable, default)
-    if not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", value, re.IGNORECASE):
-        raise SettingError(f"{variable} is {value!r}: write it as a number and a unit, such as 256MB or 1GB")
-    return value
+def _revealed(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""

@@ -15,7 +15,6 @@ from dagster import (
     DailyPartitionsDefinition,
     MaterializeResult,
     define_asset_job,
-    in_process_executor,
     multi_asset,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
@@ -55,7 +54,6 @@ def build_analytics_job() -> UnresolvedAssetJobDefinition:
         GROUP,
         selection=AssetSelection.groups(GROUP),
         description="Rebuilds the tables of the analytics layer; order_items of some days, the others whole.",
-        executor_def=in_process_executor,
     )
 
 

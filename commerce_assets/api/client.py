@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import unquote, urlencode, urljoin, urlsplit
@@ -73,6 +74,7 @@ class CommerceClient:
         per_page: Items to ask for in a page; the API gives at most 50.
         concurrency: How many pages may be in flight, where the answers take longer than the pace.
         overlap_windows: Whether the pages of a window overlap too, as those of all other pulls do; see `paging`.
+        ca_bundle: CA certificates to trust, a file or a folder; None: those of certifi.
         tally: What it has cost so far.
         store_clock: Seconds that the store's clock is ahead of this machine's, by the last answer's Date header.
         latency: Seconds that the last answer took to come, without waiting for its turn.
@@ -86,6 +88,7 @@ class CommerceClient:
     per_page: int = LARGEST_PAGE
     concurrency: int = 1
     overlap_windows: bool = False
+    ca_bundle: Path | None = None
     limits: Limits = field(default_factory=Limits)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
     sleep: Callable[[float], None] = time.sleep
@@ -103,6 +106,8 @@ class CommerceClient:
             session.mount(scheme, DeadlineAdapter(seconds=self.limits.total_seconds))
         # Nothing from the environment: no proxy that sees the credentials, no .netrc that replaces them.
         session.trust_env = False
+        if self.ca_bundle:
+            session.verify = str(self.ca_bundle)
         session.auth = HTTPBasicAuth(self.key.encode(), self.secret.encode())
         session.headers.update({"Accept": "application/json", "User-Agent": f"commerce_assets/{__version__}"})
         return session

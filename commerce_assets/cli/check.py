@@ -52,7 +52,7 @@ def command(session: Session) -> int:
     may_ask = all(row.verdict != Verdict.WRONG for row in rows)
     # The row tells who holds it; that it is waited for half a second is not worth a line.
     rows.append(database_row(session.database(_SILENT, lock_timeout=_LOCK_WAIT_SECONDS)))
-    rows.append(staging_row(session.settings.staging))
+    rows.append(staging_row(session.settings.staging_dir))
     rows += _ask(session) if may_ask else [Row("store", Verdict.NOT_ASKED, "the settings above are needed for it")]
     show(session.out, _table(session.out, rows))
     return NOT_SO if any(row.verdict == Verdict.WRONG for row in rows) else OK

@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from commerce_assets.access import checked_base_url, checked_secret
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.settings import DEFAULT_DATABASE, SettingError, path_setting
+from commerce_assets.settings import DEFAULT_DATABASE, SettingError, checked_base_url, checked_secret, path_setting
 from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
 from commerce_assets.window import Window
 
@@ -55,9 +54,11 @@ def settings_rows(environment: Mapping[str, str], *, has_dotenv: bool) -> Iterat
                 continue
             checked = checked_secret(variable, value)
         except SettingError as error:
-            finding, _, hint = str(error).partition("; ")
+            finding, _, hint = str(error).partition(". Fix: ")
             where = "" if has_dotenv or value.strip() else " (there is no .env in this folder)"
-            yield Row(variable, Verdict.WRONG, finding.removeprefix(f"{variable} "), f"{hint}{where}")
+            yield Row(
+                variable, Verdict.WRONG, finding.removeprefix(f"{variable} "), f"{hint[:1].upper()}{hint[1:-1]}{where}"
+            )
             continue
         if checked[0] == checked[-1] and checked[0] in "'\"":
             yield Row(variable, Verdict.WRONG, "is in quotes, which are taken for a part of it", "Take the quotes out.")

@@ -19,7 +19,6 @@ from click.shell_completion import CompletionItem
 from commerce_assets import __version__
 from commerce_assets.cli.command import debug_option, write_examples
 from commerce_assets.cli.exits import INTERRUPTED, NOT_SO, OK, USAGE
-from commerce_assets.settings import SettingError
 
 _PACKAGE = "commerce_assets"
 # Command to its line in the list of commands; its module has its name.
@@ -150,6 +149,9 @@ def _told(error: Exception) -> int:
     if type(error).__module__.partition(".")[0] == _PACKAGE:
         # The project's own errors are written for people: they say where, why and what to do.
         _tell(str(error))
+        # Pydantic costs the help a tenth of a second.
+        from commerce_assets.settings import SettingError  # noqa: PLC0415
+
         return USAGE if isinstance(error, SettingError) else NOT_SO
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "what is written to"

@@ -59,7 +59,7 @@ def command(session: Session, sql: str, *, form: str | None, output: Path | None
             write_result(session, connection, form, output)
         except duckdb.OutOfMemoryException as error:
             raise click.ClickException(
-                f"the query needs more memory than it may use, which is {session.settings.memory_limit}. "
+                f"the query needs more memory than it may use, which is {session.settings.duckdb_memory_limit}. "
                 "What to do: raise COMMERCE_DUCKDB_MEMORY_LIMIT, such as to 2GB, or ask for less."
             ) from error
         except duckdb.Error as error:

@@ -135,7 +135,7 @@ def build(session: Session, *, first: date | None, last: date | None) -> int:
 
 def _days(session: Session, first: date | None, last: date | None) -> tuple[date, date]:
     """The range of partitions that is meant."""
-    start, yesterday = session.settings.orders_start, datetime.now(UTC).date() - timedelta(days=1)
+    start, yesterday = session.settings.orders_start_date, datetime.now(UTC).date() - timedelta(days=1)
     first, last = first or start, last or yesterday
     for option, day in (("--from", first), ("--to", last)):
         if not start <= day <= yesterday:

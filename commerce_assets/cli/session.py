@@ -1,21 +1,18 @@
 """What a command works with: the settings, the two consoles, the log, and what is opened with them."""
 
 import logging
-import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from dotenv import dotenv_values
 
-from commerce_assets.access import build_client
 from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import Settings
+from commerce_assets.settings import CommerceSettings, load_environment
 from commerce_assets.warehouse.file import DatabaseFile
 
 if TYPE_CHECKING:
@@ -26,7 +23,7 @@ NOTHING_YET = "nothing is stored yet. What to do: pull or materialize something 
 
 
 class Session:
-    """One command at work.
+    """One command at work. It is the `Storage` that pulls are staged and loaded in.
 
     Attributes:
         out: For what was asked for: stdout.
@@ -47,45 +44,34 @@ class Session:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment with `.env` of the working directory over it: Dagster's order."""
-        dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
-        return {**os.environ, **dotenv}
+        return load_environment()
 
     @cached_property
-    def settings(self) -> Settings:
-        return Settings.from_environment(self.environment, ENDPOINTS)
+    def settings(self) -> CommerceSettings:
+        return CommerceSettings.read(self.environment)
 
     def database(self, log: logging.Logger, *, lock_timeout: float | None = None) -> DatabaseFile:
         return DatabaseFile(
-            path=self.database_path or self.settings.database,
-            lock_timeout=self.settings.lock_timeout if lock_timeout is None else lock_timeout,
-            memory_limit=self.settings.memory_limit,
+            path=self.database_path or self.settings.duckdb_path,
+            lock_timeout=self.settings.duckdb_lock_timeout if lock_timeout is None else lock_timeout,
+            memory_limit=self.settings.duckdb_memory_limit,
             log=log,
         )
 
     def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
-        """A client of the store that the settings name.
+        """Build a client of the store that the settings name.
 
         Args:
             per_page: Items to ask for in a page.
-            swapped: Key and secret change places.
+            swapped: Exchange key and secret.
 
         Raises:
-            SettingError: Names what is missing or cannot be used.
+            SettingError: A setting is missing or cannot be used.
         """
-        credentials = [self.environment.get(f"COMMERCE_API_{name}", "") for name in ("KEY", "SECRET")]
-        key, secret = reversed(credentials) if swapped else credentials
-        return build_client(
-            base_url=self.environment.get("COMMERCE_API_BASE_URL", ""),
-            key=key,
-            secret=secret,
-            paths=self.settings.paths,
-            requests_per_second=self.settings.requests_per_second,
-            concurrency=self.settings.concurrency,
-            overlap_windows=self.settings.overlap_windows,
-            per_page=per_page,
-            log=self.log,
-        )
+        settings = self.settings
+        if swapped:
+            settings = settings.model_copy(update={"api_key": settings.api_secret, "api_secret": settings.api_key})
+        return settings.build_client(self.log, per_page=per_page)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -47,7 +47,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
     now = datetime.now(UTC)
     tables: list[TableStatus] = []
     with session.database(session.log).read() as connection, session.aside.status("looking at the tables") as told:
-        for table in standings(connection, session.settings.orders_start, now):
+        for table in standings(connection, session.settings.orders_start_date, now):
             tables.append(table)
             told.update(f"looking at the tables, {table.table} done")
     if all(table.rows is None for table in tables):

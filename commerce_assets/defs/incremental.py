@@ -62,7 +62,7 @@ def build_refresh_job(
             if changed:
                 report_checks(context, ingested, opened.file)
 
-    @dg.job(name=f"{endpoint.name}_refresh", description=description, executor_def=dg.in_process_executor)
+    @dg.job(name=f"{endpoint.name}_refresh", description=description)
     def refresh_job() -> None:
         refresh()
 

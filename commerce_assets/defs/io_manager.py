@@ -26,9 +26,8 @@ from dagster._core.storage.db_io_manager import (
 )
 from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
-from pydantic import Field
 
-from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.settings import resource_field
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.sql import identifier, table, within
 
@@ -47,8 +46,8 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
     annotation), `pyarrow.Table`, `polars.DataFrame` or `pandas.DataFrame`; the last two if they are installed.
     """
 
-    lock_timeout: float = Field(default=300.0, ge=0, description="Seconds to wait for who holds the file.")
-    memory_limit: str = Field(default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk.")
+    lock_timeout: float = resource_field("duckdb_lock_timeout")
+    memory_limit: str = resource_field("duckdb_memory_limit")
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:

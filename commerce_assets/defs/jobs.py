@@ -14,7 +14,6 @@ from dagster import (
     ScheduleDefinition,
     ScheduleEvaluationContext,
     define_asset_job,
-    in_process_executor,
     schedule,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -41,7 +40,6 @@ def build_catalog_job(*, endpoints: Sequence[Endpoint]) -> UnresolvedAssetJobDef
         "catalog",
         selection=AssetSelection.assets(*(endpoint.name for endpoint in endpoints if not endpoint.is_partitioned)),
         description="Reads the catalogue whole: products, packages, plans and whatever else has no date filter.",
-        executor_def=in_process_executor,
     )
 
 
@@ -51,7 +49,6 @@ def build_partitioned_job(*, endpoint: Endpoint) -> UnresolvedAssetJobDefinition
         endpoint.name,
         selection=AssetSelection.assets(endpoint.name),
         description=f"Pulls {endpoint.name} of some days; a range of days is one run.",
-        executor_def=in_process_executor,
     )
 
 
@@ -100,7 +97,6 @@ def build_health_checks_job(*, checks: Sequence[AssetChecksDefinition]) -> Unres
         "health_checks",
         selection=AssetSelection.checks(*checks),
         description="Asks whether every table is fresh, complete and in step; costs no request.",
-        executor_def=in_process_executor,
     )
 
 

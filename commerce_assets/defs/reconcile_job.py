@@ -44,7 +44,6 @@ def build_reconcile_job(
     @dg.job(
         name="reconcile",
         description="Compares the row count of every day with the store, and extracts the days again that differ.",
-        executor_def=dg.in_process_executor,
     )
     def reconcile_job() -> None:
         for reconcile_endpoint in ops:

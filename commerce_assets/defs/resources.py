@@ -1,18 +1,18 @@
-"""The Dagster resources: the API, and the warehouse."""
+"""The Dagster resources: the API and the warehouse."""
 
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import SecretStr
 
-from commerce_assets.access import build_client
-from commerce_assets.api.decoding import LARGEST_PAGE
-from commerce_assets.settings import checked_hash_key
-from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.defs.alerts.sensor import AlertWebhook
+from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.settings import CommerceSettings, checked_hash_key, resource_field, variable_of
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
+from commerce_assets.warehouse.sql import SCHEMA
 from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -20,100 +20,94 @@ if TYPE_CHECKING:
 
 
 class CommerceApiResource(dg.ConfigurableResource[Any]):
-    """Connection to the commerce API: URL, credentials, rate limit, timeouts."""
+    """Connection to the commerce API: URL, credentials, rate limit."""
 
-    base_url: str = Field(description="What the endpoints' paths are relative to (COMMERCE_API_BASE_URL).")
-    api_key: str = Field(description="The API key, user name of Basic auth (COMMERCE_API_KEY).", repr=False)
-    api_secret: str = Field(description="The API secret, its password (COMMERCE_API_SECRET).", repr=False)
-    paths: dict[str, str] = Field(
-        default={}, description="Endpoint name to path, where it differs (COMMERCE_API_ORDERS_PATH)."
-    )
-    requests_per_second: float = Field(
-        default=1.0,
-        ge=0,
-        description="Requests a second, of all processes together; 0: no pacing (COMMERCE_API_REQUESTS_PER_SECOND).",
-    )
-    concurrency: int = Field(
-        default=4,
-        ge=1,
-        le=32,
-        description="Pages in flight at most, where answers take longer than the pace (COMMERCE_API_CONCURRENCY).",
-    )
-    page_size: int = Field(default=LARGEST_PAGE, ge=1, le=LARGEST_PAGE, description="Items to ask for in a page.")
-    overlap_windows: bool = Field(
-        default=False,
-        description="Let the pages of days of orders overlap, as those of other lists do: then no order is passed by "
-        "when another is deleted during a pull, for a fifth more requests (COMMERCE_ORDERS_OVERLAP).",
-    )
-    connect_timeout: float = Field(default=10.0, gt=0, description="Seconds to wait for a connection.")
-    read_timeout: float = Field(default=60.0, gt=0, description="Seconds to wait for the next bytes of an answer.")
-    total_timeout: float = Field(default=180.0, gt=0, description="Seconds that a request may take as a whole.")
+    base_url: str = resource_field("api_base_url", required=True)
+    api_key: str = resource_field("api_key", required=True)
+    api_secret: str = resource_field("api_secret", required=True)
+    paths: dict[str, str] = resource_field("api_paths")
+    requests_per_second: float = resource_field("api_requests_per_second")
+    concurrency: int = resource_field("api_concurrency")
+    overlap_windows: bool = resource_field("orders_overlap")
+    ca_bundle: str | None = resource_field("api_ca_bundle")
 
     def client(self, log: logging.Logger) -> "CommerceClient":
-        """A client that tells `log` how it gets on.
+        """Build the API client; `log` receives its progress.
 
         Raises:
-            SettingError: Names what is missing or cannot be used.
+            SettingError: A setting is missing or cannot be used.
         """
-        # requests opens a socket as it is imported, to see whether there is IPv6: that is for runs that pull.
-        from commerce_assets.api.client import Limits  # noqa: PLC0415
-
-        return build_client(
-            base_url=self.base_url,
-            key=self.api_key,
-            secret=self.api_secret,
-            paths=self.paths,
-            requests_per_second=self.requests_per_second,
-            concurrency=self.concurrency,
-            overlap_windows=self.overlap_windows,
-            per_page=self.page_size,
-            limits=Limits(
-                connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout
-            ),
-            log=log,
+        settings = CommerceSettings.model_construct(
+            api_base_url=self.base_url,
+            api_key=SecretStr(self.api_key),
+            api_secret=SecretStr(self.api_secret),
+            api_paths=self.paths,
+            api_requests_per_second=self.requests_per_second,
+            api_concurrency=self.concurrency,
+            orders_overlap=self.overlap_windows,
+            api_ca_bundle=Path(self.ca_bundle) if self.ca_bundle else None,
         )
+        return settings.build_client(log)
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
-    """The DuckDB file, and the staging directory that belongs to it."""
+    """The DuckDB file, and the folder of pages staged for it."""
 
-    database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
-    staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
-    lock_timeout: float = Field(
-        default=300.0, ge=0, description="Seconds to wait for who holds the file (COMMERCE_DUCKDB_LOCK_TIMEOUT)."
-    )
-    memory_limit: str = Field(
-        default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
-    )
-    personal_data: str = Field(
-        default=Masking.KEEP.value, description="What becomes of personal columns (COMMERCE_PERSONAL_DATA)."
-    )
-    capability_urls: str = Field(
-        default=Masking.DROP.value, description="What becomes of URLs that open downloads (COMMERCE_CAPABILITY_URLS)."
-    )
-    personal_data_key: str = Field(
-        default="", description="The key of the hash (COMMERCE_PERSONAL_DATA_KEY).", repr=False
-    )
+    database_path: str = resource_field("duckdb_path", required=True)
+    staging_dir: str = resource_field("staging_dir", required=True)
+    lock_timeout: float = resource_field("duckdb_lock_timeout")
+    memory_limit: str = resource_field("duckdb_memory_limit")
+    personal_data: str = resource_field("personal_data")
+    capability_urls: str = resource_field("capability_urls")
+    personal_data_key: str | None = resource_field("personal_data_key")
 
     def open(self, log: logging.Logger) -> Warehouse:
-        """The warehouse, which logs to `log` whom it waits for.
+        """The warehouse; it logs to `log` whom it waits for.
 
         Raises:
             SettingError: The key of the hash is missing or cannot be used.
         """
+        policy = PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
         return Warehouse(
             file=DatabaseFile(
                 path=Path(self.database_path), lock_timeout=self.lock_timeout, memory_limit=self.memory_limit, log=log
             ),
             staging_dir=Path(self.staging_dir),
-            policy=self._policy(),
+            policy=policy.with_key(checked_hash_key(self.personal_data_key or "")) if policy.hashes else policy,
         )
 
-    def _policy(self) -> PersonalDataPolicy:
-        """The policy for personal data, with the key of the hash if it needs one.
 
-        Raises:
-            SettingError: The key is missing or cannot be used.
-        """
-        policy = PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
-        return policy.with_key(checked_hash_key(self.personal_data_key)) if policy.hashes else policy
+def build_resources(settings: CommerceSettings) -> dict[str, Any]:
+    """Build every resource. Secrets stay `EnvVar`s, which Dagster resolves in a run, and masks."""
+    return {
+        "commerce_api": CommerceApiResource(
+            base_url=_env_var("api_base_url"),
+            api_key=_env_var("api_key"),
+            api_secret=_env_var("api_secret"),
+            paths=settings.api_paths,
+            requests_per_second=settings.api_requests_per_second,
+            concurrency=settings.api_concurrency,
+            overlap_windows=settings.orders_overlap,
+            ca_bundle=str(settings.api_ca_bundle) if settings.api_ca_bundle else None,
+        ),
+        "alert_webhook": AlertWebhook(url=_env_var("alert_webhook_url") if settings.alert_webhook_url else None),
+        "warehouse": WarehouseResource(
+            database_path=str(settings.duckdb_path),
+            staging_dir=str(settings.staging_dir),
+            lock_timeout=settings.duckdb_lock_timeout,
+            memory_limit=settings.duckdb_memory_limit,
+            personal_data=settings.personal_data,
+            capability_urls=settings.capability_urls,
+            personal_data_key=_env_var("personal_data_key") if settings.policy.hashes else None,
+        ),
+        "warehouse_io_manager": CommerceDuckDBIOManager(
+            database=str(settings.duckdb_path),
+            schema=SCHEMA,
+            lock_timeout=settings.duckdb_lock_timeout,
+            memory_limit=settings.duckdb_memory_limit,
+        ),
+    }
+
+
+def _env_var(setting: str) -> dg.EnvVar:
+    return dg.EnvVar(variable_of(setting))

@@ -6,15 +6,12 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from commerce_assets.dev.lock import AlreadyRunning, exclusive
 from commerce_assets.dev.net import HOST, answers, is_free, next_free_port
 from commerce_assets.dev.processes import ProcessEnded, StopRequested, Supervisor
 from commerce_assets.dev.sample import port_and_start_date
 from commerce_assets.dev.store import API_BASE_URL, Environment, point_at_sample_store, resolve
-from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import SettingError, Settings
+from commerce_assets.settings import CommerceSettings, SettingError, load_dotenv
 
 _USAGE_ERROR = 2
 _DEFAULT_PORT = 3000
@@ -48,7 +45,7 @@ def _parse_port() -> str | None:
 def _run(port_option: str | None) -> int:
     if not Path("workspace.yaml").exists():
         raise SettingError("there is no workspace.yaml here; start it in the project's folder")
-    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    dotenv = load_dotenv()
     choice = resolve(os.environ, dotenv)
     home = _dagster_home(choice.environment)
     history = Path(_HISTORY) if home == Path.cwd() else home
@@ -59,14 +56,14 @@ def _run(port_option: str | None) -> int:
             sample_port, start_date = port_and_start_date()
             address = f"http://{HOST}:{sample_port}"
             environment = point_at_sample_store(environment, dotenv, address=address, start_date=start_date)
-        database = Settings.from_environment(environment, ENDPOINTS).database
+        database = CommerceSettings.read(environment).duckdb_path
         # Last, so that of a setting that cannot be used nothing is told but that.
         port = _choose_port(port_option or choice.environment.get("DAGSTER_PORT"))
         introduction = (
             "",
             f"  Dagster's UI  http://{HOST}:{port}",
             f"  Store         {_store(environment, own=choice.own_store)}",
-            f"  DatabaseFile      {database}",
+            f"  Database      {database}",
             f"  Run history   {history}",
             "",
             "Ctrl-C ends it.",

@@ -1,15 +1,13 @@
-"""Which store `make dev` pulls from, and the environment that follows from it: pure functions of what the user set.
+"""Choose the store that `make dev` extracts from, and build the environment of its processes. Pure functions.
 
-Dagster reads `.env` from the working directory in every one of its processes, and there `.env` wins over the
-environment. `make dev` keeps to the same order, so that it and a `dagster` command typed by hand agree.
+Every Dagster process reads `.env` of the working directory again, so the environment must not contradict it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from commerce_assets.access import checked_base_url, checked_webhook_url
-from commerce_assets.settings import SettingError
+from commerce_assets.settings import SettingError, checked_base_url, checked_webhook_url
 from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 API_BASE_URL: Final = "COMMERCE_API_BASE_URL"
@@ -24,29 +22,31 @@ Environment = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The environment that the user chose, and whether it names a store of the user's own."""
+    """The user's environment, and whether it names the user's own store."""
 
     environment: Environment
     own_store: bool
 
 
 def resolve(environ: Mapping[str, str], dotenv: Mapping[str, str]) -> Choice:
-    """Merge `.env` over the environment and tell whether it holds credentials.
+    """Merge `.env` over the environment and look for credentials.
 
     Raises:
-        SettingError: if half of the credentials or the store's address is missing, or an address cannot be used: better
-            known now than when a run, or the alert of one, needs it.
+        SettingError: Half of the credentials or the base URL is missing, or a URL cannot be used. A run would find out
+            later, and the alert of a failed run later still.
     """
     environment = {**environ, **dotenv}
     given = [name for name in (API_KEY, API_SECRET) if _is_set(environment, name)]
     if len(given) == 1:
         missing = API_SECRET if given == [API_KEY] else API_KEY
         state = "blank" if missing in environment else "not set"
-        raise SettingError(f"{given[0]} is set, but {missing} is {state}: set both, or neither for the sample store")
+        raise SettingError(
+            f"{given[0]} is set, but {missing} is {state}. Fix: set both, or neither for the sample store."
+        )
     if given and not _is_set(environment, API_BASE_URL):
         raise SettingError(
-            f"{API_BASE_URL} is not set; for SendOwl it is {API_BASE_URL}=https://www.sendowl.com/api/v1/"
-            " with COMMERCE_API_ORDERS_PATH=../v1_3/orders"
+            f"{API_BASE_URL} is not set. Fix: set it; for SendOwl it is {API_BASE_URL}=https://www.sendowl.com/api/v1/"
+            " with COMMERCE_API_ORDERS_PATH=../v1_3/orders."
         )
     if given:
         checked_base_url(environment[API_BASE_URL])
@@ -61,7 +61,7 @@ def point_at_sample_store(
     """Return the environment in which the project pulls from the sample store at `address` (`http://host:port`).
 
     Raises:
-        SettingError: if `.env` says otherwise; Dagster's processes would read it again and ask a real store.
+        SettingError: `.env` contradicts it; Dagster's processes would read it again and call a real store.
     """
     store = {
         API_BASE_URL: f"{address}/api/v1/",
@@ -80,8 +80,8 @@ def point_at_sample_store(
     for name, value in chosen.items():
         if dotenv.get(name, value) != value:
             raise SettingError(
-                f".env sets {name} but no credentials: fill in {API_KEY} and {API_SECRET},"
-                f" or take the {name} line out to use the sample store"
+                f".env sets {name} but no credentials. Fix: fill in {API_KEY} and {API_SECRET},"
+                f" or remove the {name} line to use the sample store."
             )
     return environment | chosen
 

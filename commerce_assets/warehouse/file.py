@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from commerce_assets.warehouse import MEMORY_LIMIT
+from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
 from commerce_assets.warehouse.guard import guarded, put_back
 from commerce_assets.warehouse.reasons import reason_of
 from commerce_assets.warehouse.sql import text
@@ -61,7 +61,7 @@ class DatabaseFile:
     """
 
     path: Path
-    lock_timeout: float = 300.0
+    lock_timeout: float = LOCK_TIMEOUT
     memory_limit: str = MEMORY_LIMIT
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))

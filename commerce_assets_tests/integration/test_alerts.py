@@ -22,14 +22,13 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._core.test_utils import create_run_for_test
 from dagster_shared.serdes import serialize_value
 
-from commerce_assets.access import checked_webhook_url
 from commerce_assets.definitions import build_definitions
 from commerce_assets.defs.alerts import webhook
 from commerce_assets.defs.alerts.history import latest_positions, read
 from commerce_assets.defs.alerts.news import Sighting, Trouble, harmless, message_of, news_of
 from commerce_assets.defs.alerts.sensor import AlertWebhook
 from commerce_assets.defs.alerts.webhook import DeliveryError, post
-from commerce_assets.settings import SettingError
+from commerce_assets.settings import SettingError, checked_webhook_url
 from commerce_assets_tests.support.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
 from commerce_assets_tests.support.leftovers import forms_of, search
 from commerce_assets_tests.support.project import Project, endpoint_named
@@ -526,10 +525,10 @@ def test_a_webhook_that_is_encrypted_or_on_this_machine_is_taken(url: str) -> No
     [
         (f"http://hooks.example/{TOKEN}", "is not encrypted"),
         (f"http://169.254.169.254/{TOKEN}", "is not encrypted"),
-        (f"hooks.example/{TOKEN}", "is no URL"),
-        (f"file:///{TOKEN}", "is no URL"),
-        (f"https://hooks.example:{TOKEN}/", "is no URL"),
-        (f"https://hooks.example/{TOKEN} {TOKEN}", "is no URL"),
+        (f"hooks.example/{TOKEN}", "is not a valid URL"),
+        (f"file:///{TOKEN}", "is not a valid URL"),
+        (f"https://hooks.example:{TOKEN}/", "is not a valid URL"),
+        (f"https://hooks.example/{TOKEN} {TOKEN}", "is not a valid URL"),
     ],
 )
 def test_another_is_refused_by_the_name_of_its_variable_and_not_shown(url: str, says: str) -> None:

@@ -32,11 +32,10 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.definitions import build_definitions
 from commerce_assets.defs.resources import CommerceApiResource
-from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.ingest.stage_pages import stage
 from commerce_assets.ingest.verify import Verified
-from commerce_assets.settings import Settings
+from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.parse import StagedItemsUnreadableError
@@ -176,7 +175,11 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
             done,
             staged,
         ]
-        things += [staged.manifest, vars(staged), Settings.from_environment({}, ENDPOINTS)]
+        things += [
+            staged.manifest,
+            vars(staged),
+            CommerceSettings.read({"COMMERCE_API_KEY": KEY, "COMMERCE_API_SECRET": SECRET}),
+        ]
         shown = " ".join(f"{thing!r} {thing}" for thing in things).encode()
         kept = pickle.dumps([PULL, done])
 
@@ -278,11 +281,14 @@ def test_no_failure_leaves_a_credential_or_a_query_anywhere_or_a_buyer_outside_o
             ("COMMERCE_API_KEY holds a line break", {"COMMERCE_API_KEY": f"{KEY}\nX: {KEY}"}),
             ("COMMERCE_API_SECRET holds a line break", {"COMMERCE_API_SECRET": f"{SECRET}\r{SECRET}"}),
             (
-                "COMMERCE_API_BASE_URL must",
+                "COMMERCE_API_BASE_URL must not",
                 {"COMMERCE_API_BASE_URL": f"http://{KEY}:{quote(SECRET, safe='')}@127.0.0.1/"},
             ),
-            ("COMMERCE_API_BASE_URL is no", {"COMMERCE_API_BASE_URL": f"https://[{SECRET}"}),
-            ("COMMERCE_API_ORDERS_PATH must", {"COMMERCE_API_ORDERS_PATH": f"https://{KEY}:{SECRET}@a.example/"}),
+            ("COMMERCE_API_BASE_URL is not a valid URL", {"COMMERCE_API_BASE_URL": f"https://[{SECRET}"}),
+            (
+                "COMMERCE_API_ORDERS_PATH is not a path",
+                {"COMMERCE_API_ORDERS_PATH": f"https://{KEY}:{SECRET}@a.example/"},
+            ),
         ):
             commands.append(in_settings(says, **settings))
         commands.append(materialize_orders(large, "full disk", says="File too large", largest_file=2_000_000))

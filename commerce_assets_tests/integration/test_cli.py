@@ -190,7 +190,7 @@ def test_what_cannot_be_meant_is_refused_in_a_line_with_status_2(shell: Shell, a
 
 def test_a_setting_that_cannot_be_used_is_named_with_status_2(shell: Shell) -> None:
     shell.settings["COMMERCE_ORDERS_START_DATE"] = "yesterday"
-    assert "COMMERCE_ORDERS_START_DATE is 'yesterday', which is no date" in failed(shell.run("status"), 2)
+    assert "COMMERCE_ORDERS_START_DATE is 'yesterday'. Fix: set it to a UTC day" in failed(shell.run("status"), 2)
 
 
 @pytest.mark.parametrize(

@@ -87,17 +87,19 @@ def url(value: str) -> dict[str, str]:
 
 
 MISTAKES: dict[str, Mistake] = {
-    "no address": Mistake(subject="COMMERCE_API_BASE_URL", says="is blank", advises="set it", settings=url("")),
-    "no URL": Mistake(subject="COMMERCE_API_BASE_URL", says="is no URL", advises="https://", settings=url("sendowl")),
+    "no address": Mistake(subject="COMMERCE_API_BASE_URL", says="is blank", advises="Set it", settings=url("")),
+    "no URL": Mistake(
+        subject="COMMERCE_API_BASE_URL", says="is not a valid URL", advises="https://", settings=url("sendowl")
+    ),
     "not encrypted": Mistake(
         subject="COMMERCE_API_BASE_URL",
         says="is not encrypted",
-        advises="use https://shop.example",
+        advises="Use https://shop.example",
         settings=url("http://shop.example/api/v1/"),
     ),
     "credentials in the address": Mistake(
         subject="COMMERCE_API_BASE_URL",
-        says="must hold no credentials",
+        says="must not hold credentials",
         advises="COMMERCE_API_KEY",
         settings=url("https://key:secret@shop.example/"),
     ),
@@ -168,12 +170,12 @@ MISTAKES: dict[str, Mistake] = {
         settings={"COMMERCE_API_SECRET": "sample-key"},
     ),
     "no key": Mistake(
-        subject="COMMERCE_API_KEY", says="is blank", advises="copy it from", settings={"COMMERCE_API_KEY": " "}
+        subject="COMMERCE_API_KEY", says="is blank", advises="Copy it from", settings={"COMMERCE_API_KEY": " "}
     ),
     "line break": Mistake(
         subject="COMMERCE_API_SECRET",
         says="holds a line break",
-        advises="copy it again",
+        advises="Copy it again",
         settings={"COMMERCE_API_SECRET": "sample\\nsecret"},
     ),
     "quotes": Mistake(
@@ -515,14 +517,17 @@ def test_the_docs_explain_each_mistake_in_the_words_of_the_check() -> None:
 SAYING = {
     "cli/check.py": {"Row"},
     "cli/diagnosis.py": {"Row"},
-    "access.py": {"SettingError"},
+    "settings.py": {"SettingError"},
     "api/client.py": {"ApiError"},
     "api/failures.py": {"ApiError", "TransientApiError"},
     "api/decoding.py": {"ApiError", "TransientApiError"},
     "warehouse/file.py": {"WarehouseError"},
 }
-# Said of a webhook, and of a file that is only read; `check` asks neither.
-NOT_BY_CHECK = ("COMMERCE_ALERT_WEBHOOK_URL", "there is no database at")
+# Errors of settings that end any command, and of a file that is only read: `check` has no row for them.
+NOT_BY_CHECK = (
+    *("COMMERCE_ALERT_WEBHOOK_URL", "COMMERCE_API_CA_BUNDLE", "COMMERCE_PERSONAL_DATA_KEY", "... is not a path"),
+    "there is no database at",
+)
 
 
 def said() -> Iterator[tuple[str, str]]:

@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 
-from commerce_assets.access import checked_base_url
 from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.ingest.stage_pages import stage
-from commerce_assets.settings import SettingError
+from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url
 from commerce_assets_tests.support.certificates import self_signed
 from commerce_assets_tests.support.faulty_store import (
     Body,
@@ -48,9 +47,10 @@ from commerce_assets_tests.support.pulling import (
     puller_of,
     store_of,
 )
-from sample_store import SAMPLE_API_SECRET
+from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
+LOG = logging.getLogger(__name__)
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
 MEBIBYTE = 1 << 20
 
@@ -423,6 +423,25 @@ def trust(client: CommerceClient, certificate: Path) -> None:
     session = client._new_session()
     session.verify = str(certificate)
     client._idle.append(session)
+
+
+@pytest.mark.parametrize("variable", ["COMMERCE_API_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_ca_bundle_of_the_settings_is_trusted(variable: str, tmp_path: Path) -> None:
+    """Fault 23."""
+    context, certificate = self_signed(tmp_path, name="127.0.0.1")
+    with faulty(store_of(products=1), tls=context) as server:
+        settings = {
+            "COMMERCE_API_BASE_URL": server.base_url,
+            "COMMERCE_API_KEY": SAMPLE_API_KEY,
+            "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
+        }
+        with CommerceSettings.read(settings | {variable: str(certificate)}).build_client(LOG) as client:
+            assert client._get(client.url_of("products", "products"), {}).startswith(b'[{"product"')
+        with (
+            CommerceSettings.read(settings).build_client(LOG) as client,
+            pytest.raises(ApiError, match="not trusted"),
+        ):
+            client._get(client.url_of("products", "products"), {})
 
 
 def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:

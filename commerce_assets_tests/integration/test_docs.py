@@ -3,7 +3,6 @@
 import ast
 import math
 import re
-from dataclasses import replace
 from difflib import unified_diff
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,11 +12,12 @@ from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.pagination import PageRequest, overlapping
 from commerce_assets.defs import checks
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import Settings
+from commerce_assets.settings import CommerceSettings, variables
 from commerce_assets_tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, links
 from tools.docs.cookbook import QUERY, cookbook
 from tools.docs.dictionary import data_dictionary
 from tools.docs.sample import build_sample_database, connect
+from tools.docs.settings import settings_page
 
 TESTS = Path(__file__).parents[1]
 FAULTS = DOCS / "faults.md"
@@ -69,7 +69,7 @@ def test_what_the_schedules_cost_in_requests_a_day_is_as_the_page_of_settings_sa
         for orders in a_day
     ]
 
-    for row, costs in (("yesterday's orders", yesterday), ("late changes", changes)):
+    for row, costs in (("yesterday's orders", yesterday), ("updates", changes)):
         cells = " | ".join(f"{cost:,}" for cost in costs)
         assert re.search(rf"^\| {row}[^|]*\| {re.escape(cells)} \|$", page, re.MULTILINE), (row, cells)
 
@@ -121,11 +121,20 @@ def test_every_command_that_the_pages_show_is_a_module_or_a_target_that_there_is
     assert not [target for target in targets if f"\n{target}:" not in makefile]
 
 
-def test_the_defaults_on_the_page_of_settings_are_those_of_the_project() -> None:
-    rows = re.findall(r"^\| `(COMMERCE_\w+)` \| `([^`]+)` \|", (DOCS / "settings.md").read_text(), re.MULTILINE)
+def test_the_page_of_settings_lists_every_setting() -> None:
+    page = (DOCS / "settings.md").read_text()
 
-    assert len(rows) >= 10
-    assert Settings.from_environment(dict(rows), ENDPOINTS) == replace(Settings(), paths={"orders": "orders"})
+    assert not differences(page, settings_page(page)), "run `make docs`"
+    assert set(re.findall(r"^\| `(COMMERCE_\w+)`", page, re.MULTILINE)) == {*variables(), "COMMERCE_API_ORDERS_PATH"}
+
+
+def test_the_env_example_lists_every_setting_with_its_default() -> None:
+    lines = re.findall(r"^#?(COMMERCE_\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    example = {name: value for name, value in lines if not name.startswith("COMMERCE_API_")}
+
+    assert {name for name, _ in lines} == {*variables(), "COMMERCE_API_ORDERS_PATH"}
+    assert CommerceSettings.read(dict(lines)).api_paths == {"orders": "../v1_3/orders"}
+    assert CommerceSettings.read(example) == CommerceSettings.read({})
 
 
 def test_the_page_of_operations_says_what_to_do_about_every_check_and_every_error_of_a_run() -> None:

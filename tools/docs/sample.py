@@ -8,12 +8,12 @@ from pathlib import Path
 
 import duckdb
 
-from commerce_assets.access import build_client
 from commerce_assets.analytics.build import build
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import ingest
+from commerce_assets.settings import CommerceSettings, path_setting
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.warehouse import Warehouse
@@ -32,21 +32,19 @@ _LOG = logging.getLogger(__name__)
 def build_sample_database(folder: Path) -> Path:
     """Pulls the shop as it stood on 24 June, and what had changed a week later; returns the file, which is new."""
     with serve(store := _Store(_shop())) as server, ExitStack() as stack:
-        client = stack.enter_context(
-            build_client(
-                base_url=server.base_url,
-                key=SAMPLE_API_KEY,
-                secret=SAMPLE_API_SECRET,
-                paths={"orders": ORDERS_PATH},
-                requests_per_second=0,
-                concurrency=1,
-                overlap_windows=False,
-                log=_LOG,
-            )
+        orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
+        settings = CommerceSettings.read(
+            {
+                "COMMERCE_API_BASE_URL": server.base_url,
+                "COMMERCE_API_KEY": SAMPLE_API_KEY,
+                "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
+                path_setting(orders): ORDERS_PATH,
+                "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+            }
         )
+        client = stack.enter_context(settings.build_client(_LOG))
         database = DatabaseFile(path=folder / "shop.duckdb", log=_LOG)
         warehouse = Warehouse(file=database, staging_dir=folder / "staging", policy=DEFAULT_POLICY)
-        orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
         versioned = replace(orders, keeps_versions=True)
         days = Window(_OPENED, _BACKFILLED)
         lists = [ListRequest(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]

@@ -9,11 +9,10 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from pydantic import Field
 
-from commerce_assets.access import checked_webhook_url
 from commerce_assets.defs.alerts.history import latest_positions, read
 from commerce_assets.defs.alerts.news import Trouble, message_of, news_of
+from commerce_assets.settings import checked_webhook_url, resource_field
 
 _SECONDS_BETWEEN_TICKS = 60
 
@@ -21,9 +20,7 @@ _SECONDS_BETWEEN_TICKS = 60
 class AlertWebhook(ConfigurableResource[None]):
     """Where alerts are posted, if anywhere. Whoever knows the URL can post too: it is a secret."""
 
-    url: str | None = Field(
-        default=None, description="A webhook that takes what Slack's take (COMMERCE_ALERT_WEBHOOK_URL).", repr=False
-    )
+    url: str | None = resource_field("alert_webhook_url")
 
 
 class _Memory(msgspec.Struct, frozen=True):
