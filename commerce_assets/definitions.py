@@ -42,7 +42,6 @@ def build_definitions(
         staging_dir=str(settings.staging),
         lock_timeout=settings.lock_timeout,
         memory_limit=settings.memory_limit,
-        publish_path=str(settings.publish) if settings.publish else None,
         personal_data=str(settings.personal_data),
         capability_urls=settings.personal_data.capability_urls.value,
         personal_data_key=EnvVar("COMMERCE_PERSONAL_DATA_KEY") if settings.personal_data.hashes else "",

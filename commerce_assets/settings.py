@@ -14,10 +14,9 @@ from pathlib import Path
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets.warehouse.sql import SCHEMA
 
-DEFAULT_DATABASE = Path("data/commerce.duckdb")
-DEFAULT_STAGING = Path("data/commerce.staging")
+DEFAULT_DATABASE = Path("data/shop.duckdb")
+DEFAULT_STAGING = Path("data/shop.staging")
 DEFAULT_START = date(2020, 1, 1)
 _SHORTEST_KEY = 16
 
@@ -39,7 +38,6 @@ class Settings:
         database: The DuckDB file.
         staging: Where pulled pages lie until they are loaded.
         lock_timeout: Seconds to wait for another process that holds the DuckDB file.
-        publish: Where a copy of the DuckDB file is kept for readers; None: there is none.
         memory_limit: What DuckDB may use while it loads, before it spills to disk.
         order_history: Keep every version of an order too.
         request_budget: Requests that a comparison with the store may make.
@@ -55,7 +53,6 @@ class Settings:
     paths: Mapping[str, str] = field(default_factory=dict)
     database: Path = DEFAULT_DATABASE
     staging: Path = DEFAULT_STAGING
-    publish: Path | None = None
     lock_timeout: float = 300.0
     memory_limit: str = MEMORY_LIMIT
     order_history: bool = False
@@ -82,7 +79,6 @@ class Settings:
             paths=_paths(values, endpoints),
             database=database,
             staging=Path(staging) if staging else database.with_suffix(".staging"),
-            publish=_published("COMMERCE_DUCKDB_PUBLISH_PATH", values),
             lock_timeout=_number("COMMERCE_DUCKDB_LOCK_TIMEOUT", values, default=300.0),
             memory_limit=_size("COMMERCE_DUCKDB_MEMORY_LIMIT", values, default=MEMORY_LIMIT),
             order_history=_flag("COMMERCE_ORDER_HISTORY", values),
@@ -150,20 +146,6 @@ def _paths(values: Mapping[str, str], endpoints: Sequence[Endpoint]) -> dict[str
                 )
             paths[endpoint.name] = path
     return paths
-
-
-def _published(variable: str, values: Mapping[str, str]) -> Path | None:
-    value = values.get(variable)
-    if value is None:
-        return None
-    path = Path(value)
-    # DuckDB names a file that is opened by its path after what comes before the first dot.
-    if path.name.lstrip(".").split(".")[0].lower() == SCHEMA:
-        raise SettingError(
-            f"{variable} is {value}: in a file of that name {SCHEMA}.orders means two things to DuckDB. "
-            f"Give it another one, such as {path.with_name('shop.duckdb')}"
-        )
-    return path
 
 
 def _start_date(variable: str, values: Mapping[str, str]) -> date:

@@ -87,9 +87,7 @@ def command(
             f"{pull}: the store gives {pulled.comparison.pulled:,} rows where {pulled.comparison.stored:,} are stored; "
             "nothing was loaded. What to do: look at the store; if it is true, say --allow-shrinkage."
         )
-    status = _tell(session, pulled)
-    session.publish(session.log)
-    return status
+    return _tell(session, pulled)
 
 
 def _keeps_pages(error: BaseException) -> bool:

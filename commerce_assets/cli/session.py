@@ -19,7 +19,6 @@ from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import Settings, checked_hash_key
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
-from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -63,15 +62,8 @@ class Session:
         return self.settings.lock_timeout
 
     def prepare(self, log: logging.Logger) -> None:
-        """Sees that what is pulled can be stored and published; says what to do if not."""
+        """Check that what is extracted can be stored."""
         self.database(log).prepare()
-        if copy := self._copy(log):
-            copy.prepare()
-
-    def publish(self, log: logging.Logger) -> None:
-        """Renews the copy for readers, if there is to be one; raises if that cannot be done."""
-        if copy := self._copy(log):
-            copy.renew()
 
     def database(self, log: logging.Logger, *, lock_timeout: float | None = None) -> DatabaseFile:
         return DatabaseFile(
@@ -93,10 +85,6 @@ class Session:
         policy = self.settings.personal_data
         key = self.environment.get("COMMERCE_PERSONAL_DATA_KEY", "")
         return policy.with_key(checked_hash_key(key)) if policy.hashes else policy
-
-    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
-        publish = self.settings.publish
-        return PublishedCopy(path=publish, source=self.database(log), log=log) if publish else None
 
     def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
         """A client of the store that the settings name.

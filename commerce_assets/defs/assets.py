@@ -95,7 +95,6 @@ def build_endpoint_asset(
             yield shrinkage_result(endpoint, pulled)
             with warehouse.database(context.log).read() as connection:
                 yield from check_results(connection, scope)
-        warehouse.publish(context.log)
 
     return endpoint_asset
 

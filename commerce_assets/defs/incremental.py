@@ -61,7 +61,6 @@ def build_refresh_job(
         report(context, endpoint, stored, description="Late changes")
         if stored.partitions:
             report_checks(context, endpoint, warehouse, began_at=stored.began_at)
-        warehouse.publish(context.log)
 
     @job(
         name=name,

@@ -119,7 +119,6 @@ def _build_reconcile_op(
                 },
             )
         )
-        warehouse.publish(log)
 
     return reconcile
 

@@ -14,7 +14,6 @@ from commerce_assets.settings import checked_hash_key
 from commerce_assets.warehouse import MEMORY_LIMIT
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets.warehouse.publish import PublishedCopy
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -76,7 +75,7 @@ class CommerceApiResource(ConfigurableResource[Any]):
 
 
 class Warehouse(ConfigurableResource[Any]):
-    """The DuckDB file, the staging directory that belongs to it, and the copy for readers."""
+    """The DuckDB file and its staging directory."""
 
     database_path: str = Field(description="The DuckDB file (COMMERCE_DUCKDB_PATH).")
     staging_dir: str = Field(description="Where pulled pages lie until they are loaded (COMMERCE_STAGING_DIR).")
@@ -85,9 +84,6 @@ class Warehouse(ConfigurableResource[Any]):
     )
     memory_limit: str = Field(
         default=MEMORY_LIMIT, description="What DuckDB may use before it spills to disk (COMMERCE_DUCKDB_MEMORY_LIMIT)."
-    )
-    publish_path: str | None = Field(
-        default=None, description="Where a copy for readers is kept, if anywhere (COMMERCE_DUCKDB_PUBLISH_PATH)."
     )
 
     personal_data: str = Field(
@@ -101,19 +97,8 @@ class Warehouse(ConfigurableResource[Any]):
     )
 
     def prepare(self, log: logging.Logger) -> None:
-        """Sees that what is pulled can be stored and published; says what to do if not."""
+        """Check that what is extracted can be stored."""
         self.database(log).prepare()
-        if copy := self._copy(log):
-            copy.prepare()
-
-    def publish(self, log: logging.Logger) -> None:
-        """Renews the copy for readers, if there is to be one and anything has changed.
-
-        To be called last: it raises if it cannot, so that readers are not left with old data in silence, and by then
-        all that is true of the load has been recorded.
-        """
-        if copy := self._copy(log):
-            copy.renew()
 
     def database(self, log: logging.Logger) -> DatabaseFile:
         return DatabaseFile(
@@ -125,11 +110,6 @@ class Warehouse(ConfigurableResource[Any]):
 
     def staging(self, log: logging.Logger) -> Staging:
         return Staging(Path(self.staging_dir), log=log)
-
-    def _copy(self, log: logging.Logger) -> PublishedCopy | None:
-        if not self.publish_path:
-            return None
-        return PublishedCopy(path=Path(self.publish_path), source=self.database(log), log=log)
 
     def policy(self) -> PersonalDataPolicy:
         """The policy for personal data, with the key of the hash if it needs one.

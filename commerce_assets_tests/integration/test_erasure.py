@@ -38,7 +38,7 @@ def test_a_buyer_is_in_no_file_after_what_the_page_says_was_done_and_no_order_is
     (project.folder / "data").mkdir()
     monkeypatch.chdir(project.folder)
     project.settings |= {
-        "COMMERCE_DUCKDB_PATH": "data/commerce.duckdb",
+        "COMMERCE_DUCKDB_PATH": "data/shop.duckdb",
         "COMMERCE_DUCKDB_PUBLISH_PATH": "data/shop.duckdb",
         "COMMERCE_ORDER_HISTORY": "true",
         "COMMERCE_CAPABILITY_URLS": "keep",

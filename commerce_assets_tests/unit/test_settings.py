@@ -40,9 +40,8 @@ def test_nothing_set_gives_the_defaults() -> None:
         concurrency=4,
         overlap_windows=False,
         paths={},
-        database=Path("data/commerce.duckdb"),
-        staging=Path("data/commerce.staging"),
-        publish=None,
+        database=Path("data/shop.duckdb"),
+        staging=Path("data/shop.staging"),
         lock_timeout=300.0,
         memory_limit="160MB",
         order_history=False,
@@ -68,7 +67,6 @@ def test_nothing_set_gives_the_defaults() -> None:
         ("COMMERCE_API_PRODUCTS_PATH", "things", "paths", {"products": "things"}),
         ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "database", Path("elsewhere/shop.db")),
         ("COMMERCE_DUCKDB_PATH", "elsewhere/shop.db", "staging", Path("elsewhere/shop.staging")),
-        ("COMMERCE_DUCKDB_PUBLISH_PATH", "bi/shop.duckdb", "publish", Path("bi/shop.duckdb")),
         ("COMMERCE_STAGING_DIR", "scratch", "staging", Path("scratch")),
         ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "0", "lock_timeout", 0.0),
         ("COMMERCE_DUCKDB_LOCK_TIMEOUT", "12.5", "lock_timeout", 12.5),
@@ -101,7 +99,6 @@ def test_a_setting_is_read_from_its_variable(variable: str, value: str, field: s
         "COMMERCE_API_REQUESTS_PER_SECOND",
         "COMMERCE_API_ORDERS_PATH",
         "COMMERCE_DUCKDB_PATH",
-        "COMMERCE_DUCKDB_PUBLISH_PATH",
         "COMMERCE_STAGING_DIR",
         "COMMERCE_DUCKDB_LOCK_TIMEOUT",
         "COMMERCE_DUCKDB_MEMORY_LIMIT",
@@ -139,10 +136,6 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
             ("COMMERCE_API_REQUESTS_PER_SECOND", value)
             for value in ("-1", "nan", "inf", "1e999", "one", "1/s", "0x1", "1,5")
         ),
-        *(
-            ("COMMERCE_DUCKDB_PUBLISH_PATH", value)
-            for value in ("bi/commerce.duckdb", "commerce", "Commerce.db", "commerce.v2.duckdb", ".commerce.duckdb")
-        ),
         *(("COMMERCE_DUCKDB_LOCK_TIMEOUT", value) for value in ("-0.1", "nan", "infinity", "5m")),
         *(("COMMERCE_ORDERS_LOOKBACK_DAYS", value) for value in ("0", "-3", "many", "nan")),
         *(("COMMERCE_API_CONCURRENCY", value) for value in ("0", "-1", "1.5", "33", "many")),
@@ -171,7 +164,6 @@ def test_a_setting_that_cannot_be_used_is_refused_by_the_name_of_its_variable(va
         ("COMMERCE_API_REQUESTS_PER_SECOND", "-1", "must be a number, and at least 0"),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "0", "must be a whole number from 1 to 36,500"),
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "1", "such as 256MB"),
-        ("COMMERCE_DUCKDB_PUBLISH_PATH", "bi/commerce.duckdb", "two things to DuckDB.* such as bi/shop.duckdb"),
         ("COMMERCE_API_ORDERS_PATH", "//x", "a path relative to COMMERCE_API_BASE_URL"),
     ],
 )
