@@ -168,12 +168,7 @@ class DatabaseFile:
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection; it waits only for outside programs that have the file open for writing."""
-        path = self._real_path
-        if not path.exists():
-            raise WarehouseError(
-                f"there is no database at {self.path}. "
-                "Fix: pull or materialize an asset first, or check COMMERCE_DUCKDB_PATH."
-            )
+        path = self._existing_path()
         with (
             _signals_as_interrupts(),
             _OWNER_ONLY,
@@ -191,7 +186,7 @@ class DatabaseFile:
 
     def copy_to(self, target: Path) -> None:
         """Copy the file to `target`, which must not exist, as of one moment; loads and readers go on meanwhile."""
-        path = self._real_path
+        path = self._existing_path()
         with self._explained("copied"), path.open("rb") as source:
             # Closing a descriptor drops all locks of the process on the file: the source closes after DuckDB's.
             with self.read():
@@ -204,6 +199,15 @@ class DatabaseFile:
     def _real_path(self) -> Path:
         # Unlike Path.resolve, it accepts a loop of links; opening the file then says what is wrong.
         return Path(os.path.realpath(self.path))
+
+    def _existing_path(self) -> Path:
+        path = self._real_path
+        if not path.exists():
+            raise WarehouseError(
+                f"there is no database at {self.path}. "
+                "Fix: pull or materialize an asset first, or check COMMERCE_DUCKDB_PATH."
+            )
+        return path
 
     def _lock_and_hold(self, held: ExitStack) -> int | None:
         """Take the writer lock and hold the current file open READ_ONLY, so that no outside program writes to it.

@@ -31,6 +31,7 @@ from commerce_assets_tests.support.staged import (
     Storage,
     days,
     held,
+    leave_a_wal,
     opens_elsewhere,
     order,
     python,
@@ -238,22 +239,11 @@ def test_a_file_replaced_during_a_write_is_not_overwritten(storage: Storage) -> 
 # An outside program was killed and left its WAL.
 
 
-def leave_a_wal(path: Path) -> None:
-    code = """
-import duckdb, os, sys
-connection = duckdb.connect(sys.argv[1])
-connection.execute("CREATE TABLE theirs AS SELECT 1 AS n")
-os._exit(0)
-"""
-    python(code, path)
-    assert wal_path(path).stat().st_size
-
-
 def test_a_write_applies_the_wal_of_a_killed_program(storage: Storage) -> None:
     leave_a_wal(storage.path)
     with held(storage.path, read_only=True):
         storage.execute("CREATE TABLE ours AS FROM theirs")
-    assert storage.query("FROM ours") == storage.query("FROM theirs") == [(1,)]
+    assert storage.query("FROM ours") == storage.query("FROM theirs") == [(7,)]
     assert names_in(storage.folder) == ["shop.duckdb"]
 
 
@@ -269,8 +259,8 @@ def test_a_kill_between_swap_and_wal_removal_is_repaired(
 
     if writes:
         storage.execute("INSERT INTO ours VALUES (2)")
-    assert storage.query("FROM theirs") == [(1,)]
-    assert storage.query("FROM ours") == [(1,), (2,)][: 1 + writes]
+    assert storage.query("FROM theirs") == [(7,)]
+    assert storage.query("FROM ours") == [(7,), (2,)][: 1 + writes]
     assert names_in(storage.folder) == ["shop.duckdb"]
     assert "removed a WAL" in caplog.text
 
@@ -427,7 +417,7 @@ def test_a_copy_contains_the_wal_of_a_killed_program(storage: Storage, tmp_path:
     leave_a_wal(storage.path)
     storage.database.copy_to(tmp_path / "copy.duckdb")
     assert names_in(tmp_path) == ["copy.duckdb", "shop.duckdb", "shop.duckdb.wal"]
-    assert Storage(tmp_path, name="copy.duckdb").query("FROM theirs") == [(1,)]
+    assert Storage(tmp_path, name="copy.duckdb").query("FROM theirs") == [(7,)]
 
 
 def storage_version(storage: Storage) -> str:
