@@ -223,11 +223,12 @@ class DatabaseFile:
             wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
         if not os.access(path, os.F_OK) or (path.is_file() and not path.stat().st_size):
             return None
-        # Closing any descriptor of a file drops all POSIX locks of the process on it. This one closes last.
+        connection = held.enter_context(self._connection(spill="", config={"threads": 1}))
+        self._attach_read_only(connection, wait, is_locked=True)
+        # Closing any descriptor of a file drops all POSIX locks of the process on it, DuckDB's too: so it stays open
+        # until the end. It is opened last, because another program may have replaced the file during the wait.
         source = os.open(path, os.O_RDONLY)
         held.callback(os.close, source)
-        connection = held.enter_context(self._connection(spill=""))
-        self._attach_read_only(connection, wait, is_locked=True)
         return source
 
     @contextmanager

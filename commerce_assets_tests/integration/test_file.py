@@ -587,7 +587,8 @@ def test_reading_what_has_never_been_written_says_what_to_do(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_fails_the_load_and_what_was_stored_is_intact(storage: Storage) -> None:
+@pytest.mark.parametrize("room", [-100_000, 0, 100_000], ids=["for half a copy", "for the copy", "for a few rows"])
+def test_a_full_disk_fails_the_load_and_leaves_the_file(storage: Storage, room: int) -> None:
     """Fault 54."""
     code = """
 import resource, sys
@@ -599,13 +600,16 @@ own.folder.mkdir()
 items = [order(number, tag=f"{number ** 9:x}" * 9) for number in range(5_000)]
 staged = own.stage(ORDERS, items, window=days("2024-03-15"))
 storage = Storage(Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (storage.path.stat().st_size + 100_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (storage.path.stat().st_size + int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     storage.put(staged)
 except WarehouseError as error:
     print(error)
 """
-    message = python(code, storage.folder)
+    content = storage.path.read_bytes()
+    message = python(code, storage.folder, room)
+    assert storage.path.read_bytes() == content
+    assert names_in(storage.folder) == ["own", "shop.duckdb"]
     assert f"{storage.path} cannot be written" in message
     assert "File too large" in message
     assert "the file is unchanged. Fix: check that the folder can be written to, that its disk has room" in message
