@@ -19,9 +19,9 @@ import duckdb
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.swap import copy_file
 
-# About 0.45 KB per row in DuckDB's format, as orders with personal data, carts and transactions take: digests, since
-# DuckDB would compress repeated texts away.
-_COLUMNS = ", ".join(f"md5(concat(range, '-{number}')) AS text_{number}" for number in range(26))
+# About 0.45 KB per row in DuckDB's format, as orders with personal data, carts and transactions take. Hashes, because
+# DuckDB would compress repeated values away.
+_COLUMNS = ", ".join(f"hash(range, {number}) AS value_{number}" for number in range(54))
 _ORDERS = f"""
 CREATE TABLE orders AS SELECT
     range AS id, TIMESTAMPTZ '2020-01-01 00:00Z' + to_seconds(range * 17) AS created_at,
@@ -68,7 +68,8 @@ def _change(database: DatabaseFile, number: int) -> None:
 
 
 def _change_in_place(path: Path, number: int) -> None:
-    with duckdb.connect(config={"memory_limit": "160MB"}) as connection:
+    settings = {"memory_limit": "160MB", "temp_directory": str(path.with_name("spill"))}
+    with duckdb.connect(config=settings) as connection:
         connection.execute(f"ATTACH '{path}' AS shop")
         connection.execute("UPDATE shop.orders SET refunded = NOT refunded WHERE id = ?", [number])
         connection.execute("CHECKPOINT shop")
