@@ -39,6 +39,7 @@ browser: $(VENV)/.dev  ## the tests that drive the UI in headless Chromium
 
 bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench/RESULTS.md; SIZE=small for minutes only
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
+	$(BIN)/python -m bench.copy_cost $(if $(SIZE),100000)
 
 docs: $(VENV)/.runtime  ## write the data dictionary and the cookbook's results anew
 	$(BIN)/python -m tools.docs

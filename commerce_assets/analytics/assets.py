@@ -1,26 +1,15 @@
-"""An asset for each model, downstream of the endpoints' assets, and what keeps it in step with them."""
+"""Assets of the analytics tables, downstream of the endpoints' assets, and their automation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from dagster import (
-    AssetCheckResult,
-    AssetExecutionContext,
-    AssetsDefinition,
-    AssetSelection,
-    AssetSpec,
-    AutomationCondition,
-    AutomationConditionSensorDefinition,
-    BackfillPolicy,
-    DailyPartitionsDefinition,
-    MaterializeResult,
-    define_asset_job,
-    multi_asset,
-)
+import dagster as dg
+import duckdb
 from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from commerce_assets.analytics.build import BuildResult, build, check
+from commerce_assets.analytics.build import BuildResult, CheckOutcome, build, check, inspect
 from commerce_assets.analytics.checks import build_check_specs, check_results
 from commerce_assets.analytics.metadata import definition_metadata, recent_revenue, rows_by_day
 from commerce_assets.analytics.tables import MODELS, Model
@@ -28,105 +17,180 @@ from commerce_assets.defs.assets import window_of
 from commerce_assets.defs.pools import WAREHOUSE_POOL
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.window import Window
 
 GROUP = "analytics"
 
 
 def build_analytics_assets(
-    *, endpoints: Sequence[Endpoint], partitions: DailyPartitionsDefinition
-) -> list[AssetsDefinition]:
-    """The assets of those models whose endpoints there are."""
+    *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition
+) -> list[dg.AssetsDefinition]:
+    """Build the assets of the models whose endpoints are defined.
+
+    A write copies the database file, so one op builds all unpartitioned tables. Each partitioned model has its own op.
+    """
     names = {endpoint.name for endpoint in endpoints}
+    models = [model for model in MODELS if names.issuperset(model.deps)]
+    whole = [model for model in models if not model.is_partitioned]
     return [
-        build_model_asset(
-            model=model,
-            endpoints=[endpoint for endpoint in endpoints if endpoint.name in model.deps],
-            partitions=partitions if model.is_partitioned else None,
-        )
-        for model in MODELS
-        if names.issuperset(model.deps)
+        *(
+            build_models_asset(name=f"build_{model.name}", models=[model], endpoints=endpoints, partitions=partitions)
+            for model in models
+            if model.is_partitioned
+        ),
+        *(
+            [build_models_asset(name="build_tables", models=whole, endpoints=endpoints, partitions=None)]
+            if whole
+            else []
+        ),
     ]
 
 
 def build_analytics_job() -> UnresolvedAssetJobDefinition:
-    """The job `analytics`: every model, and of the partitioned ones the days that are chosen."""
-    return define_asset_job(
+    """Build the job `analytics`: every model, and the chosen days of the partitioned ones."""
+    return dg.define_asset_job(
         GROUP,
-        selection=AssetSelection.groups(GROUP),
+        selection=dg.AssetSelection.groups(GROUP),
         description="Rebuilds the tables of the analytics layer; order_items of some days, the others whole.",
     )
 
 
-def build_automation_condition(*, model: Model) -> AutomationCondition[Any]:
-    """Whenever a dependency has been materialized, by whatever run; of a partitioned model only the days it was.
+def build_automation_condition(*, model: Model) -> dg.AutomationCondition[Any]:
+    """Build after any run has materialized a dependency; of a partitioned model only the touched days.
 
     `AutomationCondition.eager()` waits until no partition of a dependency is missing, and looks at the newest only:
-    here a table of the days that there are is worth having, and a late change of last March counts.
+    here a table of the existing days is useful, and a late change of last March counts.
     """
-    updated = AutomationCondition.any_deps_updated()
+    updated = dg.AutomationCondition.any_deps_updated()
     if model.ignored_deps:
-        updated = updated.ignore(AssetSelection.assets(*model.ignored_deps))
+        updated = updated.ignore(dg.AssetSelection.assets(*model.ignored_deps))
     return (
-        updated.since_last_handled() & ~AutomationCondition.any_deps_in_progress() & ~AutomationCondition.in_progress()
+        updated.since_last_handled()
+        & ~dg.AutomationCondition.any_deps_in_progress()
+        & ~dg.AutomationCondition.in_progress()
     ).with_label("follows_its_dependencies")
 
 
-def build_automation_sensor() -> AutomationConditionSensorDefinition:
-    """The sensor that heeds the conditions: the one that Dagster makes, under its name, but with a description."""
-    return AutomationConditionSensorDefinition(
+def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Build Dagster's default automation sensor, under its name, but with a description."""
+    return dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",
-        target=AssetSelection.all(),
+        target=dg.AssetSelection.all(),
         description="Rebuilds the tables of analytics when what they are built from has been pulled or has changed "
         "late; of order_items, just the days that were touched.",
     )
 
 
-def build_model_asset(
-    *, model: Model, endpoints: Sequence[Endpoint], partitions: DailyPartitionsDefinition | None
-) -> AssetsDefinition:
-    """The asset that builds a model's table and checks it, in one transaction.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What the transaction of a build found about one model; `result` is None if only its checks ran."""
+
+    result: BuildResult | None
+    outcomes: list[CheckOutcome] | None
+    metadata: Mapping[str, RawMetadataValue] = field(default_factory=dict)
+    rows_by_day: Mapping[str, int] = field(default_factory=dict)
+
+
+def build_models_asset(
+    *,
+    name: str,
+    models: Sequence[Model],
+    endpoints: Sequence[Endpoint],
+    partitions: dg.DailyPartitionsDefinition | None,
+) -> dg.AssetsDefinition:
+    """Build the op that builds the selected tables and checks them, in one transaction.
 
     A range of partitions is one run and one build.
     """
-    spec = AssetSpec(
-        model.name,
-        deps=model.deps,
-        group_name=GROUP,
-        description=_described(model),
-        kinds={"duckdb", "sql"},
-        metadata=definition_metadata(model),
-        partitions_def=partitions,
-        automation_condition=build_automation_condition(model=model),
-    )
+    specs = [
+        dg.AssetSpec(
+            model.name,
+            deps=model.deps,
+            group_name=GROUP,
+            description=_description(model),
+            kinds={"duckdb", "sql"},
+            metadata=definition_metadata(model),
+            partitions_def=partitions,
+            automation_condition=build_automation_condition(model=model),
+        )
+        for model in models
+    ]
 
-    @multi_asset(
-        name=f"build_{model.name}",
-        # Nothing is handed to the IO manager; it loads the table for whoever takes the asset as a parameter.
-        specs=[spec.with_io_manager_key("warehouse_io_manager")],
-        check_specs=build_check_specs(model=model),
-        backfill_policy=BackfillPolicy.single_run(),
+    @dg.multi_asset(
+        name=name,
+        # The op returns nothing to the IO manager; it loads the table for downstream parameters.
+        specs=[spec.with_io_manager_key("warehouse_io_manager") for spec in specs],
+        check_specs=[spec for model in models for spec in build_check_specs(model=model)],
+        backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
+        can_subset=True,
     )
-    def model_asset(
-        context: AssetExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    def models_asset(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         window = window_of(context, partitions) if partitions else None
-        with warehouse.open(context.log).file.write() as connection:
-            result = build(connection, model, endpoints, window)
-            findings = check(connection, model)
-            recent = recent_revenue(connection) if model.name == "daily_revenue" else {}
-            by_day = rows_by_day(connection, model) if partitions else {}
-        context.log.info("%s: %s", model.name, result)
-        if partitions:
+        database = warehouse.open(context.log).file
+        checks = {
+            model.name: {key.name for key in context.selected_asset_check_keys if key.asset_key.path == [model.name]}
+            for model in models
+        }
+        built: dict[str, _Built] = {}
+        # Dagster can run the checks without the build: that changes nothing, so it needs no copy of the file.
+        with database.write() if context.selected_asset_keys else database.read() as connection:
+            for model in models:
+                sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
+                if dg.AssetKey(model.name) in context.selected_asset_keys:
+                    built[model.name] = _build(connection, model, sources, window)
+                elif checks[model.name]:
+                    outcomes = inspect(connection, model, sources, window)
+                    built[model.name] = _Built(result=None, outcomes=outcomes)
+        for model in models:
+            if model.name in built:
+                yield from _results(context, model, built[model.name], checks[model.name])
+
+    return models_asset
+
+
+def _build(
+    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None
+) -> _Built:
+    result = build(connection, model, endpoints, window)
+    return _Built(
+        result=result,
+        outcomes=check(connection, model),
+        metadata={
+            **_numbers(result, is_whole=window is None),
+            **(recent_revenue(connection) if model.name == "daily_revenue" else {}),
+        },
+        rows_by_day=rows_by_day(connection, model) if window else {},
+    )
+
+
+def _results(
+    context: dg.AssetExecutionContext, model: Model, built: _Built, checks: set[str]
+) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+    if built.result:
+        context.log.info("%s: %s", model.name, built.result)
+        if model.is_partitioned:
             for key in context.partition_keys:
-                context.add_asset_metadata({"dagster/partition_row_count": by_day.get(key, 0)}, partition_key=key)
-        yield MaterializeResult(metadata={**_numbers(result, is_whole=not partitions), **recent})
-        yield from check_results(model, findings)
+                rows = built.rows_by_day.get(key, 0)
+                context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
+        yield dg.MaterializeResult(asset_key=model.name, metadata=built.metadata)
+    if built.outcomes is None:
+        yield from (
+            dg.AssetCheckResult(
+                check_name=name,
+                asset_key=model.name,
+                passed=False,
+                description="the table has other columns than the model: build it first",
+            )
+            for name in sorted(checks)
+        )
+    else:
+        yield from (result for result in check_results(model, built.outcomes) if result.check_name in checks)
 
-    return model_asset
 
-
-def _described(model: Model) -> str:
+def _description(model: Model) -> str:
     *others, last = (f"`{name}`" for name in model.deps)
     built_from = f"{', '.join(others)} and {last}" if others else last
     return (

@@ -10,6 +10,7 @@ import duckdb
 
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.file import request_rewrite
 from commerce_assets.warehouse.schema import describe, table_of
 from commerce_assets.warehouse.sql import identifier, table, within
 from commerce_assets.window import Window
@@ -82,6 +83,7 @@ def build(
     definitions = ", ".join(f"{identifier(name)} {kind}" for name, kind in declared.items())
     connection.execute(f"CREATE TABLE IF NOT EXISTS {target} ({definitions})")
     scope = _scope(model, window)
+    stored_rows = _count(connection, f"SELECT count(*) FROM {target}")
     _offer(connection, endpoints, window)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
@@ -98,6 +100,9 @@ def build(
     written = _count(
         connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
     )
+    if removed and removed == stored_rows and any(column.sensitivity for column in model.columns):
+        # No row survived: the policy for personal data has become stricter, and free blocks hold what it forbids.
+        request_rewrite(connection)
     _offer_model(connection, model, scope)
     rows = _count(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)

@@ -84,8 +84,7 @@ def database_row(database: DatabaseFile) -> Row:
         database.prepare()
         if not database.path.exists():
             return will_be_made
-        with database.write():
-            return Row("database", Verdict.OK, f"{database.path} can be written to")
+        database.check()
     except DatabaseLockedError as error:
         return Row(
             "database",
@@ -94,8 +93,9 @@ def database_row(database: DatabaseFile) -> Row:
             "Close it there: a load would wait for it, at most COMMERCE_DUCKDB_LOCK_TIMEOUT.",
         )
     except WarehouseError as error:
-        finding, _, hint = str(error).partition(" What to do: ")
+        finding, _, hint = str(error).partition(" Fix: ")
         return Row("database", Verdict.WRONG, finding.rstrip("."), f"{hint[:1].upper()}{hint[1:]}")
+    return Row("database", Verdict.OK, f"{database.path} can be written to")
 
 
 def staging_row(directory: Path) -> Row:

@@ -14,7 +14,7 @@ from commerce_assets.cli.console import can_redraw, say
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
 from commerce_assets.endpoint import EXTRA, INVALID, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.reasons import reason_of
+from commerce_assets.warehouse.file import short_error
 from commerce_assets.warehouse.schema import describe, exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, text
 
@@ -67,7 +67,7 @@ def command(session: Session, folder: Path, *, replace: bool, without_personal_d
                 say(f"{endpoint.name}: {rows:,} rows in {folder / endpoint.name}")
         except (OSError, duckdb.IOException) as error:
             raise click.ClickException(
-                f"{folder} cannot be written to ({reason_of(error)}). "
+                f"{folder} cannot be written to ({short_error(error)}). "
                 "What to do: choose another folder, or make room there."
             ) from error
 

@@ -19,7 +19,7 @@ import duckdb
 
 from commerce_assets.cli.console import build_table, build_waiting_bar, show_wide
 from commerce_assets.cli.session import Session
-from commerce_assets.warehouse.reasons import reason_of
+from commerce_assets.warehouse.file import short_error
 
 FORMATS = ("table", "csv", "json", "parquet")
 # A table is laid out as a whole, so that it cannot be without end.
@@ -66,7 +66,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         if isinstance(error, BrokenPipeError):
             raise
         raise click.ClickException(
-            f"{path} cannot be written ({reason_of(error)}). What to do: choose another place with --output."
+            f"{path} cannot be written ({short_error(error)}). What to do: choose another place with --output."
         ) from error
     finally:
         # Where nothing can be written, nothing can be removed either.

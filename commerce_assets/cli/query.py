@@ -13,7 +13,7 @@ from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_waiting_bar
 from commerce_assets.cli.output import chosen_format, format_option, output_option, whole_file, write_result
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
-from commerce_assets.warehouse.reasons import reason_of
+from commerce_assets.warehouse.file import short_error
 from commerce_assets.warehouse.sql import SCHEMA, identifier, text
 
 _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
@@ -105,7 +105,7 @@ def _read_only(sql: str) -> str:
 def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
     """What DuckDB says; of a table that is not there, which there are instead of which it looks like."""
     if isinstance(error, duckdb.IOException):
-        return reason_of(error)
+        return short_error(error)
     if not (isinstance(error, duckdb.CatalogException) and "Table with name" in str(error)):
         return _in_one_line(error)
     said = _in_one_line(error).partition("! Did you mean")[0].rstrip("!.")

@@ -1,7 +1,7 @@
-"""Copies the DuckDB file and Dagster's history while runs go on: `python -m commerce_assets.ops.backup FOLDER`.
+"""Back up the DuckDB file and Dagster's history while runs go on: `python -m commerce_assets.ops.backup FOLDER`.
 
-Typed in the folder in which the project runs. Each backup is a folder of its own, named after the moment, whole or not
-there: FOLDER/2026-01-31T042500Z with the database under its own name, and dagster/ as it lies in data/.
+Run it in the project's working directory. Each backup is a folder named after its time, complete or absent:
+FOLDER/2026-01-31T042500Z with the database under its own name, and dagster/ as in data/.
 """
 
 import argparse
@@ -10,12 +10,11 @@ import shutil
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from commerce_assets.cli.session import Session
-from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
+from commerce_assets.warehouse.file import WarehouseError
 
 HISTORY = Path("data/dagster")
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
@@ -24,8 +23,10 @@ LOG = logging.getLogger("backup")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where backups are kept; made if need be")
-    parser.add_argument("--keep", type=int, default=14, help="how many to keep; older ones are removed (default: 14)")
+    parser.add_argument("folder", type=Path, help="where to keep backups; created if missing")
+    parser.add_argument(
+        "--keep", type=int, default=14, help="number of backups to keep; older ones are removed (default: 14)"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     folder: Path = arguments.folder
@@ -35,7 +36,8 @@ def main() -> int:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
     try:
-        copy_database(Session().database(LOG), part)
+        database = Session().database(LOG)
+        database.copy_to(part / database.path.name)
         copy_history(HISTORY, part / "dagster")
     except (OSError, sqlite3.Error, WarehouseError) as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -48,21 +50,8 @@ def main() -> int:
     return 0
 
 
-def copy_database(database: DatabaseFile, folder: Path) -> None:
-    """Copies the file, and the log of a writer that was killed, under the lock that keeps writers out."""
-    copy = folder / database.path.name
-    # Closing a file drops every lock that this process has on it: this one is closed after DuckDB has let go.
-    with database.path.open("rb") as source, database.read(), copy.open("xb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-        if (log := Path(f"{database.path}.wal")).exists():
-            shutil.copy(log, f"{copy}.wal")
-    # One file: what the log holds is in it then.
-    with replace(database, path=copy).write():
-        pass
-
-
 def copy_history(history: Path, folder: Path) -> None:
-    """Copies Dagster's SQLite files, each as of one moment. What runs have printed is left out."""
+    """Copy Dagster's SQLite files, each as of one moment, without the output of runs."""
     for path in history.rglob("*.db"):
         target = folder / path.relative_to(history)
         target.parent.mkdir(parents=True, exist_ok=True)

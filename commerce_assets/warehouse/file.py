@@ -1,47 +1,65 @@
-"""Opening the DuckDB file: whoever holds it is waited for, named, and not waited for without end."""
+"""The DuckDB file of one shop: a write works on a copy of it and swaps the copy in, so readers never wait."""
 
 import contextlib
+import errno
+import json
 import logging
 import os
 import re
-import shutil
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
-from commerce_assets.warehouse.guard import guarded, put_back
-from commerce_assets.warehouse.reasons import reason_of
+from commerce_assets.warehouse.lock import WriterLock
 from commerce_assets.warehouse.sql import text
+from commerce_assets.warehouse.swap import (
+    FileVersion,
+    copy_file,
+    is_mount_point,
+    lock_path,
+    part_folder,
+    spill_folder,
+    swap_in,
+    wal_path,
+)
 
-# BI tools carry DuckDB 1.5 for a while yet; a file written with 2.0's own format cannot be opened by them.
-_AS_WRITTEN = "STORAGE_VERSION 'v1.5.0'"
-# A file opened by its path is a catalog named like the file, and in commerce.duckdb the name commerce.orders could mean
-# a schema or a catalog: DuckDB refuses it. Attached under a name of our own it means the schema in every file.
+# BI tools will bundle DuckDB 1.5 for some time, and it cannot open a file in 2.0's own format.
+_NEW_FILE = "STORAGE_VERSION 'v1.5.0'"
+# DuckDB names the catalog of a file after the file. In commerce.duckdb the name commerce.orders could mean a schema or
+# a catalog, and DuckDB refuses it. Under an alias it means the schema in every file.
 _ALIAS = "warehouse"
-# Where the default database lies, relative to where Dagster was started. Any other folder is a person's to make.
+# The default folder, relative to Dagster's working directory. A person creates any other folder.
 _OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
-# Those that write take turns, and most turns are shorter: that is worth no line.
-_TELL_AFTER_SECONDS = 1.0
-_TELL_EVERY_SECONDS = 30.0
+# Writers take turns, and most turns are shorter: they are not worth a log line.
+_LOG_AFTER_SECONDS = 1.0
+_LOG_EVERY_SECONDS = 30.0
 # DuckDB says: Could not set lock on file "...": Conflicting lock is held in /usr/bin/python3.11 (PID 4711).
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
+# A write that fails in the background comes wrapped: ... {"exception_type":"IO","exception_message":"Could not ..."}
+_WRAPPED = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
+# The part of DuckDB's refusal that says that the file contains a later checkpoint than the WAL.
+_STALE_WAL = "the WAL was created for an older version of this database"
+_REWRITE = "rewrite_file"
+_MOUNTED = (
+    "the database {path} is a mount point of its own, so a load cannot replace it. "
+    "Fix: mount the folder that contains the file instead of the file."
+)
 
 
 class WarehouseError(Exception):
-    """The database cannot be used; says why and what to do."""
+    """The database cannot be used; the message says why and how to fix it."""
 
 
 class DatabaseLockedError(WarehouseError):
-    """Another process has had the file open for longer than it was waited for; `holder` names it."""
+    """Another process has held the database for longer than the lock timeout; `holder` names it."""
 
     def __init__(self, message: str, *, holder: str) -> None:
         super().__init__(message)
@@ -53,11 +71,11 @@ class DatabaseFile:
     """The DuckDB file of one shop.
 
     Attributes:
-        path: The file; its folder must exist.
-        lock_timeout: How long to wait for another process that holds the file.
+        path: The file; its folder must exist. Symbolic links are followed.
+        lock_timeout: Seconds to wait for another writer.
         memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
         config: Further settings of DuckDB.
-        log: Told who holds the file while it is waited for.
+        log: Logs who holds the file while a caller waits.
     """
 
     path: Path
@@ -67,152 +85,274 @@ class DatabaseFile:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
     def prepare(self) -> None:
-        """Sees that the file has a folder to lie in, which is better known before a pull of hours than after it.
+        """Check that a load can replace the file, before an extraction of hours rather than after it.
+
+        Creates the project's own folder `data`.
 
         Raises:
-            WarehouseError: It has not, and it is not the project's own folder, which is made.
+            WarehouseError: The folder is missing, folder or file is read-only, or the file is a mount point.
         """
-        folder = self.path.parent
-        if folder == _OWN_FOLDER:
-            folder.mkdir(exist_ok=True)
+        if self.path.parent == _OWN_FOLDER:
+            _OWN_FOLDER.mkdir(exist_ok=True)
+        path = self._real_path
+        folder = path.parent
         if not folder.is_dir():
             raise WarehouseError(
                 f"the folder of the database, {folder}, does not exist. "
-                "What to do: create it, or point COMMERCE_DUCKDB_PATH elsewhere."
+                "Fix: create it, or point COMMERCE_DUCKDB_PATH elsewhere."
             )
-        if not os.access(folder, os.W_OK):
+        if not os.access(folder, os.W_OK | os.X_OK):
             raise WarehouseError(
                 f"the folder of the database, {folder}, cannot be written to. "
-                "What to do: allow it, or point COMMERCE_DUCKDB_PATH elsewhere."
+                "Fix: allow it, or point COMMERCE_DUCKDB_PATH elsewhere."
             )
+        if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
+            raise WarehouseError(f"the database {self.path} is read-only. Fix: allow this user to write to it.")
+        if is_mount_point(path):
+            raise WarehouseError(_MOUNTED.format(path=self.path))
+
+    def check(self) -> None:
+        """Check that a load could start now.
+
+        Raises:
+            WarehouseError: As `prepare`, or another process writes, or DuckDB cannot open the file.
+        """
+        self.prepare()
+        with _OWNER_ONLY, ExitStack() as held, self._explained("written"):
+            self._lock_and_hold(held)
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection with one transaction around it: all that is done with it is stored, or nothing of it."""
+        """A connection to a copy of the file, in one transaction; the copy replaces the file after the commit.
+
+        Any error or kill leaves the file untouched. Processes that have it open keep reading the old rows; those that
+        open it after the swap read the new ones.
+        """
         self.prepare()
-        with _interrupts_as_such(), _OWNER_ONLY, contextlib.ExitStack() as until_closed:
-            connection = self._connect(read_only=False)
-            # Nobody else has the file open now, so what lies here was spilled by a process that was killed.
-            shutil.rmtree(_spill_directory(self.path), ignore_errors=True)
+        path = self._real_path
+        with _signals_as_interrupts(), _OWNER_ONLY, ExitStack() as held:
+            with self._explained("written"):
+                source = self._lock_and_hold(held)
+                versions = _versions(path)
+                folder = held.enter_context(part_folder(path))
+                part = folder / path.name
+                if source is not None:
+                    _copy_with_wal(source, path, part)
+            connection = held.enter_context(self._connection(spill=str(folder / "spill"), config=self.config))
+            with self._explained("written"):
+                # An existing file keeps its format, even a newer one.
+                options = _NEW_FILE if source is None else "READ_WRITE"
+                connection.execute(f"ATTACH {text(str(part))} AS {_ALIAS} ({options})")
+                connection.execute(f"USE {_ALIAS}")
             try:
-                with guarded(self.path, connection, _ALIAS, until_closed):
-                    try:
-                        connection.begin()
-                        yield connection
-                        connection.commit()
-                    except BaseException:
-                        _roll_back(connection)
-                        raise
+                connection.begin()
+                yield connection
+                connection.commit()
             except BaseException as error:
+                _roll_back(connection)
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
-            finally:
+            with self._explained("written"):
+                connection.execute(f"CHECKPOINT {_ALIAS}")
+                if _is_rewrite_requested(connection):
+                    part = _rewrite(connection, folder)
                 connection.close()
+                if wal_path(part).exists():
+                    # DuckDB closes a file without an error even if it could not write it to its end.
+                    raise OSError(errno.EIO, "DuckDB could not complete the checkpoint")
+                if _versions(path) != versions:
+                    raise OSError(errno.EBUSY, "another program changed it during the load")
+                swap_in(part, path)
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that can only read; others may read at the same time."""
-        if not self.path.exists():
-            raise WarehouseError(
-                f"there is no database at {self.path}. "
-                "What to do: pull or materialize something first, or look at COMMERCE_DUCKDB_PATH."
-            )
-        with _interrupts_as_such(), _OWNER_ONLY:
-            connection = self._connect(read_only=True)
+        """A read-only connection; it waits only for outside programs that have the file open for writing."""
+        path = self._existing_path()
+        with (
+            _signals_as_interrupts(),
+            _OWNER_ONLY,
+            spill_folder(path) as spill,
+            self._connection(spill=spill, config=self.config) as connection,
+        ):
+            self._attach_read_only(connection, _Wait(self))
+            connection.execute(f"USE {_ALIAS}")
             try:
                 yield connection
             except duckdb.Error as error:
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "read", error)) from error
                 raise
-            finally:
-                connection.close()
 
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        config: dict[str, str | bool | int | float | list[str]] = {
+    def copy_to(self, target: Path) -> None:
+        """Copy the file to `target`, which must not exist, as of one moment; loads and readers go on meanwhile."""
+        path = self._existing_path()
+        with self._explained("copied"), path.open("rb") as source:
+            # Closing a descriptor drops all locks of the process on the file: the source closes after DuckDB's.
+            with self.read():
+                _copy_with_wal(source.fileno(), path, target)
+            if wal_path(target).exists():
+                with _OWNER_ONLY, self._connection(spill=f"{target}.tmp") as connection:
+                    connection.execute(f"ATTACH {text(str(target))} AS copy; CHECKPOINT copy; DETACH copy")
+
+    @property
+    def _real_path(self) -> Path:
+        # Unlike Path.resolve, it accepts a loop of links; opening the file then says what is wrong.
+        return Path(os.path.realpath(self.path))
+
+    def _existing_path(self) -> Path:
+        path = self._real_path
+        if not path.exists():
+            raise WarehouseError(
+                f"there is no database at {self.path}. "
+                "Fix: pull or materialize an asset first, or check COMMERCE_DUCKDB_PATH."
+            )
+        return path
+
+    def _lock_and_hold(self, held: ExitStack) -> int | None:
+        """Take the writer lock and hold the current file open READ_ONLY, so that no outside program writes to it.
+
+        Returns:
+            A descriptor of the file, None if there is no file or an empty one.
+        """
+        path = self._real_path
+        wait = _Wait(self)
+        lock = WriterLock(lock_path(path))
+        held.callback(lock.release)
+        while holder := lock.acquire():
+            wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+        if not os.access(path, os.F_OK) or (path.is_file() and not path.stat().st_size):
+            return None
+        connection = held.enter_context(self._connection(spill="", config={"threads": 1}))
+        self._attach_read_only(connection, wait, is_locked=True)
+        # Closing any descriptor of a file drops all POSIX locks of the process on it, DuckDB's too: so it stays open
+        # until the end. It is opened last, because another program may have replaced the file during the wait.
+        source = os.open(path, os.O_RDONLY)
+        held.callback(os.close, source)
+        return source
+
+    @contextmanager
+    def _connection(
+        self, *, spill: str, config: Mapping[str, str | bool | int | float | list[str]] | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "custom_user_agent": "dagster",
             "memory_limit": self.memory_limit,
-            "temp_directory": str(_spill_directory(self.path)),
-            **self.config,
+            "temp_directory": spill,
+            **(config or {}),
         }
-        connection = duckdb.connect(":memory:", config=config)
-        try:
+        with contextlib.closing(duckdb.connect(":memory:", config=settings)) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            if not read_only:
-                self._create_if_missing(connection)
-            # A file that is there keeps its format, be it a newer one in which somebody has made it.
-            as_it_is = "READ_ONLY" if read_only else "READ_WRITE"
-            self._attach(connection, as_it_is if os.access(self.path, os.F_OK) else _AS_WRITTEN)
-            connection.execute(f"USE {_ALIAS}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            yield connection
 
-    def _create_if_missing(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Makes the file as a whole: one that a full disk or a kill has left half made could never be opened again."""
-        if os.access(self.path, os.F_OK):
-            return
-        folder = _spill_directory(self.path)
-        fresh = folder / f"{uuid.uuid4().hex}.duckdb"
-        try:
-            folder.mkdir(exist_ok=True)
-            connection.execute(f"ATTACH {text(str(fresh))} AS fresh ({_AS_WRITTEN})")
-            connection.execute("DETACH fresh")
-            # The file of another process that has been faster stays; where there are no links, it is made in place.
-            with contextlib.suppress(OSError):
-                self.path.hardlink_to(fresh)
-        except (duckdb.Error, OSError) as error:
-            # Who has been faster clears the folder as well, under our feet.
-            if not os.access(self.path, os.F_OK):
-                raise WarehouseError(_why_not(self.path, "created", error)) from error
-        finally:
-            with contextlib.suppress(OSError):
-                fresh.unlink()
-
-    def _attach(self, connection: duckdb.DuckDBPyConnection, options: str) -> None:
-        """Opens the file, as soon as nobody else holds it."""
-        began = time.monotonic()
-        told: float | None = None
-        poll = _FIRST_POLL_SECONDS
+    def _attach_read_only(
+        self, connection: duckdb.DuckDBPyConnection, wait: "_Wait", *, is_locked: bool = False
+    ) -> None:
+        """Attach the file as soon as no outside program has it open for writing."""
+        path = self._real_path
         while True:
-            if put_back(self.path):
-                self.log.warning("%s: what a process had left half written when it was killed was undone", self.path)
             try:
-                connection.execute(f"ATTACH {text(str(self.path))} AS {_ALIAS} ({options})")
-            except duckdb.IOException as error:
+                connection.execute(f"ATTACH {text(str(path))} AS {_ALIAS} (READ_ONLY)")
+            except duckdb.Error as error:
+                if _STALE_WAL in str(error):
+                    self._remove_stale_wal(connection, wait, is_locked=is_locked)
+                    if is_locked:
+                        continue
+                    return
                 holder = _holder_of(error)
                 if holder is None:
                     raise WarehouseError(_why_not(self.path, "opened", error)) from error
-                waited = time.monotonic() - began
-                if waited >= self.lock_timeout:
-                    raise DatabaseLockedError(
-                        f"{self.path} has been held by {holder} for over {waited:.0f} s. "
-                        "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT.",
-                        holder=holder,
-                    ) from error
-                if waited >= (_TELL_AFTER_SECONDS if told is None else told + _TELL_EVERY_SECONDS):
-                    told = waited
-                    self.log.warning(
-                        "%s is held by %s; waiting for it, %.0f s of at most %.0f s",
-                        self.path,
-                        holder,
-                        waited,
-                        self.lock_timeout,
-                    )
-            except duckdb.Error as error:
-                raise WarehouseError(_why_not(self.path, "opened", error)) from error
+                wait.for_holder(
+                    holder,
+                    "open it read-only there (ATTACH ... (READ_ONLY)), or close it, "
+                    "or raise COMMERCE_DUCKDB_LOCK_TIMEOUT",
+                )
             else:
                 return
-            time.sleep(poll)
-            poll = min(poll * 1.5, _LONGEST_POLL_SECONDS)
+
+    def _remove_stale_wal(self, connection: duckdb.DuckDBPyConnection, wait: "_Wait", *, is_locked: bool) -> None:
+        """Remove the WAL of an outside program if the file contains its rows already.
+
+        A kill between the swap and the removal of the WAL leaves both.
+        """
+        if is_locked:
+            wal_path(self._real_path).unlink(missing_ok=True)
+            self.log.warning("%s: removed a WAL that an earlier load has applied", self.path)
+            return
+        lock = WriterLock(lock_path(self._real_path))
+        try:
+            while holder := lock.acquire():
+                wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+            # Another process may have been faster: DuckDB judges again, under the lock.
+            self._attach_read_only(connection, wait, is_locked=True)
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _explained(self, done: str) -> Iterator[None]:
+        """Convert the errors of the file's own steps."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in {errno.EBUSY, errno.EXDEV} and is_mount_point(self._real_path):
+                raise WarehouseError(_MOUNTED.format(path=self.path)) from error
+            raise WarehouseError(_why_not(self.path, done, error)) from error
+        except duckdb.Error as error:
+            raise WarehouseError(_why_not(self.path, done, error)) from error
+
+
+def request_rewrite(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the current `write` store only live rows: the swapped-in file has no block of the old one.
+
+    DuckDB keeps removed values in blocks that it has not used again, so a stricter policy for personal data needs it.
+    """
+    connection.execute(f"SET VARIABLE {_REWRITE} = true")
+
+
+def short_error(error: BaseException) -> str:
+    """The cause of an error of DuckDB or the system, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    message = str(error)
+    if wrapped := _WRAPPED.search(message):
+        message = json.loads(wrapped[1])
+    return message.partition("\n")[0]
+
+
+class _Wait:
+    """A wait with one deadline for all that a caller waits for; logs the holder."""
+
+    def __init__(self, database: DatabaseFile) -> None:
+        self._database = database
+        self._began = time.monotonic()
+        self._next_log = _LOG_AFTER_SECONDS
+        self._poll = _FIRST_POLL_SECONDS
+
+    def for_holder(self, holder: str, fix: str) -> None:
+        """Sleep for one poll.
+
+        Raises:
+            DatabaseLockedError: The deadline has passed.
+        """
+        path, timeout = self._database.path, self._database.lock_timeout
+        waited = time.monotonic() - self._began
+        if waited >= timeout:
+            raise DatabaseLockedError(
+                f"{path} has been held by {holder} for over {waited:.0f} s. Fix: {fix}.", holder=holder
+            )
+        if waited >= self._next_log:
+            self._next_log = waited + _LOG_EVERY_SECONDS
+            self._database.log.warning(
+                "%s is held by %s; waiting for it, %.0f s of at most %.0f s", path, holder, waited, timeout
+            )
+        time.sleep(min(self._poll, max(timeout - waited, 0.001)))
+        self._poll = min(self._poll * 1.5, _LONGEST_POLL_SECONDS)
 
 
 class _OwnerOnly:
-    """The file, its log and what spills are for the owner alone. DuckDB asks for no mode, so the mask says it.
+    """The copy, its WAL and what DuckDB spills are readable by the owner only. DuckDB sets no mode, so the umask does.
 
-    The mask is the whole process's: of several threads the first one sets it, and the last one puts it back.
+    The umask belongs to the process: the first of several threads sets it, and the last one restores it.
     """
 
     def __init__(self) -> None:
@@ -236,12 +376,37 @@ class _OwnerOnly:
 _OWNER_ONLY = _OwnerOnly()
 
 
-def _spill_directory(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")
+def _versions(path: Path) -> tuple[FileVersion | None, FileVersion | None]:
+    return FileVersion.of(path), FileVersion.of(wal_path(path))
 
 
-def _holder_of(error: duckdb.IOException) -> str | None:
-    """The process that holds the lock; None if the error is not about a lock."""
+def _copy_with_wal(source: int, path: Path, target: Path) -> None:
+    """Copy the file and the WAL that a killed outside program left; DuckDB applies it when it opens the copy."""
+    copy_file(source, target)
+    if (wal := wal_path(path)).exists():
+        with wal.open("rb") as file:
+            copy_file(file.fileno(), wal_path(target))
+
+
+def _is_rewrite_requested(connection: duckdb.DuckDBPyConnection) -> bool:
+    return connection.execute(f"SELECT getvariable('{_REWRITE}')").fetchone() == (True,)
+
+
+def _rewrite(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
+    """Write the live rows to a second file, in the format of the first."""
+    compact = folder / "compact.duckdb"
+    row = connection.execute(
+        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?", [_ALIAS]
+    ).fetchone()
+    version = str(row[0]).rstrip("+") if row else "latest"
+    connection.execute(f"ATTACH {text(str(compact))} AS compact (STORAGE_VERSION {text(version)})")
+    connection.execute(f"COPY FROM DATABASE {_ALIAS} TO compact")
+    connection.execute("CHECKPOINT compact")
+    return compact
+
+
+def _holder_of(error: duckdb.Error) -> str | None:
+    """The process that holds DuckDB's lock; None if the error is not about a lock."""
     message = str(error)
     if "lock on file" not in message:
         return None
@@ -251,8 +416,8 @@ def _holder_of(error: duckdb.IOException) -> str | None:
 
 
 @contextmanager
-def _interrupts_as_such() -> Iterator[None]:
-    """What DuckDB makes of a signal amid a statement, be it to open the file, is an interrupt for Dagster too."""
+def _signals_as_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt where DuckDB reports a signal during a statement as an error of its own."""
     try:
         yield
     except RuntimeError as error:
@@ -262,24 +427,21 @@ def _interrupts_as_such() -> Iterator[None]:
 
 
 def _is_of_the_file(error: BaseException) -> bool:
-    """Whether the file or its disk is at fault, and no statement: a full disk shows at the commit, too."""
+    """Whether the file or its disk caused the error, not a statement; a full disk can fail the commit, too."""
     return isinstance(error, duckdb.IOException | duckdb.TransactionException) or (
         isinstance(error, duckdb.Error) and "Corrupt database file" in str(error)
     )
 
 
 def _why_not(path: Path, done: str, error: BaseException) -> str:
-    state = "there is none yet" if done == "created" else "it is as it was"
     return (
-        f"the database {path} cannot be {done} ({reason_of(error)}); {state}. What to do: see that the folder can be "
-        "written to, that its disk has room and that the file is a DuckDB database; restore it from a copy if it is "
-        "damaged."
+        f"the database {path} cannot be {done}: {short_error(error)}; the file is unchanged. Fix: check that the "
+        "folder can be written to, that its disk has room for a second copy, and that the file is a DuckDB database; "
+        "restore a damaged file from a backup."
     )
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
-    # After some errors DuckDB has rolled back by itself, and says so with another error.
-    try:
+    # After some errors DuckDB has rolled back already, and reports that with another error.
+    with contextlib.suppress(duckdb.Error):
         connection.rollback()
-    except duckdb.Error:
-        return

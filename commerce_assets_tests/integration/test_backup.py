@@ -1,8 +1,11 @@
 """Backups: made while others use the file, whole or not at all, and enough to be in step with the store again."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -10,9 +13,13 @@ import duckdb
 import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets_tests.support import killed_writes as kills
+from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
+from commerce_assets_tests.support.pages import DOCS, blocks
 from commerce_assets_tests.support.project import Project, endpoint_named
 from commerce_assets_tests.support.pulling import order
-from commerce_assets_tests.support.units import BACKUP, ROOT, UNITS, Services, read_unit
+from commerce_assets_tests.support.staged import held, leave_a_wal
+from commerce_assets_tests.support.units import BACKUP, UNITS, Services, read_unit
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
@@ -24,7 +31,7 @@ def services(tmp_path: Path) -> Services:
 
 
 def database_of(services: Services) -> Path:
-    return services.folder / "data" / "commerce.duckdb"
+    return services.folder / "data" / "shop.duckdb"
 
 
 def rows_of(path: Path, table: str) -> int:
@@ -38,38 +45,165 @@ def test_the_unit_executes_the_backup() -> None:
     assert read_unit(UNITS / "commerce-assets-backup.service").settings["ExecStart"] == [BACKUP]
 
 
-def test_a_backup_is_one_file_also_where_a_killed_writer_has_left_its_log(services: Services) -> None:
-    writer = f"""
-import os, pathlib
-from commerce_assets.warehouse.file import DatabaseFile
-with DatabaseFile(path=pathlib.Path({str(database_of(services))!r})).write() as connection:
-    connection.execute("CREATE TABLE t AS SELECT 1 AS id")
-    connection.commit()
-    os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", writer], cwd=ROOT, check=False).returncode == -9
-    assert Path(f"{database_of(services)}.wal").exists()
+def test_a_backup_is_one_file_also_beside_the_wal_of_a_killed_program(services: Services) -> None:
+    with DatabaseFile(path=database_of(services)).write() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS id")
+    leave_a_wal(database_of(services), "INSERT INTO t VALUES (99)")
 
     said = services.run(BACKUP)
 
     (backup,) = (services.folder / "backups").iterdir()
     assert said.startswith(f"backups/{backup.name}: ")
-    assert [path.name for path in backup.iterdir()] == ["commerce.duckdb"]
-    assert rows_of(backup / "commerce.duckdb", "main.t") == 1
-    assert [path.stat().st_mode & 0o077 for path in (backup, backup / "commerce.duckdb")] == [0, 0]
+    assert [path.name for path in backup.iterdir()] == ["shop.duckdb"]
+    assert rows_of(backup / "shop.duckdb", "main.t") == 2
+    assert [path.stat().st_mode & 0o077 for path in (backup, backup / "shop.duckdb")] == [0, 0]
 
 
-def test_a_backup_is_made_while_others_read_and_not_of_a_file_that_is_being_written_to(services: Services) -> None:
+def test_a_backup_waits_neither_for_readers_nor_for_a_load(services: Services) -> None:
     database = DatabaseFile(path=database_of(services))
     with database.write() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS id")
-        with pytest.raises(AssertionError, match=r"no backup was made: .* has been held by .* What to do"):
-            services.run(BACKUP, COMMERCE_DUCKDB_LOCK_TIMEOUT="0")
+    with database.read(), database.write() as connection:
+        connection.execute("INSERT INTO t VALUES (2)")
+        services.run(BACKUP, COMMERCE_DUCKDB_LOCK_TIMEOUT="0")
+    (backup,) = (services.folder / "backups").iterdir()
+    assert rows_of(backup / "shop.duckdb", "main.t") == 1
+
+
+def test_no_backup_is_made_of_a_file_that_is_open_for_writing(services: Services) -> None:
+    with DatabaseFile(path=database_of(services)).write():
+        pass
+    with (
+        held(database_of(services)),
+        pytest.raises(AssertionError, match=r"no backup was made: .* has been held by .* Fix: open it read-only"),
+    ):
+        services.run(BACKUP, COMMERCE_DUCKDB_LOCK_TIMEOUT="0")
     assert [*(services.folder / "backups").iterdir()] == []
 
-    with database.read():
-        services.run(BACKUP, COMMERCE_DUCKDB_LOCK_TIMEOUT="0")
-    assert len([*(services.folder / "backups").iterdir()]) == 1
+
+def test_no_backup_is_made_without_a_database(services: Services) -> None:
+    with pytest.raises(AssertionError, match=r"no backup was made: there is no database at .* Fix: "):
+        services.run(BACKUP)
+
+
+# The page's instructions, after a kill.
+
+
+def commands_with(word: str) -> str:
+    """The commands of the page's one block that contains a word."""
+    (found,) = [block for block in blocks(DOCS / "operations.md", "") if word in block]
+    return found
+
+
+def fill(database: DatabaseFile) -> None:
+    write_version(database, 1)
+    with database.write() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1 AS id")
+
+
+def restore(services: Services) -> None:
+    (backup,) = (services.folder / "backups").iterdir()
+    commands = commands_with("restored.duckdb").replace("2026-01-31T042500Z", backup.name)
+    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
+
+
+KILLS = [
+    kills.during_the_copy,
+    kills.during_the_load,
+    kills.during_the_checkpoint,
+    kills.at_the_replace,
+    kills.after_the_replace,
+    kills.at_the_cleaning,
+]
+
+
+@pytest.mark.parametrize("leaves_wal", [False, True], ids=["no WAL", "a WAL"])
+@pytest.mark.parametrize("step", KILLS, ids=lambda step: step.__name__)
+def test_a_restore_after_a_kill_gives_the_rows_of_the_backup(
+    services: Services, step: Callable[[], None], *, leaves_wal: bool
+) -> None:
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    services.run(BACKUP)
+    write_version(database, 2)
+    assert killed_write(database.path, 3, step)[0] < 0
+    if leaves_wal:
+        leave_a_wal(database.path, "INSERT INTO t VALUES (99)")
+
+    restore(services)
+
+    assert version_in(database) == 1
+    write_version(database, 4)
+    assert version_in(database) == 4
+    assert rows_of(database.path, "main.t") == 1
+    assert [path.name for path in database.path.parent.iterdir()] == ["shop.duckdb"]
+
+
+def test_a_restore_leaves_an_open_reader_its_rows(services: Services) -> None:
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    services.run(BACKUP)
+    write_version(database, 2)
+    with database.read() as reader:
+        restore(services)
+        assert reader.execute("SELECT DISTINCT version FROM rows_of_a_version").fetchall() == [(2,)]
+    assert version_in(database) == 1
+
+
+@pytest.mark.parametrize("step", [kills.during_the_load, kills.after_the_replace], ids=lambda step: step.__name__)
+def test_a_file_moved_after_a_kill_is_complete(services: Services, tmp_path: Path, step: Callable[[], None]) -> None:
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    assert killed_write(database.path, 2, step)[0] < 0
+    before = version_in(database)
+    (tmp_path / "srv").mkdir()
+    commands = commands_with("mv data/shop.duckdb").replace("/srv/shop", str(tmp_path / "srv"))
+    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
+
+    moved = DatabaseFile(path=tmp_path / "srv" / "shop.duckdb")
+    assert version_in(moved) == before
+    write_version(moved, 3)
+    assert version_in(moved) == 3
+
+
+def test_a_folder_moved_whole_after_a_kill_works(services: Services, tmp_path: Path) -> None:
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    assert killed_write(database.path, 2, kills.during_the_load)[0] < 0
+    database.path.parent.rename(tmp_path / "elsewhere")
+
+    moved = DatabaseFile(path=tmp_path / "elsewhere" / "shop.duckdb")
+    assert version_in(moved) == 1
+    write_version(moved, 3)
+    assert [path.name for path in moved.path.parent.iterdir()] == ["shop.duckdb"]
+
+
+def test_a_restored_history_has_the_runs_of_the_backup(services: Services) -> None:
+    fill(DatabaseFile(path=database_of(services)))
+    history = services.folder / "data" / "dagster" / "history" / "runs.db"
+    history.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(history)) as connection:
+        connection.execute("CREATE TABLE runs AS SELECT 1 AS id")
+        connection.commit()
+    services.run(BACKUP)
+    # A process that is killed in the middle of a transaction leaves its journal.
+    code = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("INSERT INTO runs SELECT value FROM (WITH RECURSIVE n(value) AS (SELECT 2 UNION ALL "
+                   "SELECT value + 1 FROM n LIMIT 100000) SELECT value FROM n)")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code, str(history)], check=True)
+    assert Path(f"{history}-journal").exists()
+    (backup,) = (services.folder / "backups").iterdir()
+
+    commands = commands_with("rm -r data/dagster").replace("2026-01-31T042500Z", backup.name)
+    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
+
+    with closing(sqlite3.connect(history)) as connection:
+        assert connection.execute("SELECT id FROM runs").fetchall() == [(1,)]
 
 
 def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Services) -> None:

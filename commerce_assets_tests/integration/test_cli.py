@@ -334,11 +334,11 @@ def test_dagster_goes_on_with_what_the_command_line_has_left_and_finds_its_rows(
     ]
 
 
-def test_a_pull_renews_the_copy_for_readers_and_keeps_versions_if_the_settings_say_so(shell: Shell) -> None:
-    shell.settings |= {"COMMERCE_DUCKDB_PUBLISH_PATH": "copy.duckdb", "COMMERCE_ORDER_HISTORY": "true"}
+def test_a_pull_keeps_versions_if_the_setting_says_so(shell: Shell) -> None:
+    shell.settings["COMMERCE_ORDER_HISTORY"] = "true"
     assert shell.run(*TEN_DAYS).exit_code == 0
     sql = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM orders_history)"
-    result = shell.run("query", sql, "--database", "copy.duckdb", "--format", "csv")
+    result = shell.run("query", sql, "--format", "csv")
     assert result.stdout.splitlines()[1] == "120,120"
 
 
@@ -413,16 +413,13 @@ def test_a_pull_on_a_terminal_that_cannot_take_a_line_back_shows_lines_of_progre
     assert "page 3, " in result.stderr
 
 
-def test_a_pull_whose_reader_has_seen_enough_publishes_and_has_its_own_status(
-    shell: Shell, server: FaultyStore
-) -> None:
-    shell.settings["COMMERCE_DUCKDB_PUBLISH_PATH"] = "copy.duckdb"
+def test_a_pull_with_a_closed_pipe_is_stored(shell: Shell, server: FaultyStore) -> None:
     server.script(otherwise=Delay(0.5))
     pull = shell.start("pull", "products")
     assert pull.stdout is not None
     pull.stdout.close()
     assert pull.wait(timeout=20) == 0
-    assert (shell.folder / "copy.duckdb").exists()
+    assert "0" not in shell.run("query", "SELECT count(*) FROM products", "--format", "csv").stdout.splitlines()
 
 
 # status

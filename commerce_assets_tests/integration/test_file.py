@@ -1,8 +1,13 @@
-"""Opening the file: whoever holds it is named and waited for; what cannot be opened is said, and left as it is."""
+"""The database file: what a write waits for, what it swaps in, and what it leaves untouched when it fails."""
 
+import errno
 import logging
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -11,8 +16,26 @@ from unittest import mock
 import duckdb
 import pytest
 
-from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
-from commerce_assets_tests.support.staged import ORDERS, Holder, Storage, days, held, opens_elsewhere, order, python
+from commerce_assets.warehouse.file import (
+    DatabaseFile,
+    DatabaseLockedError,
+    WarehouseError,
+    request_rewrite,
+    short_error,
+)
+from commerce_assets.warehouse.swap import wal_path
+from commerce_assets_tests.support.staged import (
+    ORDERS,
+    ROOT,
+    Holder,
+    Storage,
+    days,
+    held,
+    leave_a_wal,
+    opens_elsewhere,
+    order,
+    python,
+)
 
 LOG = logging.getLogger("database")
 WINDOW = days("2024-03-15")
@@ -53,41 +76,38 @@ def letting_go(holder: Holder) -> Iterator[list[str]]:
         LOG.removeHandler(handler)
 
 
-# Somebody else has it.
+# Another process has it open.
 
 
-@pytest.mark.parametrize("read_only", [False, True], ids=["by a writer", "by a reader"])
-def test_a_writer_gives_up_at_the_deadline_and_names_who_holds_the_file(storage: Storage, *, read_only: bool) -> None:
+def test_a_write_gives_up_on_an_outside_writer_and_names_it(storage: Storage) -> None:
     """Fault 53."""
-    with held(storage.path, read_only=read_only) as holder:
+    with held(storage.path) as holder:
         began = monotonic()
-        with pytest.raises(WarehouseError) as raised, impatient(storage.path).write():
+        with pytest.raises(DatabaseLockedError) as raised, impatient(storage.path).write():
             pytest.fail("it was opened")
         assert 0.2 <= monotonic() - began < 5
     message = str(raised.value)
     assert str(storage.path) in message
-    assert f"(pid {holder.process.pid})" in message
-    assert "python" in message
-    assert "What to do: close it there, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT" in message
+    assert re.search(rf"held by python\S* \(pid {holder.process.pid}\)", message)
+    assert "Fix: open it read-only there (ATTACH ... (READ_ONLY)), or close it" in message
+    assert raised.value.holder.endswith(f"(pid {holder.process.pid})")
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+    assert names_in(storage.folder) == ["shop.duckdb"]
 
 
-def test_a_reader_gives_up_at_the_deadline_too(storage: Storage) -> None:
+def test_a_read_gives_up_on_an_outside_writer_and_names_it(storage: Storage) -> None:
     """Fault 53."""
     with (
         held(storage.path) as holder,
-        pytest.raises(WarehouseError, match=rf"held by .*\(pid {holder.process.pid}\)"),
+        pytest.raises(DatabaseLockedError, match=rf"held by .*\(pid {holder.process.pid}\)"),
         impatient(storage.path).read(),
     ):
         pytest.fail("it was opened")
 
 
-@pytest.mark.parametrize("read_only", [False, True], ids=["by a writer", "by a reader"])
-def test_the_holder_is_named_in_the_log_and_the_load_goes_on_once_it_lets_go(
-    storage: Storage, *, read_only: bool
-) -> None:
+def test_a_write_logs_the_outside_writer_and_continues_after_it(storage: Storage) -> None:
     """Fault 53."""
-    with held(storage.path, read_only=read_only) as holder, letting_go(holder) as told:
+    with held(storage.path) as holder, letting_go(holder) as told:
         with impatient(storage.path, seconds=20).write() as connection:
             connection.execute("DELETE FROM commerce.orders")
         assert len(told) == 1
@@ -96,15 +116,315 @@ def test_the_holder_is_named_in_the_log_and_the_load_goes_on_once_it_lets_go(
     assert storage.query("FROM commerce.orders") == []
 
 
-def test_a_wait_is_told_again_from_time_to_time(
+def test_a_wait_is_logged_repeatedly(
     storage: Storage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 53."""
-    monkeypatch.setattr("commerce_assets.warehouse.file._TELL_AFTER_SECONDS", 0.05)
-    monkeypatch.setattr("commerce_assets.warehouse.file._TELL_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("commerce_assets.warehouse.file._LOG_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("commerce_assets.warehouse.file._LOG_EVERY_SECONDS", 0.1)
     with held(storage.path), pytest.raises(WarehouseError), impatient(storage.path, seconds=0.5).write():
         pytest.fail("it was opened")
     assert 2 <= len([record for record in caplog.records if "waiting for it" in record.getMessage()]) <= 6
+
+
+def test_a_reader_in_another_process_does_not_delay_a_write(storage: Storage) -> None:
+    with held(storage.path, read_only=True), impatient(storage.path, seconds=0).write() as connection:
+        connection.execute("DELETE FROM commerce.orders")
+    assert storage.query("FROM commerce.orders") == []
+
+
+def test_an_open_reader_keeps_its_rows_and_a_new_one_sees_new_rows(storage: Storage) -> None:
+    code = """
+import sys, duckdb
+c = duckdb.connect()
+c.execute(f"ATTACH '{sys.argv[1]}' AS shop (READ_ONLY)")
+for _ in sys.stdin:
+    print(c.execute("SELECT id FROM shop.commerce.orders ORDER BY id").fetchall(), flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(storage.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        stdin, stdout = reader.stdin, reader.stdout
+        assert stdin
+        assert stdout
+
+        def rows() -> str:
+            stdin.write("\n")
+            stdin.flush()
+            return stdout.readline().strip()
+
+        assert rows() == "[(1,)]"
+        for number in range(2, 5):
+            with impatient(storage.path, seconds=0).write() as connection:
+                connection.execute(f"INSERT INTO commerce.orders BY NAME SELECT {number} AS id")
+                # Neither before the commit nor after it.
+                assert rows() == "[(1,)]"
+            assert rows() == "[(1,)]"
+            assert storage.query("SELECT count(*) FROM commerce.orders") == [(number,)]
+        stdin.close()
+
+
+def test_a_reader_may_open_the_file_at_any_moment_of_a_write(storage: Storage) -> None:
+    with storage.database.write() as connection:
+        connection.execute("DELETE FROM commerce.orders")
+        with impatient(storage.path, seconds=0).read() as reader:
+            assert reader.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
+
+
+def test_an_outside_writer_is_refused_during_a_write(storage: Storage) -> None:
+    with storage.database.write() as connection:
+        connection.execute("DELETE FROM commerce.orders")
+        assert not opens_elsewhere(storage.path)
+    assert opens_elsewhere(storage.path)
+    assert storage.query("FROM commerce.orders") == []
+
+
+def test_a_second_writer_waits_for_the_first_and_names_it(storage: Storage) -> None:
+    """Fault 53."""
+    code = """
+import sys
+from pathlib import Path
+from commerce_assets.warehouse.file import DatabaseFile
+try:
+    with DatabaseFile(path=Path(sys.argv[1]), lock_timeout=0.2).write():
+        pass
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    with storage.database.write():
+        said = python(code, storage.path)
+    assert said.startswith("DatabaseLockedError")
+    assert f"(pid {os.getpid()})" in said
+    assert "Fix: wait for it to finish" in said
+
+
+def test_concurrent_writers_lose_no_update(storage: Storage) -> None:
+    storage.execute("CREATE TABLE counter AS SELECT 0 AS n")
+    code = """
+import sys
+from pathlib import Path
+from commerce_assets.warehouse.file import DatabaseFile
+for _ in range(5):
+    with DatabaseFile(path=Path(sys.argv[1]), lock_timeout=60).write() as connection:
+        connection.execute("UPDATE counter SET n = n + 1")
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(storage.path)], cwd=ROOT) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert storage.query("FROM counter") == [(15,)]
+    assert names_in(storage.folder) == ["shop.duckdb"]
+
+
+def test_threads_of_one_process_write_one_after_the_other(storage: Storage) -> None:
+    storage.execute("CREATE TABLE counter AS SELECT 0 AS n")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: storage.execute("UPDATE counter SET n = n + 1"), range(8)))
+    assert storage.query("FROM counter") == [(8,)]
+
+
+def test_a_file_replaced_during_a_write_is_not_overwritten(storage: Storage) -> None:
+    other = Storage(storage.folder, name="other.duckdb")
+    other.execute("CREATE TABLE restored AS SELECT 7 AS n")
+
+    def replace_during_a_write() -> None:
+        with storage.database.write() as connection:
+            connection.execute("DELETE FROM commerce.orders")
+            other.path.replace(storage.path)
+
+    with pytest.raises(WarehouseError, match="another program changed it during the load"):
+        replace_during_a_write()
+    assert storage.query("FROM restored") == [(7,)]
+    assert names_in(storage.folder) == ["shop.duckdb"]
+
+
+# An outside program was killed and left its WAL.
+
+
+def test_a_write_applies_the_wal_of_a_killed_program(storage: Storage) -> None:
+    leave_a_wal(storage.path)
+    with held(storage.path, read_only=True):
+        storage.execute("CREATE TABLE ours AS FROM theirs")
+    assert storage.query("FROM ours") == storage.query("FROM theirs") == [(7,)]
+    assert names_in(storage.folder) == ["shop.duckdb"]
+
+
+@pytest.mark.parametrize("writes", [False, True], ids=["a reader", "a writer"])
+def test_a_kill_between_swap_and_wal_removal_is_repaired(
+    storage: Storage, caplog: pytest.LogCaptureFixture, *, writes: bool
+) -> None:
+    """Fault 52."""
+    leave_a_wal(storage.path)
+    wal = wal_path(storage.path).read_bytes()
+    storage.execute("CREATE TABLE ours AS FROM theirs")
+    wal_path(storage.path).write_bytes(wal)
+
+    if writes:
+        storage.execute("INSERT INTO ours VALUES (2)")
+    assert storage.query("FROM theirs") == [(7,)]
+    assert storage.query("FROM ours") == [(7,), (2,)][: 1 + writes]
+    assert names_in(storage.folder) == ["shop.duckdb"]
+    assert "removed a WAL" in caplog.text
+
+
+def test_a_foreign_wal_is_refused_and_kept(storage: Storage) -> None:
+    other = Storage(storage.folder, name="other.duckdb")
+    other.execute("CREATE TABLE t (n INT)")
+    leave_a_wal(other.path)
+    wal_path(other.path).rename(wal_path(storage.path))
+    content = storage.path.read_bytes()
+    with pytest.raises(WarehouseError, match="cannot be opened"):
+        storage.execute("CREATE TABLE ours (n INT)")
+    assert storage.path.read_bytes() == content
+    assert wal_path(storage.path).exists()
+
+
+# The file keeps what it is.
+
+
+def test_a_write_follows_links_and_keeps_them(storage: Storage, tmp_path: Path) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    link, chain = Storage(folder, name="link.duckdb"), Storage(folder, name="chain.duckdb")
+    link.path.symlink_to(storage.path)
+    chain.path.symlink_to("link.duckdb")
+    chain.execute("DELETE FROM commerce.orders")
+    assert link.path.is_symlink()
+    assert chain.path.is_symlink()
+    assert not storage.path.is_symlink()
+    assert storage.query("FROM commerce.orders") == []
+    assert names_in(folder) == ["chain.duckdb", "link.duckdb"]
+    assert names_in(storage.folder) == ["links", "shop.duckdb"]
+
+
+def test_a_link_to_a_missing_file_makes_the_file_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    storage = Storage(tmp_path)
+    storage.path.symlink_to(tmp_path / "disk" / "real.duckdb")
+    storage.execute("CREATE TABLE t (n INT)")
+    assert storage.path.is_symlink()
+    assert names_in(tmp_path / "disk") == ["real.duckdb"]
+
+
+def test_a_new_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """Fault 68."""
+    storage = Storage(tmp_path)
+    with storage.database.write() as connection:
+        connection.execute("CREATE TABLE t AS SELECT 1")
+        assert {oct(path.stat().st_mode & 0o077) for path in tmp_path.rglob("*")} == {"0o0"}
+    assert storage.path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o664, 0o600])
+def test_a_write_keeps_mode_owner_and_attributes(storage: Storage, mode: int) -> None:
+    storage.path.chmod(mode)
+    os.setxattr(storage.path, "user.note", b"kept")
+    if os.geteuid() == 0:
+        os.chown(storage.path, 1234, 4321)
+    before = storage.path.stat()
+    storage.execute("CREATE TABLE t (n INT)")
+    after = storage.path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert os.getxattr(storage.path, "user.note") == b"kept"
+    assert after.st_mtime_ns > before.st_mtime_ns
+
+
+def test_an_empty_file_becomes_the_database_and_keeps_its_mode(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.path.touch()
+    storage.path.chmod(0o644)
+    storage.execute("CREATE TABLE t (n INT)")
+    assert storage.query("FROM t") == []
+    assert storage.path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_mounted_file_is_refused_before_a_load(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = storage.folder / "my shop.duckdb"
+    storage.path.rename(path)
+    mounts = storage.folder / "mountinfo"
+    mounts.write_text(
+        f"36 35 98:0 / {str(path).replace(' ', chr(92) + '040')} rw,noatime master:1 - ext3 /dev/root rw\n"
+    )
+    monkeypatch.setattr("commerce_assets.warehouse.swap._MOUNTS", mounts)
+    database = DatabaseFile(path=path)
+    for use in (database.prepare, database.check, lambda: database.write().__enter__()):
+        with pytest.raises(WarehouseError, match=r"is a mount point .*Fix: mount the folder"):
+            use()
+    with database.read() as connection:
+        assert connection.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.EXDEV])
+def test_a_mount_that_appears_during_a_write_is_named(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    mounts = storage.folder / "mountinfo"
+    monkeypatch.setattr("commerce_assets.warehouse.swap._MOUNTS", mounts)
+    monkeypatch.setattr(Path, "replace", mock.Mock(side_effect=OSError(error, os.strerror(error))))
+
+    def write() -> None:
+        with storage.database.write() as connection:
+            connection.execute("DELETE FROM commerce.orders")
+            mounts.write_text(f"36 35 98:0 / {storage.path} rw - ext3 /dev/root rw\n")
+
+    with pytest.raises(WarehouseError, match=r"is a mount point .*Fix: mount the folder"):
+        write()
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+
+
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+def test_a_file_is_copied_where_the_kernel_cannot_do_it(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    monkeypatch.setattr(os, "copy_file_range", mock.Mock(side_effect=OSError(error, os.strerror(error))))
+    storage.execute("CREATE TABLE t (n INT)")
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+
+
+def test_a_rewrite_keeps_tables_views_and_comments_and_no_old_byte(storage: Storage) -> None:
+    storage.execute(
+        "CREATE TABLE people AS SELECT 'person-' || range || '@example.com' AS email FROM range(5000)",
+        "COMMENT ON TABLE people IS 'who buys'",
+        "CREATE VIEW buyers AS FROM people",
+    )
+    storage.execute("UPDATE people SET email = 'masked'")
+    assert b"person-42@example.com" in storage.path.read_bytes()
+    with storage.database.write() as connection:
+        request_rewrite(connection)
+    assert b"@example.com" not in storage.path.read_bytes()
+    assert storage.query("SELECT count(*), any_value(email) FROM buyers") == [(5000, "masked")]
+    assert storage.query("SELECT comment FROM duckdb_tables() WHERE table_name = 'people'") == [("who buys",)]
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
+    assert names_in(storage.folder) == ["shop.duckdb"]
+    assert storage_version(storage).startswith("v1.5")
+
+
+def test_a_rewrite_keeps_the_format_of_the_file(tmp_path: Path) -> None:
+    duckdb.connect(tmp_path / "shop.duckdb").close()
+    storage = Storage(tmp_path)
+    before = storage_version(storage)
+    with storage.database.write() as connection:
+        request_rewrite(connection)
+    assert storage_version(storage) == before == "v2.0.0+"
+
+
+def test_a_copy_is_made_during_a_write_and_holds_the_rows_before_it(storage: Storage, tmp_path: Path) -> None:
+    with storage.database.write() as connection:
+        connection.execute("DELETE FROM commerce.orders")
+        storage.database.copy_to(tmp_path / "copy.duckdb")
+    assert Storage(tmp_path, name="copy.duckdb").query("SELECT id FROM commerce.orders") == [(1,)]
+
+
+def test_a_copy_contains_the_wal_of_a_killed_program(storage: Storage, tmp_path: Path) -> None:
+    leave_a_wal(storage.path)
+    storage.database.copy_to(tmp_path / "copy.duckdb")
+    assert names_in(tmp_path) == ["copy.duckdb", "shop.duckdb", "shop.duckdb.wal"]
+    assert Storage(tmp_path, name="copy.duckdb").query("FROM theirs") == [(7,)]
+
+
+def storage_version(storage: Storage) -> str:
+    ((version,),) = storage.query(
+        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'"
+    )
+    return str(version)
 
 
 def test_a_file_that_somebody_has_made_in_a_newer_format_is_written_to_as_it_is(tmp_path: Path) -> None:
@@ -138,22 +458,56 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
 def test_a_path_below_a_file_is_named(tmp_path: Path) -> None:
     """Fault 54."""
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(WarehouseError, match=r"file, does not exist.*What to do"):
+    with pytest.raises(WarehouseError, match=r"file, does not exist.*Fix"):
         Storage(tmp_path / "file").execute()
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-@pytest.mark.parametrize("name", ["a link into nowhere", "x" * 300])
-def test_a_file_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
+def test_a_link_into_a_missing_folder_is_named(tmp_path: Path) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path, name=name)
-    if len(name) < 255:
-        storage.path.symlink_to(tmp_path / "nowhere" / "shop.duckdb")
-    with pytest.raises(
-        WarehouseError, match=r"cannot be (opened|created).*What to do: see that the folder can be written"
-    ) as raised:
+    storage = Storage(tmp_path)
+    storage.path.symlink_to(tmp_path / "nowhere" / "shop.duckdb")
+    with pytest.raises(WarehouseError, match=r"nowhere, does not exist. Fix: create it"):
         storage.execute()
-    assert str(storage.path) in str(raised.value)
+
+
+def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
+    """Fault 54."""
+    storage = Storage(tmp_path)
+    storage.path.symlink_to(storage.path)
+    with pytest.raises(WarehouseError, match=r"cannot be written: Too many levels of symbolic links.*Fix: "):
+        storage.execute()
+
+
+def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
+    """Fault 54."""
+    storage = Storage(tmp_path, name="x" * 300)
+    with pytest.raises(WarehouseError, match=r"xxx cannot be written: File name too long.*Fix: "):
+        storage.execute()
+
+
+def test_a_write_protected_file_is_refused_and_kept(storage: Storage) -> None:
+    """Fault 54."""
+    code = """
+import os, sys
+from pathlib import Path
+from commerce_assets.warehouse.file import DatabaseFile
+if os.geteuid() == 0:
+    os.setegid(65534)
+    os.seteuid(65534)
+    os.access = lambda path, mode, access=os.access: access(path, mode, effective_ids=True)
+try:
+    with DatabaseFile(path=Path(sys.argv[1])).write():
+        pass
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    storage.path.chmod(0o444)
+    for folder in [storage.folder, *storage.folder.parents][:4]:
+        folder.chmod(0o777)
+    content = storage.path.read_bytes()
+    assert python(code, storage.path).startswith(f"WarehouseError the database {storage.path} is read-only. Fix: allow")
+    assert storage.path.read_bytes() == content
 
 
 def test_a_file_that_becomes_full_while_it_is_made_is_not_left_half_made(tmp_path: Path) -> None:
@@ -169,35 +523,10 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     message = python(code, tmp_path)
-    assert message.startswith(f"WarehouseError the database {Storage(tmp_path).path} cannot be created")
-    assert "there is none yet. What to do: see that the folder can be written to, that its disk has room" in message
+    assert message.startswith(f"WarehouseError the database {Storage(tmp_path).path} cannot be written: ")
+    assert "Fix: check that the folder can be written to, that its disk has room" in message
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     Storage(tmp_path).load(ORDERS, [order(1)], window=WINDOW)
-
-
-def test_of_two_that_make_the_file_at_once_both_use_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = Storage(tmp_path)
-    link = Path.hardlink_to
-
-    def link_too_late(path: Path, target: Path) -> None:
-        python(
-            "import sys, pathlib\nfrom commerce_assets_tests.support.staged import Storage\n"
-            "Storage(pathlib.Path(sys.argv[1])).execute('CREATE TABLE theirs (a INT)')",
-            path.parent,
-        )
-        link(path, target)
-
-    monkeypatch.setattr(Path, "hardlink_to", link_too_late)
-    storage.execute("CREATE TABLE ours (a INT)")
-    assert storage.query("SELECT count(*) FROM duckdb_tables()") == [(2,)]
-
-
-def test_where_files_cannot_be_linked_the_file_is_made_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "hardlink_to", mock.Mock(side_effect=PermissionError))
-    Storage(tmp_path).execute("CREATE TABLE ours (a INT)")
-    assert Storage(tmp_path).query("SELECT count(*) FROM ours") == [(0,)]
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["written", "read"])
@@ -210,7 +539,7 @@ def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, c
     """Fault 54."""
     storage = Storage(tmp_path)
     storage.path.write_bytes(content)
-    with pytest.raises(WarehouseError, match=r"cannot be opened.*restore it from a copy") as raised:
+    with pytest.raises(WarehouseError, match=r"cannot be opened.*restore a damaged file") as raised:
         storage.query("SELECT 1") if read else storage.execute()
     assert str(storage.path) in str(raised.value)
     assert storage.path.read_bytes() == content
@@ -222,7 +551,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(storage: Storage) -> None
     content = bytearray(storage.path.read_bytes())
     content[4096:12288] = bytes(8192)  # both copies of the header that says where everything is
     storage.path.write_bytes(content)
-    with pytest.raises(WarehouseError, match=r"cannot be opened.*restore it from a copy"):
+    with pytest.raises(WarehouseError, match=r"cannot be opened.*restore a damaged file"):
         storage.load(ORDERS, [order(2)], window=WINDOW)
     assert storage.path.read_bytes() == content
 
@@ -235,9 +564,9 @@ def test_damage_that_shows_only_later_is_told_with_the_name_of_the_file(storage:
     for block in range(12288 + (256 << 10), len(content), 256 << 10):
         content[block + 1000 : block + 1050] = b"z" * 50
     storage.path.write_bytes(content)
-    with pytest.raises(WarehouseError, match=f"{storage.path} cannot be read .*restore it from a copy"):
+    with pytest.raises(WarehouseError, match=f"{storage.path} cannot be read: .*restore a damaged file"):
         storage.query("FROM commerce.orders")
-    with pytest.raises(WarehouseError, match=f"{storage.path} cannot be written .*restore it from a copy"):
+    with pytest.raises(WarehouseError, match=f"{storage.path} cannot be written: .*restore a damaged file"):
         storage.load(ORDERS, [order(number, tag="changed") for number in range(5_000)], window=WINDOW)
     assert storage.path.read_bytes() == content
 
@@ -253,14 +582,13 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_reading_what_has_never_been_written_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(
-        WarehouseError, match=r"no database at .*materialize something first, or .*COMMERCE_DUCKDB_PATH"
-    ):
+    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first, or .*COMMERCE_DUCKDB_PATH"):
         Storage(tmp_path).query("SELECT 1")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_full_fails_the_load_and_what_was_stored_is_intact(storage: Storage) -> None:
+@pytest.mark.parametrize("room", [-100_000, 0, 100_000], ids=["for half a copy", "for the copy", "for a few rows"])
+def test_a_full_disk_fails_the_load_and_leaves_the_file(storage: Storage, room: int) -> None:
     """Fault 54."""
     code = """
 import resource, sys
@@ -272,16 +600,19 @@ own.folder.mkdir()
 items = [order(number, tag=f"{number ** 9:x}" * 9) for number in range(5_000)]
 staged = own.stage(ORDERS, items, window=days("2024-03-15"))
 storage = Storage(Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (storage.path.stat().st_size + 100_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (storage.path.stat().st_size + int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     storage.put(staged)
 except WarehouseError as error:
     print(error)
 """
-    message = python(code, storage.folder)
+    content = storage.path.read_bytes()
+    message = python(code, storage.folder, room)
+    assert storage.path.read_bytes() == content
+    assert names_in(storage.folder) == ["own", "shop.duckdb"]
     assert f"{storage.path} cannot be written" in message
     assert "File too large" in message
-    assert "it is as it was. What to do: see that the folder can be written to, that its disk has room" in message
+    assert "the file is unchanged. Fix: check that the folder can be written to, that its disk has room" in message
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
     storage.load(ORDERS, [order(2)], window=WINDOW)
     assert storage.query("SELECT id FROM commerce.orders") == [(2,)]
@@ -370,17 +701,25 @@ def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Sto
     assert versions[0][0].startswith("v1.5")
 
 
-def test_what_a_killed_process_has_spilled_is_removed_by_the_next_that_writes(tmp_path: Path) -> None:
+def test_the_next_write_removes_what_killed_processes_left(tmp_path: Path) -> None:
     """Fault 68."""
-    database = DatabaseFile(path=tmp_path / "commerce.duckdb")
-    spilled = tmp_path / "commerce.duckdb.tmp" / "duckdb_temp_storage-0.tmp"
-    spilled.parent.mkdir()
-    spilled.write_text("a buyer")
+    storage = Storage(tmp_path)
+    for name in (".shop.duckdb.part", ".shop.duckdb.read-abcd"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "duckdb_temp_storage-0.tmp").write_text("a buyer")
+    (tmp_path / ".shop.duckdb.lock").write_text("python\t1\thost\n")
 
-    with database.write() as connection:
-        connection.execute("CREATE TABLE t AS SELECT 1")
+    storage.execute("CREATE TABLE t AS SELECT 1")
 
-    assert not spilled.parent.exists()
+    assert names_in(tmp_path) == ["shop.duckdb"]
+
+
+def test_a_write_leaves_the_spill_folder_of_an_open_reader(storage: Storage) -> None:
+    with storage.database.read() as connection:
+        ((spill,),) = connection.execute("SELECT current_setting('temp_directory')").fetchall()
+        storage.execute("CREATE TABLE t AS SELECT 1")
+        assert Path(spill).is_dir()
+    assert not Path(spill).exists()
 
 
 def test_the_mask_of_the_process_is_put_back_by_the_last_that_uses_a_file(storage: Storage) -> None:
@@ -401,3 +740,23 @@ def test_the_mask_of_the_process_is_put_back_by_the_last_that_uses_a_file(storag
 def mask() -> int:
     os.umask(now := os.umask(0))
     return now
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("staging"))
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/somewhere"), "No space left on device"),
+        (OSError("without a number"), "without a number"),
+        (duckdb.IOException("IO Error: first line\nsecond line"), "IO Error: first line"),
+        (
+            duckdb.IOException('Failed: {"exception_type":"IO","exception_message":"Could not write \\"x\\""}'),
+            'Could not write "x"',
+        ),
+    ],
+)
+def test_the_cause_of_an_error_is_one_line(error: Exception, cause: str) -> None:
+    assert short_error(error) == cause

@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from dagster import AssetKey
 
 from commerce_assets.defs.metadata import definition_metadata
 from commerce_assets.endpoint import EXTRA, Column, ColumnType, Endpoint, Sensitivity
@@ -452,6 +453,56 @@ def test_a_buyer_who_is_hashed_or_dropped_is_nowhere_in_the_projects_folder(
     assert all(KEY.encode() not in path.read_bytes() for path in project.folder.rglob("*") if path.is_file())
     row = project.rows(endpoint_named("orders"))[orders[5]["id"]]
     assert row["buyer_email"] == stored_email
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"COMMERCE_PERSONAL_DATA": "hash", "COMMERCE_PERSONAL_DATA_KEY": KEY}, {"COMMERCE_PERSONAL_DATA": "drop"}],
+    ids=["hash", "drop"],
+)
+def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
+    project: Project, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    """Faults 65, 66."""
+    day = (datetime.now(UTC) - timedelta(days=2)).date()
+    orders = build_orders(start=datetime(day.year, day.month, day.day, tzinfo=UTC), days=1, per_day=200)
+    for number, item in enumerate(orders):
+        item["buyer_email"] = f"{number}-{EMAIL}"
+    project.store.shop = Shop(orders=orders)
+    project.settings["COMMERCE_ORDER_HISTORY"] = "true"
+
+    def build_customers() -> None:
+        job = project.definitions.resolve_job_def("analytics")
+        job.execute_in_process(instance=project.instance, asset_selection=[AssetKey("customers")])
+
+    project.run("orders", days=(day, day))
+    build_customers()
+    assert found_in(project.folder) == {project.database.name}
+
+    project.settings |= settings
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    project.run("orders_refresh")
+    assert project.query("SELECT count(*) FROM orders WHERE buyer_email LIKE '%@%'") == [(0,)]
+    # The table of customers is built from orders, and still as it was.
+    assert found_in(project.folder) == {project.database.name}
+    build_customers()
+
+    assert found_in(project.folder) == set()
+    assert project.query("SELECT count(*) FROM orders") == [(200,)]
+    assert project.query("SELECT count(*) FROM orders_history") == [(200,)]
+
+
+def test_the_load_of_a_stricter_policy_leaves_no_old_block(storage: Storage) -> None:
+    """Faults 65, 66."""
+    items = [order(number, buyer_email=f"{number}-{EMAIL}") for number in range(2_000)]
+    storage.load(ORDERS, items, window=WINDOW)
+    assert CANARY.encode() in storage.path.read_bytes()
+
+    storage.load(ORDERS, [], window=days("2024-03-20"), policy=DROPPED)
+
+    assert storage.query("SELECT count(*), count(buyer_email) FROM commerce.orders") == [(2_000, 0)]
+    assert CANARY.encode() not in storage.path.read_bytes()
 
 
 def test_a_key_that_has_gone_since_the_definitions_were_loaded_is_named_before_anything_is_pulled(

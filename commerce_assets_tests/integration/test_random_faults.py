@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import patch
 
@@ -79,6 +80,39 @@ class MortalClient(CommerceClient):
             if self._pages_left < 0:
                 raise Killed
         return super().page(*arguments, once=once, **options)
+
+
+_open_files: dict[Path, duckdb.DuckDBPyConnection] = {}
+
+
+class OpenDatabase(DatabaseFile):
+    """A database that stays open: to copy the file takes longer than all that an example does with it."""
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = _open_files[self.path]
+        connection.begin()
+        try:
+            yield connection
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        yield _open_files[self.path]
+
+
+@contextmanager
+def kept_open(database: OpenDatabase) -> Iterator[None]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH '{database.path}' AS warehouse")
+        connection.execute("USE warehouse")
+        _open_files[database.path] = connection
+        yield
+        del _open_files[database.path]
 
 
 @dataclass
@@ -365,10 +399,9 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         # The store is always slow enough for several pages in flight, if they are allowed.
         monkeypatch.setattr(prefetch, "_WORTH_IT_SECONDS", 0.0)
         monkeypatch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
-        file = DatabaseFile(path=folder / "shop.duckdb", lock_timeout=5, log=LOG)
-        with file.write():
-            """The file is there for the first example."""
-        yield Laboratory(server, Warehouse(file=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))
+        file = OpenDatabase(path=folder / "shop.duckdb", lock_timeout=5, log=LOG)
+        with kept_open(file):
+            yield Laboratory(server, Warehouse(file=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))
 
 
 @FEW

@@ -196,7 +196,7 @@ def test_the_services_of_the_units_go_on_after_the_code_location_was_restarted_a
             wait_until(lambda: is_up(port))
             wait_until(lambda: has_loaded(port))
             launch(port, "orders", days)
-            wait_until(lambda: [*services.folder.glob("data/commerce.staging/orders/*/pages.jsonl")])
+            wait_until(lambda: [*services.folder.glob("data/shop.staging/orders/*/pages.jsonl")])
             first.close()
             wait_until(lambda: statuses(port) == ["FAILURE"])
             with services.running("commerce-assets-code"):

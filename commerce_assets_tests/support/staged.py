@@ -23,6 +23,7 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load import LoadResult, load
+from commerce_assets.warehouse.swap import wal_path
 from commerce_assets.window import Window
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,3 +178,10 @@ def held(path: Path, *, read_only: bool = False) -> Iterator[Holder]:
         yield holder
     finally:
         holder.let_go()
+
+
+def leave_a_wal(path: Path, statement: str = "CREATE TABLE theirs AS SELECT 7 AS n") -> None:
+    """Commit a statement in another program that is killed before its checkpoint."""
+    code = "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute(sys.argv[2]); os._exit(0)"
+    python(code, path, statement)
+    assert wal_path(path).stat().st_size

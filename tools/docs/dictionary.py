@@ -37,8 +37,7 @@ Days and months are those of UTC. A column may be NULL unless it says otherwise.
 _OWN_INTRODUCTION = f"""\
 ## Schema `{INTERNAL_SCHEMA}`
 
-What the project itself has noted, in the same transactions as the rows; nothing for reports. A published copy has the
-table `published` in their place: when it was made, and a fingerprint of what it holds.
+What the project itself has noted, in the same transactions as the rows; nothing for reports.
 """
 
 

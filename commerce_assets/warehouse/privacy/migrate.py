@@ -5,6 +5,7 @@ import hmac
 import duckdb
 
 from commerce_assets.endpoint import INVALID, Column, ColumnType, Endpoint
+from commerce_assets.warehouse.file import request_rewrite
 from commerce_assets.warehouse.privacy.expressions import each_entry, masked_once
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
 from commerce_assets.warehouse.row_history import history_of
@@ -44,6 +45,8 @@ def apply_policy(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, poli
     # The versions of rows are there for as long as nobody removes them, also where no more are kept.
     tables = (endpoint.name, history_of(endpoint))
     if stricter and (rows := sum(_treat(connection, name, stricter) for name in tables)):
+        # The old values are still in free blocks of the file.
+        request_rewrite(connection)
         named = ", ".join(f"{column.name} ({masking})" for column, masking in stricter.items())
         notes.append(f"{rows:,} stored rows were brought in line with the policy for personal data: {named}")
     if irrevocable:
