@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.settings import SettingError
 
@@ -25,7 +24,7 @@ def build_client(
     concurrency: int,
     overlap_windows: bool,
     log: logging.Logger,
-    per_page: int = LARGEST_PAGE,
+    per_page: int | None = None,
     limits: "Limits | None" = None,
 ) -> "CommerceClient":
     """A client that tells `log` how it gets on.

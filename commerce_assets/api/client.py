@@ -20,7 +20,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
-from commerce_assets.api.decoding import LARGEST_PAGE, Page, PageDecoder
+from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.failures import as_api_error
 from commerce_assets.api.rate_limit import RateLimiter
@@ -28,6 +28,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.api.responses import error_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
+from commerce_assets.endpoint import Endpoint
 
 _CHUNK_BYTES = 1 << 17
 _MAX_REDIRECTS = 3
@@ -70,7 +71,7 @@ class CommerceClient:
         key: The API key, the user name of Basic auth.
         secret: The API secret, its password.
         paths: Endpoint name to path, where it differs from the endpoint table's.
-        per_page: Items to ask for in a page; the API gives at most 50.
+        per_page: Items to request per page. None: the limit of the endpoint's paginator.
         concurrency: How many pages may be in flight, where the answers take longer than the pace.
         overlap_windows: Whether the pages of a window overlap too, as those of all other pulls do; see `paging`.
         tally: What it has cost so far.
@@ -83,7 +84,7 @@ class CommerceClient:
     secret: str = field(repr=False)
     pacer: RateLimiter
     paths: Mapping[str, str] = field(default_factory=dict)
-    per_page: int = LARGEST_PAGE
+    per_page: int | None = None
     concurrency: int = 1
     overlap_windows: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -138,6 +139,10 @@ class CommerceClient:
         """Where an endpoint's list is; a setting for it wins over the endpoint table."""
         return urljoin(self.base_url, self.paths.get(endpoint_name, path).lstrip("/"))
 
+    def page_size(self, endpoint: Endpoint) -> int:
+        """Items to request per page of an endpoint."""
+        return self.per_page or endpoint.paginator.limit
+
     def page(
         self,
         pull: ListRequest,
@@ -154,7 +159,8 @@ class CommerceClient:
             PullError: After every retry that the failure is worth; after none with `once`.
         """
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
-        query = {**pull.params, **params, "page": str(number), "per_page": str(per_page or self.per_page)}
+        limit = per_page or self.page_size(pull.endpoint)
+        query = {**pull.params, **params, **pull.endpoint.paginator.params(page=number, limit=limit)}
         attempts = 0
 
         def attempt() -> Page:

@@ -1,4 +1,4 @@
-"""What is asked of the API: a whole list, the orders of a window, or the orders changed since an instant."""
+"""A request for a list: all of it, the rows of a window, or the rows changed since an instant."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from commerce_assets.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """One list to be read to its end. `str()` of it is how logs and errors name it."""
+    """One list to read to its end. Logs and errors name it by its `str()`."""
 
     endpoint: Endpoint
     window: Window | None = None
@@ -18,25 +18,28 @@ class ListRequest:
 
     def __post_init__(self) -> None:
         if self.window and self.updated_after:
-            raise ValueError("a pull is by window or by updated_after, not by both")
+            raise ValueError("a list is requested by window or by updated_after, not by both")
         if self.window and not self.endpoint.is_partitioned:
-            raise ValueError(f"the list of {self.endpoint.name} cannot be asked for by date")
+            raise ValueError(f"the list of {self.endpoint.name} has no filter by date")
         if self.updated_after and not self.endpoint.update_filter:
-            raise ValueError(f"the list of {self.endpoint.name} cannot be asked for by changes")
+            raise ValueError(f"the list of {self.endpoint.name} has no filter by update")
 
     @property
     def params(self) -> dict[str, str]:
-        """The query parameters, without those of paging."""
+        """The query parameters, without those of the paginator."""
         if self.window:
             first, last = self.window.padded_days
-            return {"from": first.isoformat(), "to": last.isoformat()}
+            return {
+                self.endpoint.window_start_param: first.isoformat(),
+                self.endpoint.window_end_param: last.isoformat(),
+            }
         if self.updated_after and self.endpoint.update_filter:
             return {self.endpoint.update_filter: format_instant(self.updated_after)}
         return {}
 
     @property
     def key(self) -> str:
-        """Names the pull among those of its endpoint; safe as a file name."""
+        """Identifies the request among those of its endpoint; safe as a file name."""
         if self.window:
             return f"{self.window.first_day.isoformat()}_{self.window.last_day.isoformat()}"
         if self.updated_after:

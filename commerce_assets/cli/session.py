@@ -11,7 +11,6 @@ import click
 from dotenv import dotenv_values
 
 from commerce_assets.access import build_client
-from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
@@ -98,11 +97,11 @@ class Session:
         publish = self.settings.publish
         return PublishedCopy(path=publish, source=self.database(log), log=log) if publish else None
 
-    def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
+    def client(self, *, per_page: int | None = None, swapped: bool = False) -> "CommerceClient":
         """A client of the store that the settings name.
 
         Args:
-            per_page: Items to ask for in a page.
+            per_page: Items to request per page. None: the limit of the endpoint's paginator.
             swapped: Key and secret change places.
 
         Raises:

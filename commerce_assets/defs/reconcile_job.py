@@ -161,7 +161,9 @@ def _compare(
 
 def _positions(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> OffsetSearch:
     pull, decoder = ListRequest(endpoint=endpoint, window=window), PageDecoder(endpoint)
-    return OffsetSearch(lambda number: client.page(pull, decoder, number), per_page=client.per_page, budget=requests)
+    return OffsetSearch(
+        lambda number: client.page(pull, decoder, number), per_page=client.page_size(endpoint), budget=requests
+    )
 
 
 def _joined(found: ReconciliationReport) -> list[Window]:

@@ -8,7 +8,6 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from commerce_assets.access import build_client
-from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.ingest.staging import Staging
 from commerce_assets.settings import checked_hash_key
 from commerce_assets.warehouse import MEMORY_LIMIT
@@ -40,7 +39,6 @@ class CommerceApiResource(ConfigurableResource[Any]):
         le=32,
         description="Pages in flight at most, where answers take longer than the pace (COMMERCE_API_CONCURRENCY).",
     )
-    page_size: int = Field(default=LARGEST_PAGE, ge=1, le=LARGEST_PAGE, description="Items to ask for in a page.")
     overlap_windows: bool = Field(
         default=False,
         description="Let the pages of days of orders overlap, as those of other lists do: then no order is passed by "
@@ -67,7 +65,6 @@ class CommerceApiResource(ConfigurableResource[Any]):
             requests_per_second=self.requests_per_second,
             concurrency=self.concurrency,
             overlap_windows=self.overlap_windows,
-            per_page=self.page_size,
             limits=Limits(
                 connect_seconds=self.connect_timeout, read_seconds=self.read_timeout, total_seconds=self.total_timeout
             ),

@@ -25,7 +25,7 @@ NO_SETTINGS: Mapping[str, str] = {}
 DISCOUNTS = Endpoint(
     name="discounts",
     path="discounts",
-    selector="discount",
+    data_selector="discount",
     description="One row a discount code.",
     columns=(
         Column(name="id", type=ColumnType.BIGINT, description="The discount's id."),
@@ -94,7 +94,7 @@ def test_every_asset_says_what_a_row_is_and_names_only_schedules_checks_and_file
     for spec in definitions.resolve_all_asset_specs():
         row, kept_up = (spec.description or "").split("\n\n")
         columns = {column.name for column in spec.metadata["dagster/column_schema"].columns}
-        assert row.startswith("One row a")
+        assert row.startswith("One row ")
         assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
         # Nobody's team: whose table it is, is for those to say who run it.
         assert not spec.owners

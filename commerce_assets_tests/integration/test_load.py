@@ -337,7 +337,7 @@ def test_a_window_that_has_suddenly_become_far_shorter_is_refused(storage: Stora
 OLD_PRODUCTS = Endpoint(
     name="products",
     path="products",
-    selector="product",
+    data_selector="product",
     description="Before prices were declared.",
     columns=tuple(column for column in PRODUCTS.columns if column.name not in {"price", "components", "category"}),
 )
@@ -371,7 +371,7 @@ def test_a_migrated_table_of_many_rows_is_updated_and_cut_in_the_same_transactio
     older = Endpoint(
         name="orders",
         path="orders",
-        selector="order",
+        data_selector="order",
         description="Before tags were declared.",
         cursor="created_at",
         columns=tuple(column for column in ORDERS.columns if column.name != "tag"),
@@ -574,7 +574,7 @@ def test_an_endpoint_may_be_called_like_a_word_of_sql(storage: Storage, name: st
     endpoint = Endpoint(
         name=name,
         path=name,
-        selector="item",
+        data_selector="item",
         description="",
         columns=(
             Column(name="id", type=ColumnType.BIGINT, description=""),
