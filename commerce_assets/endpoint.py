@@ -128,6 +128,7 @@ class Endpoint:
         cursor: The timestamp that assigns a row to a daily partition. None: every pull is a full refresh.
         window_start_param: The query parameter with the first day of a window.
         window_end_param: The query parameter with the last day of a window.
+        newest_first: The query parameter and value that reverse a list with a cursor.
         updated_at: The timestamp that decides which of two versions of a row is newer.
         update_filter: The query parameter that selects rows changed since an instant. None: there is none.
         paginator: How pages are numbered and sized.
@@ -143,6 +144,7 @@ class Endpoint:
     cursor: str | None = None
     window_start_param: str = "from"
     window_end_param: str = "to"
+    newest_first: tuple[str, str] = ("sort", "newest_first")
     updated_at: str = "updated_at"
     update_filter: str | None = None
     paginator: PageNumberPaginatorConfig = PageNumberPaginatorConfig()

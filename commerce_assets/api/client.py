@@ -151,16 +151,15 @@ class CommerceClient:
         *,
         per_page: int | None = None,
         once: bool = False,
-        **params: str,
     ) -> Page:
-        """Page `number` of a pull where each has `per_page` items, with `params` beside the pull's own.
+        """Page `number` of a list where each page has `per_page` items.
 
         Raises:
             PullError: After every retry that the failure is worth; after none with `once`.
         """
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
         limit = per_page or self.page_size(pull.endpoint)
-        query = {**pull.params, **params, **pull.endpoint.paginator.params(page=number, limit=limit)}
+        query = {**pull.params, **pull.endpoint.paginator.params(page=number, limit=limit)}
         attempts = 0
 
         def attempt() -> Page:

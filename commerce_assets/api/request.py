@@ -10,32 +10,41 @@ from commerce_assets.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """One list to read to its end. Logs and errors name it by its `str()`."""
+    """One list to read to its end. Logs and errors name it by its `str()`.
+
+    Attributes:
+        endpoint: Whose list it is.
+        window: Only rows whose cursor is inside it.
+        updated_after: Only rows changed since then.
+        newest_first: Reversed: the first page has the newest rows.
+    """
 
     endpoint: Endpoint
     window: Window | None = None
     updated_after: datetime | None = None
+    newest_first: bool = False
 
     def __post_init__(self) -> None:
         if self.window and self.updated_after:
             raise ValueError("a list is requested by window or by updated_after, not by both")
-        if self.window and not self.endpoint.is_partitioned:
-            raise ValueError(f"the list of {self.endpoint.name} has no filter by date")
+        if (self.window or self.newest_first) and not self.endpoint.is_partitioned:
+            raise ValueError(f"the list of {self.endpoint.name} has no cursor")
         if self.updated_after and not self.endpoint.update_filter:
             raise ValueError(f"the list of {self.endpoint.name} has no filter by update")
 
     @property
     def params(self) -> dict[str, str]:
         """The query parameters, without those of the paginator."""
+        order = dict([self.endpoint.newest_first]) if self.newest_first else {}
         if self.window:
             first, last = self.window.padded_days
-            return {
+            return order | {
                 self.endpoint.window_start_param: first.isoformat(),
                 self.endpoint.window_end_param: last.isoformat(),
             }
         if self.updated_after and self.endpoint.update_filter:
-            return {self.endpoint.update_filter: format_instant(self.updated_after)}
-        return {}
+            return order | {self.endpoint.update_filter: format_instant(self.updated_after)}
+        return order
 
     @property
     def key(self) -> str:

@@ -44,11 +44,11 @@ def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | N
     Values are shown as they come, before they are put into the types of the table. The store is asked once: what a
     pull would try again is told at once.
     """
-    # A list that is cut by day is oldest first unless it is asked for otherwise.
-    params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
+    # A list with a cursor is oldest first by default.
+    request = ListRequest(endpoint=endpoint, newest_first=endpoint.is_partitioned)
     per_page = min(rows, endpoint.paginator.limit)
     with session.client(per_page=per_page) as client, session.aside.status("asking the store"):
-        page = client.page(ListRequest(endpoint=endpoint), PageDecoder(endpoint), 1, once=True, **params)
+        page = client.page(request, PageDecoder(endpoint), 1, once=True)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
     shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
     if not items:
