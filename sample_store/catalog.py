@@ -68,16 +68,7 @@ _PLANS = (
     ("Weekly Prompt", "2.50", "week", None, ()),
 )
 _FREQUENCIES = {"week": "weekly", "month": "monthly", "year": "yearly"}
-
-
-def _drip(number: int, product_id: int, *, after: int, interval: str) -> Item:
-    return {
-        "id": number,
-        "release_after_human_value": after,
-        "release_after_human_interval": interval,
-        "drip_orderable_type": "Product",
-        "drip_orderable_id": product_id,
-    }
+_WEEKLY = {"release_after_human_interval": "week", "drip_orderable_type": "Product", "drip_orderable_id": 3}
 
 
 # What is special about some of them.
@@ -88,21 +79,13 @@ _PRODUCT_DETAILS: dict[int, Item] = {
     12: {"download_folder": "2019/audio", "self_hosted_url": "https://files.inkandoak.example/private/forest-morning"},
     13: {"price_is_minimum": True},
     18: {"license_type": "url", "license_fetch_url": "https://licenses.inkandoak.example/fetch"},
-    19: {"drip_items": [_drip(week, 3, after=week, interval="week") for week in range(1, 9)]},
+    19: {"drip_items": [_WEEKLY | {"id": week, "release_after_human_value": week} for week in range(1, 9)]},
     23: {"sales_limit": 200, "weight": "0.35", "shopify_variant_id": 40_000_000_023},
 }
 _PLAN_DETAILS: dict[int, Item] = {
     1: {"affiliate_sellable": True, "commission_rate": 20},
     2: {"trial_price": "1.00", "trial_frequency": "monthly", "trial_no_of_occurrences": 1, "commission_rate": "7.5"},
-    5: {"drip_items": [_drip(21, 13, after=1, interval="day")]},
 }
-_ACCESS_FIELDS = {
-    "access_all_products",
-    "access_after_order_creation",
-    "access_after_order_creation_includes_previous",
-}
-_PACKAGES_WITHOUT_ACCESS_FIELDS = {3, 6}
-"""As on some accounts."""
 
 
 def build_products() -> list[Item]:
@@ -110,12 +93,7 @@ def build_products() -> list[Item]:
 
 
 def build_packages() -> list[Item]:
-    packages = [_package(number, *row) for number, row in enumerate(_PACKAGES, start=1)]
-    for package in packages:
-        if package["id"] in _PACKAGES_WITHOUT_ACCESS_FIELDS:
-            for name in _ACCESS_FIELDS & package.keys():
-                del package[name]
-    return packages
+    return [_package(number, *row) for number, row in enumerate(_PACKAGES, start=1)]
 
 
 def build_subscriptions() -> list[Item]:

@@ -5,7 +5,7 @@ import click
 try:
     from sample_store.__main__ import main as command
 except ModuleNotFoundError as error:
-    if error.name != "sample_store":
+    if str(error.name).partition(".")[0] != "sample_store":
         raise
 
     @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

@@ -20,6 +20,7 @@ from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
+from commerce_assets.cli.main import main as commerce_assets
 from commerce_assets.endpoint import Column, ColumnType, Endpoint, PageNumberPaginatorConfig
 from commerce_assets.window import Window
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
@@ -47,16 +48,11 @@ PRODUCT_FIELDS = names(
     updated_at
     """
 )
-PACKAGE_ACCESS_FIELDS = {
-    "access_all_products",
-    "access_after_order_creation",
-    "access_after_order_creation_includes_previous",
-}
-PACKAGE_FIELDS = PACKAGE_ACCESS_FIELDS | names(
+PACKAGE_FIELDS = names(
     f"""
     id name category subcategory price currency_code custom_field components shopify_variant_id {LINK_FIELDS}
     add_to_cart_url price_is_minimum limit_to_single_qty_in_cart affiliate_sellable commission_rate created_at
-    updated_at
+    updated_at access_all_products access_after_order_creation access_after_order_creation_includes_previous
     """
 )
 SUBSCRIPTION_FIELDS = names(
@@ -485,15 +481,15 @@ def test_the_same_day_has_the_same_orders_whenever_the_shop_is_built(shop: Shop)
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [("products", PRODUCT_FIELDS), ("subscriptions", SUBSCRIPTION_FIELDS), ("orders", ORDER_FIELDS)],
+    [
+        ("products", PRODUCT_FIELDS),
+        ("packages", PACKAGE_FIELDS),
+        ("subscriptions", SUBSCRIPTION_FIELDS),
+        ("orders", ORDER_FIELDS),
+    ],
 )
 def test_each_row_has_all_the_documented_fields_and_no_other(shop: Shop, kind: str, fields: set[str]) -> None:
     assert all(item.keys() == fields for item in getattr(shop, kind))
-
-
-def test_packages_may_lack_their_access_fields_and_no_other(shop: Shop) -> None:
-    shapes = {frozenset(item) for item in shop.packages}
-    assert shapes == {frozenset(PACKAGE_FIELDS), frozenset(PACKAGE_FIELDS - PACKAGE_ACCESS_FIELDS)}
 
 
 def fits(field: str, value: Any) -> bool:  # noqa: PLR0911 - one line for each type
@@ -606,6 +602,15 @@ def test_a_bad_argument_ends_the_command_with_status_2(arguments: list[str], mes
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_an_installed_package_says_where_the_sample_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sample_store", None)
+    for module in ("sample_store.__main__", "commerce_assets.cli.sample_store"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    result = CliRunner().invoke(commerce_assets, ["sample-store", "--port", "0"])
+    assert result.exit_code == 1
+    assert result.stderr.endswith("Fix: run it from a checkout of the repository.\n")
 
 
 def test_a_taken_port_ends_the_command_with_status_2() -> None:
