@@ -1,4 +1,8 @@
-"""What an endpoint of the API is: its path, its shape, its columns. Pure declarations, no I/O."""
+"""Declarative configuration of an API endpoint: path, paginator, keys and columns. No I/O.
+
+The words are those of dlt's REST API source where it has one. What every endpoint has in common is the default of a
+field here, so that another store's conventions are one edit.
+"""
 
 import re
 from dataclasses import dataclass
@@ -75,52 +79,109 @@ DELETED_AT = Column(
 )
 
 
+class WriteDisposition(StrEnum):
+    """What a pull does to the rows that are stored already."""
+
+    REPLACE_WINDOW = "replace_window"
+    """The rows of the window are replaced; a pull of changes upserts."""
+    FULL_REFRESH = "full_refresh"
+    """The whole list is compared; rows that it no longer holds are soft-deleted (`_deleted_at`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageNumberPaginatorConfig:
+    """How a list is asked for page by page.
+
+    Attributes:
+        page_param: The query parameter with the page's number.
+        limit_param: The query parameter with the number of items per page.
+        limit: Items per page, at most.
+        first_page: The first page's number in the API's count.
+    """
+
+    page_param: str = "page"
+    limit_param: str = "per_page"
+    limit: int = 50
+    first_page: int = 1
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"a page has a limit of at least 1 item, not {self.limit}")
+
+    def params(self, *, page: int, limit: int) -> dict[str, str]:
+        """The query parameters for a page, counted from 1, of up to `limit` items."""
+        return {self.page_param: str(page - 1 + self.first_page), self.limit_param: str(limit)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One list of the API and the table that it becomes.
 
     Attributes:
-        name: Names the asset, the table and, for lack of a better one, the job.
+        name: Name of the asset, the table and, if partitioned, the job.
         path: Relative to the base URL, as a browser resolves it (`../v1_3/orders` works);
             a leading slash means the same as none.
-        selector: The key that wraps each item: `{"order": {...}}`.
+        data_selector: The key that wraps each item, as in `[{"order": {...}}]`. None: `[{...}]`.
         description: What a row is.
         columns: Every declared field, the primary key among them.
-        primary_key: The field that identifies a row; never null.
-        cursor: The timestamp by which the list is cut into daily partitions, with the API's
-            filters `from` and `to`. None: the list is always read whole.
-        update_filter: The query parameter that asks for rows changed since an instant. None: there is none.
-        updated_at: The field that tells which of two versions of a row is the newer.
-        keeps_versions: Every version of a row is kept as well, in the table `<name>_history`.
+        primary_key: The whole number that identifies a row; never null.
+        cursor: The timestamp that assigns a row to a daily partition. None: every pull is a full refresh.
+        window_start_param: The query parameter with the first day of a window.
+        window_end_param: The query parameter with the last day of a window.
+        newest_first: The query parameter and value that reverse a list with a cursor.
+        updated_at: The timestamp that decides which of two versions of a row is newer.
+        update_filter: The query parameter that selects rows changed since an instant. None: there is none.
+        paginator: How pages are numbered and sized.
+        keeps_versions: Also store every version of a row, in the table `<name>_history`.
     """
 
     name: str
     path: str
-    selector: str
+    data_selector: str | None
     description: str
     columns: tuple[Column, ...]
     primary_key: str = "id"
     cursor: str | None = None
-    update_filter: str | None = None
+    window_start_param: str = "from"
+    window_end_param: str = "to"
+    newest_first: tuple[str, str] = ("sort", "newest_first")
     updated_at: str = "updated_at"
+    update_filter: str | None = None
+    paginator: PageNumberPaginatorConfig = PageNumberPaginatorConfig()
     keeps_versions: bool = False
 
     def __post_init__(self) -> None:
+        types = {column.name: column.type for column in self.columns}
         names = [column.name for column in self.columns]
         for name in (self.name, *names):
-            # A leading underscore is the project's own.
+            # A leading underscore marks the project's own columns.
             if not _IDENTIFIER.fullmatch(name):
                 raise ValueError(f"{name!r}, of endpoint {self.name!r}, is not a lower-case identifier")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"endpoint {self.name!r} declares twice: {', '.join(twice)}")
-        needed = {self.primary_key, self.updated_at, *([self.cursor] if self.cursor else [])}
-        if missing := sorted(needed - set(names)):
+        needed = {self.primary_key: ColumnType.BIGINT, self.updated_at: ColumnType.TIMESTAMP}
+        if self.cursor:
+            needed[self.cursor] = ColumnType.TIMESTAMP
+        if missing := sorted(needed.keys() - types.keys()):
             raise ValueError(f"endpoint {self.name!r} does not declare: {', '.join(missing)}")
+        for name, type_ in needed.items():
+            if types[name] != type_:
+                raise ValueError(f"{name!r}, of endpoint {self.name!r}, is {types[name]}; it must be {type_}")
+        if self.update_filter and not self.cursor:
+            raise ValueError(f"endpoint {self.name!r} has an update_filter, which needs a cursor")
+
+    @property
+    def write_disposition(self) -> WriteDisposition:
+        return WriteDisposition.REPLACE_WINDOW if self.cursor else WriteDisposition.FULL_REFRESH
 
     @property
     def is_partitioned(self) -> bool:
-        return self.cursor is not None
+        return self.write_disposition is WriteDisposition.REPLACE_WINDOW
+
+    @property
+    def item_name(self) -> str:
+        """What messages call one item: `order`."""
+        return self.data_selector or f"{self.name} item"
 
     @property
     def stored_columns(self) -> tuple[Column, ...]:

@@ -80,8 +80,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="products",
         path="products",
-        selector="product",
-        description="One row a product: something the shop sells on its own.",
+        data_selector="product",
+        description="One row per product: something the shop sells on its own.",
         columns=(
             _integer("id", "The product's id; never null."),
             _text("product_type", "digital, software, redirect, tangible, service or drip."),
@@ -111,8 +111,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="packages",
         path="packages",
-        selector="package",
-        description="One row a package: a bundle of products sold together.",
+        data_selector="package",
+        description="One row per package: a bundle of products sold together.",
         columns=(
             _integer("id", "The package's id; never null."),
             _text("name", "Name shown to buyers."),
@@ -139,8 +139,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="orders",
         path="orders",
-        selector="order",
-        description="One row an order. It lives on after its creation: refunds, renewals and edits change it.",
+        data_selector="order",
+        description="One row per order. Refunds, renewals and edits change it after its creation.",
         cursor="created_at",
         update_filter="updated_after",
         columns=(
@@ -206,8 +206,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         name="subscriptions",
         path="subscriptions",
-        selector="subscription",
-        description="One row a subscription plan for sale. Its subscribers are orders (state subscription_*).",
+        data_selector="subscription",
+        description="One row per subscription plan for sale. Its subscribers are orders (state subscription_*).",
         columns=(
             _integer("id", "The plan's id; never null."),
             _text("name", "Name shown to buyers."),

@@ -23,7 +23,6 @@ from pydantic import field_validator as validates
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
-from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
@@ -275,7 +274,7 @@ class CommerceSettings(BaseSettings):
             return [*self.endpoints]
         return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in self.endpoints]
 
-    def build_client(self, log: Logger, *, per_page: int = LARGEST_PAGE) -> "CommerceClient":
+    def build_client(self, log: Logger, *, per_page: int | None = None) -> "CommerceClient":
         """Build the API client; `log` receives its progress.
 
         Raises:

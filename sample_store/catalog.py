@@ -1,12 +1,12 @@
 """What the sample shop sells: always the same products, packages and subscription plans.
 
-The fields and their shapes are those of the API's reference pages. Dates are fixed, not relative to today, so that a
-shop built tomorrow sells what the shop built today sells.
+Dates are fixed, not relative to today, so that a shop built tomorrow sells what the shop built today sells.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from sample_store.rows import blank
 from sample_store.values import Item, timestamp
 
 _OPENED = datetime(2019, 3, 4, 9, 30, tzinfo=UTC)
@@ -60,80 +60,31 @@ _PACKAGES = (
     ("Learn and Review", "Courses", "180.00", (19, 21)),
     ("Everything on Paper", None, "50.00", (23, 24)),
 )
-
-
-class _Plan(NamedTuple):
-    name: str
-    price: str
-    interval: str
-    occurrences: int | None
-    product_ids: tuple[int, ...]
-
-
 _PLANS = (
-    _Plan("Pattern of the Month", "9.00", "month", None, (6, 7, 8)),
-    _Plan("Studio Membership", "24.00", "month", None, (14, 15, 17)),
-    _Plan("Studio Membership, yearly", "240.00", "year", None, (14, 15, 17)),
-    _Plan("Watercolour Course, three payments", "32.00", "month", 3, (19,)),
-    _Plan("Weekly Prompt", "2.50", "week", None, ()),
+    ("Pattern of the Month", "9.00", "month", None, (6, 7, 8)),
+    ("Studio Membership", "24.00", "month", None, (14, 15, 17)),
+    ("Studio Membership, yearly", "240.00", "year", None, (14, 15, 17)),
+    ("Watercolour Course, three payments", "32.00", "month", 3, (19,)),
+    ("Weekly Prompt", "2.50", "week", None, ()),
 )
 _FREQUENCIES = {"week": "weekly", "month": "monthly", "year": "yearly"}
+_WEEKLY = {"release_after_human_interval": "week", "drip_orderable_type": "Product", "drip_orderable_id": 3}
 
 
-def _drip(number: int, product_id: int, *, after: int, interval: str) -> Item:
-    return {
-        "id": number,
-        "release_after_human_value": after,
-        "release_after_human_interval": interval,
-        "drip_orderable_type": "Product",
-        "drip_orderable_id": product_id,
-    }
-
-
+# What is special about some of them.
 _PRODUCT_DETAILS: dict[int, Item] = {
     1: {"subcategory": "Bestsellers", "sales_page_url": f"{_SHOP}/quiet-garden"},
     5: {"affiliate_sellable": True, "commission_rate": 15},
     10: {"affiliate_sellable": True, "commission_rate": "12.5"},
-    11: {"download_folder": "2019/audio"},
     12: {"download_folder": "2019/audio", "self_hosted_url": "https://files.inkandoak.example/private/forest-morning"},
     13: {"price_is_minimum": True},
-    15: {"subcategory": "Bestsellers", "license_type": "generated"},
-    16: {"license_type": "generated"},
-    17: {"license_type": "list"},
     18: {"license_type": "url", "license_fetch_url": "https://licenses.inkandoak.example/fetch"},
-    19: {"drip_items": [_drip(week, 3, after=week, interval="week") for week in range(1, 9)]},
-    20: {"drip_items": [_drip(11, 4, after=1, interval="day"), _drip(12, 1, after=1, interval="month")]},
-    21: {"sales_limit": 12},
+    19: {"drip_items": [_WEEKLY | {"id": week, "release_after_human_value": week} for week in range(1, 9)]},
     23: {"sales_limit": 200, "weight": "0.35", "shopify_variant_id": 40_000_000_023},
-    24: {"weight": "0.42", "shopify_variant_id": 40_000_000_024},
-    25: {"sales_page_url": f"{_SHOP}/forum", "product_image_url": None},
-}
-_ACCESS_FIELDS: dict[int, Item] = {
-    1: {
-        "access_all_products": False,
-        "access_after_order_creation": True,
-        "access_after_order_creation_includes_previous": False,
-    },
-    # Some accounts' packages lack these three fields altogether.
-    3: {},
-    6: {},
-}
-_NO_ACCESS: Item = {
-    "access_all_products": False,
-    "access_after_order_creation": False,
-    "access_after_order_creation_includes_previous": None,
 }
 _PLAN_DETAILS: dict[int, Item] = {
     1: {"affiliate_sellable": True, "commission_rate": 20},
-    2: {
-        "trial_price": "1.00",
-        "trial_frequency": "monthly",
-        "trial_no_of_occurrences": 1,
-        "perform_redirect": True,
-        "redirect_url": f"{_SHOP}/members/welcome",
-        "commission_rate": "7.5",
-    },
-    5: {"drip_items": [_drip(21, 13, after=1, interval="day")]},
+    2: {"trial_price": "1.00", "trial_frequency": "monthly", "trial_no_of_occurrences": 1, "commission_rate": "7.5"},
 }
 
 
@@ -142,8 +93,7 @@ def build_products() -> list[Item]:
 
 
 def build_packages() -> list[Item]:
-    packages = [_package(number, *row) for number, row in enumerate(_PACKAGES, start=1)]
-    return [package | _ACCESS_FIELDS.get(package["id"], _NO_ACCESS) for package in packages]
+    return [_package(number, *row) for number, row in enumerate(_PACKAGES, start=1)]
 
 
 def build_subscriptions() -> list[Item]:
@@ -151,94 +101,66 @@ def build_subscriptions() -> list[Item]:
     return [_plan(number, row) | _PLAN_DETAILS.get(number, {}) for number, row in enumerate(_PLANS, start=1)]
 
 
-def _product(number: int, row: _Product) -> Item:
-    return {
+def _for_sale(list_name: str, number: int, *, age: timedelta) -> Item:
+    """What products, packages and plans have in common; they are `age` younger than the shop."""
+    return blank(list_name) | {
         "id": number,
+        "currency_code": "USD",
+        "instant_buy_url": f"{_SHOP}/{list_name}/{number}/purchase",
+        "affiliate_sellable": False,
+        "created_at": timestamp(_OPENED + age),
+        "updated_at": timestamp(_OPENED + age + timedelta(days=500)),
+    }
+
+
+def _product(number: int, row: _Product) -> Item:
+    return _for_sale("products", number, age=timedelta(days=11 * number)) | {
         "product_type": row.kind,
         "name": row.name,
         "category": row.category,
-        "subcategory": None,
         "attachment": {"filename": row.file, "size": row.megabytes * _MEGABYTE + 37 * number} if row.file else None,
         "price": row.price,
-        "currency_code": "USD",
         "pdf_stamping": row.file is not None and row.file.endswith(".pdf"),
-        "sales_limit": None,
-        "self_hosted_url": None,
-        "license_type": None,
-        "license_fetch_url": None,
-        "shopify_variant_id": None,
-        "custom_field": f"sku-{number:03d}" if row.category else None,
         "product_image_url": f"{_SHOP}/images/products/{number}.jpg",
-        "instant_buy_url": f"{_SHOP}/products/{number}/purchase",
         "add_to_cart_url": f"{_SHOP}/products/{number}/cart",
-        "sales_page_url": None,
         "price_is_minimum": False,
         "limit_to_single_qty_in_cart": row.kind != "tangible",
-        "affiliate_sellable": False,
-        "download_folder": None,
-        "commission_rate": None,
-        "weight": None,
         "drip_items": [],
-        "created_at": timestamp(_OPENED + timedelta(days=11 * number)),
-        "updated_at": timestamp(_OPENED + timedelta(days=400 + 17 * number, hours=number)),
     }
 
 
 def _package(number: int, name: str, category: str | None, price: str, product_ids: tuple[int, ...]) -> Item:
-    return {
-        "id": number,
+    return _for_sale("packages", number, age=timedelta(days=300 + 7 * number)) | {
         "name": name,
         "category": category,
-        "subcategory": None,
         "price": price,
-        "currency_code": "USD",
-        "custom_field": None,
         "components": {"product_ids": list(product_ids)},
-        "shopify_variant_id": None,
         "product_image_url": f"{_SHOP}/images/packages/{number}.jpg",
-        "instant_buy_url": f"{_SHOP}/packages/{number}/purchase",
         "add_to_cart_url": f"{_SHOP}/packages/{number}/cart",
-        "sales_page_url": None,
         "price_is_minimum": False,
         "limit_to_single_qty_in_cart": True,
         "affiliate_sellable": True,
         "commission_rate": "10.0" if category else None,
-        "created_at": timestamp(_OPENED + timedelta(days=300 + 7 * number)),
-        "updated_at": timestamp(_OPENED + timedelta(days=900 + 7 * number)),
+        "access_all_products": False,
+        "access_after_order_creation": False,
     }
 
 
-def _plan(number: int, row: _Plan) -> Item:
-    return {
-        "id": number,
-        "name": row.name,
-        "category": "Membership" if row.product_ids else None,
-        "subcategory": None,
-        "trial_price": None,
-        "trial_frequency": None,
-        "trial_no_of_occurrences": None,
-        "recurring_price": row.price,
-        "frequency": _FREQUENCIES[row.interval],
-        "frequency_interval": row.interval,
+def _plan(number: int, row: tuple[str, str, str, int | None, tuple[int, ...]]) -> Item:
+    name, price, interval, occurrences, product_ids = row
+    return _for_sale("subscriptions", number, age=timedelta(days=500 + 30 * number)) | {
+        "name": name,
+        "category": "Membership" if product_ids else None,
+        "recurring_price": price,
+        "frequency": _FREQUENCIES[interval],
+        "frequency_interval": interval,
         "frequency_value": 1,
-        "recurring_type": "fixed" if row.occurrences else "ongoing",
-        "no_of_occurrences": row.occurrences,
+        "recurring_type": "fixed" if occurrences else "ongoing",
+        "no_of_occurrences": occurrences,
         "access_all_products": False,
-        "access_drip": not row.product_ids,
-        "access_subset_products": bool(row.product_ids),
-        "components": {"product_ids": list(row.product_ids)},
-        "sell_tangible_product": False,
-        "sell_service": False,
-        "perform_redirect": False,
-        "redirect_url": None,
-        "custom_field": None,
-        "currency_code": "USD",
-        "product_image_url": None,
-        "instant_buy_url": f"{_SHOP}/subscriptions/{number}/purchase",
+        "access_drip": not product_ids,
+        "access_subset_products": bool(product_ids),
+        "components": {"product_ids": list(product_ids)},
         "sales_page_url": f"{_SHOP}/members",
-        "affiliate_sellable": False,
-        "commission_rate": None,
         "drip_items": [],
-        "created_at": timestamp(_OPENED + timedelta(days=500 + 30 * number)),
-        "updated_at": timestamp(_OPENED + timedelta(days=1000 + 30 * number)),
     }

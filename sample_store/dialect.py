@@ -8,22 +8,18 @@ from zoneinfo import ZoneInfo
 
 @dataclass
 class Dialect:
-    """How a sample store answers; may be changed while it serves, the next request follows."""
+    """How a sample store answers. It may change while the store serves; the next request follows it."""
 
     max_per_page: int = 50
     default_per_page: int = 10
-    per_page_above_max: Literal["clamp", "error"] = "clamp"
     to_is_inclusive: bool = True
     day_zone: str | tzinfo = UTC
-    """The zone in which the days of `from` and `to` begin; a string is an IANA name."""
+    """The zone in which the days of a window begin; a string is an IANA name."""
     ignores_updated_after: bool = False
     ignores_dates: bool = False
     oldest_first: bool = True
     wrapped: Literal["items", "object"] = "items"
     """A list answer: `[{"order": {...}}, ...]`, or one object `{"orders": [{...}, ...]}`."""
-    requests_per_second: float | None = None
-    """Beyond it, after a burst of `burst` requests, the answer is 429."""
-    burst: int = 3
 
     @property
     def zone(self) -> tzinfo:

@@ -1,22 +1,61 @@
-"""Items as they go over the wire."""
+"""Rows that follow from an endpoint's columns."""
 
-from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
-from sample_store.transport import encode
-from sample_store.values import Item
+from commerce_assets.endpoint import Column, ColumnType, Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from sample_store.values import Item, amount, timestamp
+
+_ROWS = 120
+_EMPTY = 7
+"""Every so many rows, an optional column is null."""
 
 
-class EncodedRows:
-    """A list of items, each encoded when it is first asked for and then kept, which is what makes paging quick."""
+def blank(endpoint_name: str) -> Item:
+    """A row of an endpoint of the table, with every declared field null."""
+    columns = next((endpoint.columns for endpoint in ENDPOINTS if endpoint.name == endpoint_name), ())
+    return dict.fromkeys(column.name for column in columns)
 
-    def __init__(self, rows: Sequence[Item], as_sent: Callable[[Item], Item] | None = None) -> None:
-        self._rows = rows
-        self._as_sent = as_sent
-        self._bodies: list[bytes | None] = [None] * len(rows)
 
-    def __getitem__(self, position: int) -> bytes:
-        body = self._bodies[position]
-        if body is None:
-            item = self._rows[position]
-            body = self._bodies[position] = encode(self._as_sent(item) if self._as_sent else item)
-        return body
+def build_rows(endpoint: Endpoint, *, now: datetime) -> list[Item]:
+    """Rows with a value of the right type in each declared column, six hours apart, the last one created at `now`."""
+    return [_row(endpoint, number, now - timedelta(hours=6 * (_ROWS - number))) for number in range(1, _ROWS + 1)]
+
+
+def _row(endpoint: Endpoint, number: int, created_at: datetime) -> Item:
+    row = {column.name: _value(column, number, created_at) for column in endpoint.columns}
+    optional = row.keys() - {endpoint.primary_key, endpoint.cursor, endpoint.updated_at, "created_at"}
+    for position, name in enumerate(sorted(optional)):
+        if (number + position) % _EMPTY == 0:
+            row[name] = None
+    return row | {endpoint.primary_key: number}
+
+
+def _value(column: Column, number: int, created_at: datetime) -> object:  # noqa: PLR0911 - one line per type
+    match column.type:
+        case ColumnType.BIGINT:
+            return number
+        case ColumnType.DECIMAL:
+            return amount(150 * number % 10_000)
+        case ColumnType.BOOLEAN:
+            return number % 2 == 0
+        case ColumnType.TIMESTAMP:
+            return timestamp(created_at)
+        case ColumnType.TEXT_LIST:
+            return [f"{column.name} {number}"]
+        case ColumnType.JSON:
+            return {"number": number}
+        case ColumnType.TEXT:
+            return _text(column.name, number)
+
+
+def _text(name: str, number: int) -> str:
+    if "email" in name:
+        return f"person{number}@example.com"
+    if "url" in name:
+        return f"https://inkandoak.example/{name}/{number}"
+    if "currency" in name:
+        return "USD"
+    if "country" in name:
+        return "US"
+    return f"{name.replace('_', ' ').capitalize()} {number}"

@@ -1,4 +1,4 @@
-"""Runs the sample store on a loopback port, in a thread."""
+"""The sample store over HTTP, on a loopback port, in a thread."""
 
 import socket
 import time
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from threading import Thread
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from sample_store.app import build_app
-from sample_store.store import SampleStore
-
-_POLL_SECONDS = 0.002
-_STOP_SECONDS = 1
+from sample_store.store import BASE_PATH, SampleStore
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class RunningServer:
     @property
     def base_url(self) -> str:
         """The API's base, as in `COMMERCE_API_BASE_URL`."""
-        return f"http://{self.host}:{self.port}/api/v1/"
+        return f"http://{self.host}:{self.port}{BASE_PATH}"
 
 
 @contextmanager
@@ -34,23 +34,24 @@ def serve(store: SampleStore, *, host: str = "127.0.0.1", port: int = 0) -> Iter
     Raises:
         OSError: the port is taken, or the host is not one of this machine's.
     """
-    # Bound here and not by uvicorn, which ends the whole process when the port is taken.
+
+    async def respond(request: Request) -> Response:
+        answer = store.respond(request.url.path, request.query_params, request.headers)
+        return Response(answer.body, status_code=answer.status, headers=dict(answer.headers))
+
+    app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET"])])
+    config = uvicorn.Config(
+        app, access_log=False, lifespan="off", log_level="warning", timeout_graceful_shutdown=1, ws="none"
+    )
+    # Bound here: uvicorn ends the whole process when the port is taken.
     with socket.create_server((host, port)) as listener:
-        config = uvicorn.Config(
-            build_app(store),
-            access_log=False,
-            lifespan="off",
-            log_level="warning",
-            timeout_graceful_shutdown=_STOP_SECONDS,
-            ws="none",
-        )
         server = uvicorn.Server(config)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="sample-store", daemon=True)
         thread.start()
         while not server.started:
             if not thread.is_alive():
                 raise RuntimeError("the sample store's server ended before it had started")
-            time.sleep(_POLL_SECONDS)
+            time.sleep(0.002)
         try:
             yield RunningServer(host, listener.getsockname()[1])
         finally:

@@ -1,15 +1,14 @@
 """A believable small shop of digital goods, the same one every time it is built."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 
-from sample_store.changes import Change, later_changes
-from sample_store.orders import place_order
-from sample_store.purchases import Catalog
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from sample_store.orders import Catalog, Change, later_changes, place_order
+from sample_store.rows import build_rows
 from sample_store.values import Item
 
 MAX_ORDERS_PER_DAY = 2_000
@@ -26,13 +25,25 @@ _BUSIEST_SECOND = 19 * 3_600
 
 @dataclass
 class Shop:
-    """What a store holds: items without their selector, orders oldest first, and what is still to happen to them."""
+    """What a store holds: rows without the key that wraps them, orders oldest first, and their coming changes."""
 
     products: list[Item] = field(default_factory=list)
     packages: list[Item] = field(default_factory=list)
     subscriptions: list[Item] = field(default_factory=list)
     orders: list[Item] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    others: dict[str, list[Item]] = field(default_factory=dict)
+    """The rows of any other endpoint, by its name."""
+
+    def rows(self, endpoint_name: str) -> list[Item]:
+        """The list of an endpoint, oldest first; empty for one that the shop does not have."""
+        own = {
+            "products": self.products,
+            "packages": self.packages,
+            "subscriptions": self.subscriptions,
+            "orders": self.orders,
+        }
+        return own[endpoint_name] if endpoint_name in own else self.others.setdefault(endpoint_name, [])
 
 
 def build_shop(
@@ -42,14 +53,17 @@ def build_shop(
     orders_per_day: float = 8,
     seed: int = 7,
     ahead: timedelta = timedelta(),
+    endpoints: Sequence[Endpoint] = ENDPOINTS,
 ) -> Shop:
-    """Build a shop as it stands at `now` (aware), with the orders of today and of the `days` UTC days before.
+    """Build a shop as of `now` (aware), with the orders of today and of the `days` UTC days before.
 
     A day's orders, ids included, depend on the day, the seed and the rate alone: a shop built tomorrow is today's, one
     day on. `orders_per_day` is the rate of an average day at the start of 2026; it grows by a quarter a year.
 
     With `ahead`, orders and changes up to that long after `now` are made as well: the orders at the end of `orders`,
     the changes in `changes`, for a store that reveals them when their time comes.
+
+    An endpoint of the table that is not one of the four has rows that follow from its columns.
     """
     if not 0 <= orders_per_day <= MAX_ORDERS_PER_DAY:
         raise ValueError(f"orders_per_day must be from 0 to {MAX_ORDERS_PER_DAY}, not {orders_per_day}")
@@ -59,8 +73,8 @@ def build_shop(
     shop = Shop(catalog.products, catalog.packages, catalog.subscriptions)
     day = now.replace(hour=0, minute=0, second=0, microsecond=0) - days * _DAY
     while day <= horizon:
-        rng = Random(seed * 1_000_003 + day.toordinal())  # noqa: S311 - repeatable on purpose, nothing secret
-        count = _orders_of(rng, day.date(), orders_per_day)
+        rng = Random(seed * 1_000_003 + day.toordinal())
+        count = _count_of(rng, day.date(), orders_per_day)
         first_id = (day.date() - _FIRST_DAY).days * _IDS_A_DAY + 1
         for placed_at, order, changes in _day_of_orders(rng, catalog, day, count, first_id):
             if placed_at > horizon:
@@ -69,38 +83,25 @@ def build_shop(
             shop.changes += [change for change in changes if now < change.at <= horizon]
         day += _DAY
     shop.changes.sort(key=lambda change: change.at)
+    for endpoint in endpoints:
+        if endpoint.name not in {"products", "packages", "subscriptions", "orders"}:
+            shop.others[endpoint.name] = build_rows(endpoint, now=now)
     return shop
 
 
 def build_orders(*, start: datetime, days: int, per_day: int, seed: int = 7, first_id: int = 1) -> list[Item]:
-    """Build exactly `days * per_day` orders, oldest first, with consecutive ids, as they stand `days` after `start`.
-
-    `start` is aware; each run of 24 hours from it gets `per_day` orders.
-    """
+    """Build exactly `days * per_day` orders, oldest first, with consecutive ids, as of `days` after `start` (aware)."""
     catalog = Catalog()
-    rng = Random(seed)  # noqa: S311 - repeatable on purpose, nothing secret
+    rng = Random(seed)
     start = start.astimezone(UTC)
-    with _collector_paused():
-        return [
-            _as_of(start + days * _DAY, order, changes)
-            for day in range(days)
-            for _, order, changes in _day_of_orders(rng, catalog, start + day * _DAY, per_day, first_id + day * per_day)
-        ]
+    return [
+        _as_of(start + days * _DAY, order, changes)
+        for day in range(days)
+        for _, order, changes in _day_of_orders(rng, catalog, start + day * _DAY, per_day, first_id + day * per_day)
+    ]
 
 
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Spare the garbage collector from walking, again and again, over orders that all stay: a quarter of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _orders_of(rng: Random, day: date, orders_per_day: float) -> int:
+def _count_of(rng: Random, day: date, orders_per_day: float) -> int:
     growth = _GROWTH_A_YEAR ** ((day - _FULL_RATE_DAY).days / 365)
     expected = orders_per_day * growth * _WEEKDAYS[day.weekday()]
     return min(max(0, round(rng.gauss(expected, expected**0.5))), _IDS_A_DAY - 1)

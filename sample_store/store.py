@@ -1,77 +1,73 @@
 """A store of the commerce API without the HTTP: a request's path, query and headers in, an answer out.
 
-It follows the API's reference pages; `Dialect` holds the points on which they are silent.
+Routes, page parameters, filters and wrapping follow from the endpoint table. `Dialect` holds the points on which stores
+differ.
 """
 
-import math
+import base64
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 from threading import RLock
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urljoin
 
-from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.dialect import Dialect
-from sample_store.order_index import OrderIndex, state_of
-from sample_store.query import InvalidQueryError, OrderFilter, read_order_filter, read_page
-from sample_store.rate import TokenBucket
-from sample_store.rows import EncodedRows
 from sample_store.shop import Shop
-from sample_store.transport import (
-    Answer,
-    accepts_json,
-    answer,
-    has_credentials,
-    list_body,
-    refusal,
-)
-from sample_store.values import Item, timestamp
+from sample_store.transport import JSON_TYPE, Answer, encode, list_body
+from sample_store.values import Item, epoch, timestamp
 
-Kind: TypeAlias = Literal["products", "packages", "subscriptions", "orders"]
+BASE_PATH = "/api/v1/"
 
-_LOGGED_REQUESTS = 100_000
-
-
-class _Endpoint(NamedTuple):
-    kind: Kind
-    selector: str
-    has_lookup: bool = False
-    is_v1_orders: bool = False
-
-
-_ENDPOINTS = {
-    "/api/v1/products": _Endpoint("products", "product", has_lookup=True),
-    "/api/v1/packages": _Endpoint("packages", "package"),
-    "/api/v1/subscriptions": _Endpoint("subscriptions", "subscription"),
-    "/api/v1_3/orders": _Endpoint("orders", "order", has_lookup=True),
-    "/api/v1/orders": _Endpoint("orders", "order", has_lookup=True, is_v1_orders=True),
-}
+_OLD_ORDERS = f"{BASE_PATH}orders"
 _LATER_FIELDS = {"refunded", "downloads"}
 """Fields of an order that v1 does not have: `refunded` came with v1.1, `downloads` with v1.3."""
+_LOGGED_REQUESTS = 100_000
+_MOST_LISTS = 100
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
 class LoggedRequest:
     at_monotonic: float
-    """Seconds of the store's monotonic clock."""
-    at_wall: float
-    """Seconds since 1970."""
+    """Seconds of the machine's monotonic clock."""
     path: str
     query: dict[str, str]
     status: int
 
 
+class _InvalidQueryError(Exception):
+    """Pairs of a parameter and what is wrong with it."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+class _Filter(NamedTuple):
+    """Which rows of a list are wanted; instants are seconds since 1970."""
+
+    created_from: float = float("-inf")
+    created_before: float = float("inf")
+    updated_from: float = float("-inf")
+    newest_first: bool = False
+
+
 class SampleStore:
     """Answers requests from a shop, and lets a test change the shop between two of them.
 
-    `now` is the clock of the shop: orders created after it are not there yet, and the shop's scheduled changes happen
-    when it passes them. `monotonic` is the clock of the rate limit. All methods may be called from any thread.
+    `now` is the shop's clock: rows with a later cursor are not there yet, and the shop's scheduled changes happen when
+    it passes them. All methods may be called from any thread.
 
-    The shop is changed in place, so that two stores should not share one that either changes.
+    The shop is changed in place, so that two stores must not share one that either changes.
     """
 
     def __init__(
@@ -79,20 +75,19 @@ class SampleStore:
         shop: Shop,
         *,
         dialect: Dialect | None = None,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
         api_key: str = SAMPLE_API_KEY,
         api_secret: str = SAMPLE_API_SECRET,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.shop = shop
         self.dialect = dialect or Dialect()
         self.credentials = (api_key, api_secret)
+        self._routes = {urljoin(BASE_PATH, endpoint.path.lstrip("/")): endpoint for endpoint in endpoints}
+        self._routes |= {urljoin(BASE_PATH, ORDERS_PATH): orders for orders in endpoints if orders.name == "orders"}
         self._now = now
-        self._monotonic = monotonic
-        self._bucket = TokenBucket()
         self._scheduled = deque(shop.changes)
-        self._index: OrderIndex | None = None
-        self._encoded: dict[_Endpoint, EncodedRows] = {}
+        self._lists: dict[object, list[Item]] = {}
         self._log: deque[LoggedRequest] = deque(maxlen=_LOGGED_REQUESTS)
         self._lock = RLock()
 
@@ -103,16 +98,16 @@ class SampleStore:
             return list(self._log)
 
     def forget_requests(self) -> None:
-        """Starts the log of requests anew."""
+        """Clear the log of requests."""
         with self._lock:
             self._log.clear()
 
     def requests_to(self, path_suffix: str) -> list[LoggedRequest]:
         return [request for request in self.requests if request.path.endswith(path_suffix)]
 
-    def add(self, kind: Kind, item: Item) -> None:
+    def add(self, endpoint_name: str, item: Item) -> None:
         with self._lock:
-            self._items(kind).append(item)
+            self.shop.rows(endpoint_name).append(item)
             self.touch()
 
     def add_order(self, order: Item) -> None:
@@ -132,102 +127,167 @@ class SampleStore:
                     return
             raise KeyError(order_id)
 
-    def delete(self, kind: Kind, item_id: int) -> None:
+    def delete(self, endpoint_name: str, item_id: int) -> None:
         with self._lock:
-            items = self._items(kind)
+            items = self.shop.rows(endpoint_name)
             items[:] = [item for item in items if item["id"] != item_id]
             self.touch()
 
     def touch(self) -> None:
-        """Make changes to `shop` that went past this object's methods visible."""
+        """Make changes to `shop` that bypassed this object's methods visible."""
         with self._lock:
-            self._index = None
-            self._encoded.clear()
+            self._lists.clear()
 
     def respond(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
         """Answer a GET request; the headers' names are in lower case."""
         with self._lock:
-            at_monotonic, at_wall = self._monotonic(), time.time()
             answered = self._respond(path, query, headers)
-            self._log.append(LoggedRequest(at_monotonic, at_wall, path, dict(query), answered.status))
+            self._log.append(LoggedRequest(time.monotonic(), path, dict(query), answered.status))
             return answered
 
-    def _respond(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        if wait := self._wait():
-            message = {"error": "Too many requests"}
-            return refusal(HTTPStatus.TOO_MANY_REQUESTS, message, retry_after=str(math.ceil(wait)))
-        if not has_credentials(headers.get("authorization", ""), *self.credentials):
-            message = {"error": "Invalid API key or secret"}
-            return refusal(HTTPStatus.UNAUTHORIZED, message, www_authenticate='Basic realm="API"')
-        if not accepts_json(headers.get("accept", "")):
-            message = {"error": "The Accept header must be one of the valid options: application/json"}
-            return refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
-        self._make_scheduled_changes()
-        collection, _, last = path.rpartition("/")
-        try:
-            if path in _ENDPOINTS:
-                return answer(self._list(_ENDPOINTS[path], query))
-        except InvalidQueryError as error:
-            return refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.problems)
-        endpoint = _ENDPOINTS.get(collection)
-        item = self._lookup(endpoint, last) if endpoint and endpoint.has_lookup else None
-        return answer(item) if item else refusal(HTTPStatus.NOT_FOUND, {"error": "Not found"})
+    def select(self, path: str, query: Mapping[str, str]) -> list[Item]:
+        """All rows that a list request asks for, on however many pages."""
+        with self._lock:
+            endpoint = self._routes[path]
+            return self._select(endpoint, self._read_filter(endpoint, query))
 
-    def _wait(self) -> float:
-        rate = self.dialect.requests_per_second
-        return self._bucket.wait_for(self._monotonic(), rate=rate, burst=self.dialect.burst) if rate else 0.0
+    def _respond(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        credentials = base64.b64encode(":".join(self.credentials).encode()).decode()
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if (scheme.lower(), token.strip()) != ("basic", credentials):
+            return _refusal(HTTPStatus.UNAUTHORIZED, {"error": "Invalid API key or secret"})
+        # The API does not take `*/*` for JSON.
+        accepted = [option.partition(";")[0].strip().lower() for option in headers.get("accept", "").split(",")]
+        if "application/json" not in accepted:
+            message = {"error": "The Accept header must be one of the valid options: application/json"}
+            return _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
+        self._make_scheduled_changes()
+        if path not in self._routes:
+            return _refusal(HTTPStatus.NOT_FOUND, {"error": "Not found"})
+        endpoint = self._routes[path]
+        try:
+            page = self._read_page(endpoint, query)
+            rows = self._select(endpoint, self._read_filter(endpoint, query))[page]
+        except _InvalidQueryError as error:
+            return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.problems)
+        bodies = [encode(_as_in_v1(row) if path == _OLD_ORDERS else row) for row in rows]
+        if self.dialect.wrapped == "object":
+            body = b'{"%s":%s}' % (endpoint.name.encode(), list_body(bodies, selector=None))
+        else:
+            body = list_body(bodies, selector=endpoint.data_selector)
+        return Answer(HTTPStatus.OK, {"content-type": JSON_TYPE}, body)
 
     def _make_scheduled_changes(self) -> None:
-        now = self._now()
-        while self._scheduled and self._scheduled[0].at <= now:
+        while self._scheduled and self._scheduled[0].at <= self._now():
             change = self._scheduled.popleft()
             # A test may have deleted the order.
             with suppress(KeyError):
                 self.update_order(change.order_id, **change.values)
 
-    def _list(self, endpoint: _Endpoint, query: Mapping[str, str]) -> bytes:
-        page = read_page(query, self.dialect)
-        wanted = OrderFilter()
-        if endpoint.kind == "orders":
-            wanted = read_order_filter(query, self.dialect, refund_is_state=endpoint.is_v1_orders)
-        positions = self._positions(endpoint, wanted)[page.rows]
-        rows = self._rows(endpoint)
-        bodies = [rows[position] for position in positions]
-        if self.dialect.wrapped == "object":
-            return b'{"%s":[%s]}' % (endpoint.kind.encode(), b",".join(bodies))
-        return list_body(bodies, selector=endpoint.selector)
+    def _select(self, endpoint: Endpoint, wanted: _Filter) -> list[Item]:
+        """The wanted rows in the wanted order; pages of one list come from one selection."""
+        cursor = endpoint.cursor
+        if cursor is None:
+            return self.shop.rows(endpoint.name)
 
-    def _lookup(self, endpoint: _Endpoint, item_id: str) -> bytes | None:
-        items = self._orders().rows if endpoint.kind == "orders" else self._items(endpoint.kind)
-        for position in self._positions(endpoint, OrderFilter()):
-            if str(items[position]["id"]) == item_id:
-                return b'{"%s":%s}' % (endpoint.selector.encode(), self._rows(endpoint)[position])
-        return None
+        def created(row: Item) -> float:
+            return epoch(str(row.get(cursor)))
 
-    def _positions(self, endpoint: _Endpoint, wanted: OrderFilter) -> Sequence[int]:
-        if endpoint.kind == "orders":
-            return self._orders().select(wanted, now=self._now().timestamp())
-        return range(len(self._items(endpoint.kind)))
+        if endpoint.name not in self._lists:
+            self._lists[endpoint.name] = sorted(self.shop.rows(endpoint.name), key=created)
+        rows = self._lists[endpoint.name]
+        visible = bisect_right(rows, self._now().timestamp(), key=created)
+        key = (endpoint.name, wanted, visible)
+        if key not in self._lists:
+            if len(self._lists) > _MOST_LISTS:
+                self._lists = {endpoint.name: rows}
+            selected = [
+                row
+                for row in rows[:visible]
+                if wanted.created_from <= created(row) < wanted.created_before
+                and wanted.updated_from <= epoch(str(row.get(endpoint.updated_at)))
+            ]
+            self._lists[key] = selected[::-1] if wanted.newest_first else selected
+        return self._lists[key]
 
-    def _rows(self, endpoint: _Endpoint) -> EncodedRows:
-        if endpoint not in self._encoded:
-            items = self._orders().rows if endpoint.kind == "orders" else self._items(endpoint.kind)
-            self._encoded[endpoint] = EncodedRows(items, _as_in_v1 if endpoint.is_v1_orders else None)
-        return self._encoded[endpoint]
+    def _read_page(self, endpoint: Endpoint, query: Mapping[str, str]) -> slice:
+        paginator = endpoint.paginator
+        read = _Reader(query)
+        number = read(paginator.page_param, lambda text: _whole(text, least=paginator.first_page))
+        size = read(paginator.limit_param, lambda text: _whole(text, least=1))
+        read.finish()
+        page = paginator.first_page if number is None else number
+        limit = min(size or self.dialect.default_per_page, self.dialect.max_per_page, paginator.limit)
+        start = (page - paginator.first_page) * limit
+        return slice(start, start + limit)
 
-    def _orders(self) -> OrderIndex:
-        if self._index is None:
-            self._index = OrderIndex(self.shop.orders, self.shop.packages)
-        return self._index
+    def _read_filter(self, endpoint: Endpoint, query: Mapping[str, str]) -> _Filter:
+        if endpoint.cursor is None:
+            return _Filter()
+        read, dialect = _Reader(query), self.dialect
+        first_day = read(endpoint.window_start_param, _day)
+        last_day = read(endpoint.window_end_param, _day)
+        updated_from = read(endpoint.update_filter, _instant) if endpoint.update_filter else None
+        reversing, value = endpoint.newest_first
+        newest_first = query.get(reversing) == value or not dialect.oldest_first
+        read.finish()
+        wanted = _Filter(newest_first=newest_first)
+        if updated_from is not None and not dialect.ignores_updated_after:
+            wanted = wanted._replace(updated_from=updated_from)
+        if first_day and not dialect.ignores_dates:
+            wanted = wanted._replace(created_from=first_day.replace(tzinfo=dialect.zone).timestamp())
+        if last_day and not dialect.ignores_dates:
+            end = last_day + timedelta(days=dialect.to_is_inclusive)
+            wanted = wanted._replace(created_before=end.replace(tzinfo=dialect.zone).timestamp())
+        return wanted
 
-    def _items(self, kind: Kind) -> list[Item]:
-        items: list[Item] = getattr(self.shop, kind)
-        return items
+
+class _Reader:
+    """Reads one parameter after the other and collects what is wrong with them."""
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self._query = query
+        self._problems: list[tuple[str, str]] = []
+
+    def __call__(self, name: str, parse: Callable[[str], _Value]) -> _Value | None:
+        try:
+            return parse(self._query[name]) if name in self._query else None
+        except ValueError as error:
+            self._problems.append((name, str(error)))
+            return None
+
+    def finish(self) -> None:
+        if self._problems:
+            raise _InvalidQueryError(self._problems)
+
+
+def _whole(text: str, *, least: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) < 2**31):
+        raise ValueError(f"must be a whole number from {least}")
+    return int(text)
+
+
+def _day(text: str) -> datetime:
+    # date.fromisoformat reads 20240131 and 2024-W05-3 as well, which the API does not document.
+    with suppress(ValueError):
+        if date.fromisoformat(text).isoformat() == text:
+            return datetime.fromisoformat(text)
+    raise ValueError("must be a date, YYYY-MM-DD")
+
+
+def _instant(text: str) -> float:
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo:
+            return moment.timestamp()
+    raise ValueError("must be an ISO 8601 instant, YYYY-MM-DDTHH:MM:SSZ")
+
+
+def _refusal(status: HTTPStatus, body: object) -> Answer:
+    return Answer(status, {"content-type": JSON_TYPE}, encode(body))
 
 
 def _as_in_v1(order: Item) -> Item:
-    return {
-        field: state_of(order, refund_is_state=True) if field == "state" else value
-        for field, value in order.items()
-        if field not in _LATER_FIELDS
-    }
+    """An order as v1 shows it: a refund is a state there."""
+    state = "refunded" if order.get("refunded") else order.get("state")
+    return {name: value for name, value in order.items() if name not in _LATER_FIELDS} | {"state": state}

@@ -1,11 +1,12 @@
-"""How the API writes amounts and instants."""
+"""Amounts and timestamps as the API writes them."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 Item: TypeAlias = dict[str, Any]
-"""One product, package, subscription or order, without its selector."""
+"""One row of a list, without the key that wraps it."""
 
 
 def amount(cents: int) -> str:
@@ -23,9 +24,10 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
-def epoch(written: object) -> float:
-    """Seconds since 1970 of a written timestamp; minus infinity for null and for what is not a timestamp."""
+@lru_cache(maxsize=1 << 18)
+def epoch(written: str) -> float:
+    """Seconds since 1970 of a written timestamp; minus infinity for what is not a timestamp."""
     try:
-        return datetime.fromisoformat(str(written)).timestamp()
+        return datetime.fromisoformat(written).timestamp()
     except ValueError:
         return float("-inf")

@@ -21,7 +21,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
-from commerce_assets.api.decoding import LARGEST_PAGE, Page, PageDecoder
+from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.failures import as_api_error
 from commerce_assets.api.rate_limit import RateLimiter
@@ -29,6 +29,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.api.responses import error_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
+from commerce_assets.endpoint import Endpoint
 
 _CHUNK_BYTES = 1 << 17
 _MAX_REDIRECTS = 3
@@ -71,7 +72,7 @@ class CommerceClient:
         key: The API key, the user name of Basic auth.
         secret: The API secret, its password.
         paths: Endpoint name to path, where it differs from the endpoint table's.
-        per_page: Items to ask for in a page; the API gives at most 50.
+        per_page: Items to request per page. None: the limit of the endpoint's paginator.
         concurrency: How many pages may be in flight, where the answers take longer than the pace.
         overlap_windows: Whether the pages of a window overlap too, as those of all other pulls do; see `paging`.
         ca_bundle: CA certificates to trust, a file or a folder; None: those of certifi.
@@ -85,7 +86,7 @@ class CommerceClient:
     secret: str = field(repr=False)
     pacer: RateLimiter
     paths: Mapping[str, str] = field(default_factory=dict)
-    per_page: int = LARGEST_PAGE
+    per_page: int | None = None
     concurrency: int = 1
     overlap_windows: bool = False
     ca_bundle: Path | None = None
@@ -145,6 +146,10 @@ class CommerceClient:
         """Where an endpoint's list is; a setting for it wins over the endpoint table."""
         return urljoin(self.base_url, self.paths.get(endpoint_name, path).lstrip("/"))
 
+    def page_size(self, endpoint: Endpoint) -> int:
+        """Items to request per page of an endpoint."""
+        return self.per_page or endpoint.paginator.limit
+
     def page(
         self,
         pull: ListRequest,
@@ -153,15 +158,15 @@ class CommerceClient:
         *,
         per_page: int | None = None,
         once: bool = False,
-        **params: str,
     ) -> Page:
-        """Page `number` of a pull where each has `per_page` items, with `params` beside the pull's own.
+        """Page `number` of a list where each page has `per_page` items.
 
         Raises:
             PullError: After every retry that the failure is worth; after none with `once`.
         """
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
-        query = {**pull.params, **params, "page": str(number), "per_page": str(per_page or self.per_page)}
+        limit = per_page or self.page_size(pull.endpoint)
+        query = {**pull.params, **pull.endpoint.paginator.params(page=number, limit=limit)}
         attempts = 0
 
         def attempt() -> Page:

@@ -14,11 +14,10 @@ from commerce_assets.api.errors import ApiError, TransientApiError
 from commerce_assets.api.timestamps import parse_instant
 from commerce_assets.endpoint import Endpoint
 
-LARGEST_PAGE = 50
-"""Rows that the API gives in a page at most."""
-
 _LARGEST_BIGINT = 2**63 - 1
-_OTHER_DIALECT = "The API's dialect differs from what the endpoint table says; see the endpoint's selector and fields."
+_OTHER_DIALECT = (
+    "The API's dialect differs from what the endpoint table says; see the endpoint's data_selector and fields."
+)
 # Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
 # and whole pairs come first, so that they are passed over.
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -78,7 +77,7 @@ class Page:
     number: int
     items: tuple[Item, ...]
 
-    def facts(self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = ()) -> PageFacts:
+    def facts(self, *, per_page: int, known: Collection[int] = ()) -> PageFacts:
         """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
@@ -145,16 +144,18 @@ class PageDecoder:
         return Page(number=number, items=items)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
-        """The items of `[{selector: {...}}, ...]`, or of `{selector: [...]}`, by the selector or the list's name."""
-        selector = self._endpoint.selector
+        """The items of `[{selector: {...}}, ...]`, of `[{...}, ...]`, or of `{selector or name: [...]}`."""
+        selector, name = self._endpoint.data_selector, self._endpoint.name
         if body.lstrip()[:1] == b"{":
             answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-            if len(answer) != 1 or not answer.keys() <= {selector, self._endpoint.name}:
+            if len(answer) != 1 or not answer.keys() <= {selector, name}:
                 raise ApiError(
-                    f'the store answered with an object other than {{"{selector}": [...]}}', hint=_OTHER_DIALECT
+                    f'the store answered with an object other than {{"{selector or name}": [...]}}', hint=_OTHER_DIALECT
                 )
             (items,) = answer.values()
             return msgspec.json.decode(items, type=list[msgspec.Raw])
+        if selector is None:
+            return msgspec.json.decode(body, type=list[msgspec.Raw])
         raws = []
         for index, item in enumerate(self._wrapped.decode(body)):
             if item.keys() != {selector}:
@@ -173,9 +174,9 @@ class PageDecoder:
             try:
                 facts = self._lenient.decode(raw)
             except msgspec.ValidationError:
-                raise ApiError(
-                    f'item {index}: what "{endpoint.selector}" holds is not an object', hint=_OTHER_DIALECT
-                ) from None
+                selector = endpoint.data_selector
+                where = f'item {index}: what "{selector}" holds' if selector else f"item {index}"
+                raise ApiError(f"{where} is not an object", hint=_OTHER_DIALECT) from None
         key = _as_bigint(getattr(facts, endpoint.primary_key))
         if key is None:
             raise ApiError(
@@ -186,7 +187,7 @@ class PageDecoder:
             cursor = parse_instant(getattr(facts, endpoint.cursor))
             if cursor is None:
                 raise ApiError(
-                    f"item {index}, {endpoint.selector} {key}: its {endpoint.cursor} is missing or no instant",
+                    f"item {index}, {endpoint.item_name} {key}: its {endpoint.cursor} is missing or no instant",
                     hint="Without it the row belongs to no partition; look at it in the store.",
                 )
         return Item(raw, key, cursor, parse_instant(getattr(facts, endpoint.updated_at)), undeclared)

@@ -1,4 +1,4 @@
-"""What is asked of the API: a whole list, the orders of a window, or the orders changed since an instant."""
+"""A request for a list: all of it, the rows of a window, or the rows changed since an instant."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,33 +10,45 @@ from commerce_assets.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """One list to be read to its end. `str()` of it is how logs and errors name it."""
+    """One list to read to its end. Logs and errors name it by its `str()`.
+
+    Attributes:
+        endpoint: Whose list it is.
+        window: Only rows whose cursor is inside it.
+        updated_after: Only rows changed since then.
+        newest_first: Reversed: the first page has the newest rows.
+    """
 
     endpoint: Endpoint
     window: Window | None = None
     updated_after: datetime | None = None
+    newest_first: bool = False
 
     def __post_init__(self) -> None:
         if self.window and self.updated_after:
-            raise ValueError("a pull is by window or by updated_after, not by both")
-        if self.window and not self.endpoint.is_partitioned:
-            raise ValueError(f"the list of {self.endpoint.name} cannot be asked for by date")
+            raise ValueError("a list is requested by window or by updated_after, not by both")
+        if (self.window or self.newest_first) and not self.endpoint.is_partitioned:
+            raise ValueError(f"the list of {self.endpoint.name} has no cursor")
         if self.updated_after and not self.endpoint.update_filter:
-            raise ValueError(f"the list of {self.endpoint.name} cannot be asked for by changes")
+            raise ValueError(f"the list of {self.endpoint.name} has no filter by update")
 
     @property
     def params(self) -> dict[str, str]:
-        """The query parameters, without those of paging."""
+        """The query parameters, without those of the paginator."""
+        order = dict([self.endpoint.newest_first]) if self.newest_first else {}
         if self.window:
             first, last = self.window.padded_days
-            return {"from": first.isoformat(), "to": last.isoformat()}
+            return order | {
+                self.endpoint.window_start_param: first.isoformat(),
+                self.endpoint.window_end_param: last.isoformat(),
+            }
         if self.updated_after and self.endpoint.update_filter:
-            return {self.endpoint.update_filter: format_instant(self.updated_after)}
-        return {}
+            return order | {self.endpoint.update_filter: format_instant(self.updated_after)}
+        return order
 
     @property
     def key(self) -> str:
-        """Names the pull among those of its endpoint; safe as a file name."""
+        """Identifies the request among those of its endpoint; safe as a file name."""
         if self.window:
             return f"{self.window.first_day.isoformat()}_{self.window.last_day.isoformat()}"
         if self.updated_after:

@@ -159,7 +159,7 @@ class StoreCheck:
 
     def _answered(self, endpoint: Endpoint, page: Page) -> Row:
         count = len(page.items)
-        finding = f"answers with {count} {endpoint.name if count != 1 else endpoint.selector}"
+        finding = f"answers with {count} {endpoint.name if count != 1 else endpoint.item_name}"
         if endpoint.name != "orders":
             return Row(endpoint.name, Verdict.OK, finding)
         # Version 1 of the orders list has no `refunded`: a refund is a state there.

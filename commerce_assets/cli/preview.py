@@ -10,7 +10,7 @@ import click
 import msgspec
 from rich.cells import cell_len
 
-from commerce_assets.api.decoding import LARGEST_PAGE, PageDecoder
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
 from commerce_assets.cli.command import Command
 from commerce_assets.cli.console import build_table, show_wide
@@ -32,7 +32,7 @@ _GAP = 2
     ],
 )
 @endpoint_argument
-@click.option("--rows", type=click.IntRange(1, LARGEST_PAGE), default=10, show_default=True, help="Rows to ask for.")
+@click.option("--rows", type=click.IntRange(min=1), default=10, show_default=True, help="Rows to ask for.")
 @click.option("--columns", metavar="NAME,...", help="The columns to show; unless given, those that hold something.")
 @click.option(
     "--show-personal-data", is_flag=True, help="Show buyers' data and secret links, which are masked otherwise."
@@ -44,10 +44,11 @@ def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | N
     Values are shown as they come, before they are put into the types of the table. The store is asked once: what a
     pull would try again is told at once.
     """
-    # A list that is cut by day is oldest first unless it is asked for otherwise.
-    params: dict[str, Any] = {"sort": "newest_first"} if endpoint.is_partitioned else {}
-    with session.client(per_page=rows) as client, session.aside.status("asking the store"):
-        page = client.page(ListRequest(endpoint=endpoint), PageDecoder(endpoint), 1, once=True, **params)
+    # A list with a cursor is oldest first by default.
+    request = ListRequest(endpoint=endpoint, newest_first=endpoint.is_partitioned)
+    per_page = min(rows, endpoint.paginator.limit)
+    with session.client(per_page=per_page) as client, session.aside.status("asking the store"):
+        page = client.page(request, PageDecoder(endpoint), 1, once=True)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
     shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
     if not items:

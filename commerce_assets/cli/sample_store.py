@@ -1,15 +1,19 @@
-"""`sample-store`: the bundled store, whose own command line this is."""
+"""`sample-store`: serve the sample store of a repository checkout."""
 
 import click
 
-from sample_store.__main__ import main
+try:
+    from sample_store.__main__ import main as command
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "sample_store":
+        raise
+
+    @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+    @click.argument("ignored", nargs=-1)
+    def command(ignored: tuple[str, ...]) -> None:  # noqa: ARG001 - every argument gets the same answer
+        raise click.ClickException(
+            "the sample store is not part of the installed package. Fix: run it from a checkout of the repository."
+        )
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
-    add_help_option=False,
-)
-@click.pass_context
-def command(ctx: click.Context) -> int:
-    """Serve the bundled sample store until interrupted."""
-    return main(ctx.args, prog=ctx.command_path)
+__all__ = ["command"]

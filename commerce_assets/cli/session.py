@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from commerce_assets.api.decoding import LARGEST_PAGE
 from commerce_assets.cli.console import ConsoleHandler, build_console
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
@@ -58,11 +57,11 @@ class Session:
             log=log,
         )
 
-    def client(self, *, per_page: int = LARGEST_PAGE, swapped: bool = False) -> "CommerceClient":
+    def client(self, *, per_page: int | None = None, swapped: bool = False) -> "CommerceClient":
         """Build a client of the store that the settings name.
 
         Args:
-            per_page: Items to ask for in a page.
+            per_page: Items to request per page. None: the limit of the endpoint's paginator.
             swapped: Exchange key and secret.
 
         Raises:

@@ -126,8 +126,8 @@ def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -
     mark = known.oldest_pull or datetime.now(UTC)
     if known.newest_change is None or known.newest_change >= mark - WIDE_OVERLAP:
         return mark
-    newest_first = client.page(ListRequest(endpoint=endpoint), PageDecoder(endpoint), 1, sort="newest_first")
-    instants = [instant for item in newest_first.items for instant in (item.cursor, item.updated_at) if instant]
+    newest = client.page(ListRequest(endpoint=endpoint, newest_first=True), PageDecoder(endpoint), 1)
+    instants = [instant for item in newest.items for instant in (item.cursor, item.updated_at) if instant]
     return min(mark, max(instants, default=mark))
 
 

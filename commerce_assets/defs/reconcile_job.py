@@ -139,7 +139,9 @@ def _compare(
 
 def _offset_search(client: "CommerceClient", endpoint: Endpoint, window: Window, requests: int) -> OffsetSearch:
     request, decoder = ListRequest(endpoint=endpoint, window=window), PageDecoder(endpoint)
-    return OffsetSearch(lambda number: client.page(request, decoder, number), per_page=client.per_page, budget=requests)
+    return OffsetSearch(
+        lambda number: client.page(request, decoder, number), per_page=client.page_size(endpoint), budget=requests
+    )
 
 
 def _joined(found: ReconciliationReport) -> list[Window]:

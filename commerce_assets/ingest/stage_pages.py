@@ -70,7 +70,7 @@ def stage(
     number = staged.pages[-1].number if staged.pages else 0
     enough = PassedWindow(pull.window) if pull.window else None
     paginator = PageNumberPaginator(
-        per_page=client.per_page,
+        per_page=client.page_size(pull.endpoint),
         enough=enough or never_enough,
         log=log,
         overlap=pull.window is None or client.overlap_windows,
@@ -124,7 +124,7 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
         return None
     last = staged.pages[-1]
     again = client.page(staged.pull, decoder, last.number, per_page=last.per_page)
-    if again.facts().digest == last.digest:
+    if again.facts(per_page=last.per_page).digest == last.digest:
         log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
         return again
     log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)

@@ -12,7 +12,6 @@ from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets_tests.support.project import Project, as_stored, endpoint_named
 from sample_store.shop import Shop, build_orders, build_shop
-from sample_store.store import Kind
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 ORDERS = endpoint_named("orders")
@@ -238,7 +237,7 @@ def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
 
 
-def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, kind: Kind, item_id: int) -> None:
+def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, kind: str, item_id: int) -> None:
     """Has the store lose a row right after it has answered the next request for a first page of its list."""
     respond = project.store.respond
 

@@ -170,7 +170,7 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
             client.store,
             page,
             page.items[0],
-            page.facts(),
+            page.facts(per_page=50),
             PULL,
             done,
             staged,

@@ -24,7 +24,7 @@ TIMESTAMP, TEXT, TEXT_LIST, JSON = ColumnType.TIMESTAMP, ColumnType.TEXT, Column
 VALUES = Endpoint(
     name="values",
     path="values",
-    selector="value",
+    data_selector="value",
     description="A column of each type.",
     columns=(
         Column(name="id", type=BIGINT, description=""),

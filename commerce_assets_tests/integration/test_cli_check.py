@@ -547,7 +547,7 @@ def said() -> Iterator[tuple[str, str]]:
 # What the values in the words are in the docs; any other one is dots here.
 EXAMPLES = {
     "selector": "product",
-    "endpoint.selector": "product",
+    "endpoint.item_name": "product",
     "target": "https://elsewhere.example",
     "names": "from and to",
     "direction": "behind",

@@ -317,7 +317,7 @@ def test_only_a_complete_read_marks_a_row_as_deleted_and_its_return_takes_the_ma
 OLD_PRODUCTS = Endpoint(
     name="products",
     path="products",
-    selector="product",
+    data_selector="product",
     description="Before prices were declared.",
     columns=tuple(column for column in PRODUCTS.columns if column.name not in {"price", "components", "category"}),
 )
@@ -351,7 +351,7 @@ def test_a_migrated_table_of_many_rows_is_updated_and_cut_in_the_same_transactio
     older = Endpoint(
         name="orders",
         path="orders",
-        selector="order",
+        data_selector="order",
         description="Before tags were declared.",
         cursor="created_at",
         columns=tuple(column for column in ORDERS.columns if column.name != "tag"),
@@ -554,7 +554,7 @@ def test_an_endpoint_may_be_called_like_a_word_of_sql(storage: Storage, name: st
     endpoint = Endpoint(
         name=name,
         path=name,
-        selector="item",
+        data_selector="item",
         description="",
         columns=(
             Column(name="id", type=ColumnType.BIGINT, description=""),

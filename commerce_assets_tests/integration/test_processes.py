@@ -2,6 +2,8 @@
 
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from tempfile import mkdtemp
 
 import pytest
 
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.crashing import rows_of
 from commerce_assets_tests.support.project import Project, running_project
@@ -215,20 +219,43 @@ def test_everything_and_a_range_of_days_can_be_materialized_by_one_command(shop:
     assert shop.query("SELECT count(*) FROM products") == [(0,)]
 
 
-def test_the_demo_pulls_backfills_checks_and_shows_what_landed(tmp_path: Path) -> None:
+def run_in(folder: Path, *arguments: str, source: Path = SOURCE) -> str:
+    """Run a Python module; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "sample_store.demo"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(source)},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
-    assert done.returncode == 0, done.stderr
-    assert "27 of 27 checks passed" in done.stdout
-    for table in ("orders", "packages", "products", "subscriptions"):
-        assert table in done.stdout
+
+def test_the_demo_pulls_checks_and_shows_every_table(tmp_path: Path) -> None:
+    shown = run_in(tmp_path, "sample_store.demo")
+
+    assert re.search(r"^(\d+) of \1 checks passed", shown, re.MULTILINE)
+    tables = [f"commerce.{endpoint.name}" for endpoint in ENDPOINTS] + [f"analytics.{model.name}" for model in MODELS]
+    assert re.findall(r"│ (\w+\.\w+) +│ +[1-9]", shown) == tables
+
+
+def test_the_fifth_endpoint_of_the_readme_is_one_edit(tmp_path: Path) -> None:
+    """In a copy of the project: the demo pulls its rows, and what iterates over the table stays green."""
+    for name in ("commerce_assets", "commerce_assets_tests", "sample_store", "tools", "docs"):
+        shutil.copytree(SOURCE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "Makefile"):
+        shutil.copy(SOURCE / name, tmp_path)
+    (entry,) = re.findall(r"```python\n(Endpoint\(.+?)```", (SOURCE / "README.md").read_text(), re.DOTALL)
+    table = tmp_path / "commerce_assets/endpoints.py"
+    table.write_text(f"{table.read_text().rstrip().removesuffix(')')}{entry})\n")
+
+    assert re.search(r"commerce\.affiliates +│ +120 ", run_in(tmp_path, "sample_store.demo", source=tmp_path))
+    run_in(tmp_path, "tools.docs", source=tmp_path)
+    tests = ("unit/test_settings.py", "integration/test_definitions.py", "integration/test_docs.py")
+    paths = [f"commerce_assets_tests/{path}" for path in tests]
+    run_in(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *paths, source=tmp_path)
 
 
 @pytest.mark.slow

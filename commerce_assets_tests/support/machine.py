@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,6 @@ from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.faulty_store import FaultyStore, Received, faulty
 from commerce_assets_tests.support.project import Project
 from commerce_assets_tests.support.simulation import Api, SimulatedShop
-from sample_store import order_index
-from sample_store.query import read_order_filter
-from sample_store.values import epoch
 
 _PAGE = 50
 
@@ -88,19 +84,15 @@ class Machine:
         return sum(self._pages(request) for request in lists.values())
 
     def _pages(self, request: Received) -> int:
-        store, kind = self.shop.store, request.path.rpartition("/")[2]
-        if kind != "orders":
-            return len(getattr(store.shop, kind)) // _PAGE + 1
+        store = self.shop.store
         if "updated_after" in request.query and store.dialect.ignores_updated_after:
             return 1
-        wanted = read_order_filter(request.query, store.dialect, refund_is_state=False)
-        rows = store._orders().select(wanted, now=self.clocks.store.timestamp())
+        rows = store.select(request.path, request.query)
         if "to" not in request.query:
             return len(rows) // _PAGE + 1
         # The first row after the window tells that it is over; the API is asked for a day more.
         end = (date.fromisoformat(request.query["to"]) - timedelta(days=1)).isoformat()
-        created = [str(store._orders().rows[position]["created_at"]) for position in rows]
-        inside = sum(at < end for at in created)
+        inside = sum(str(row["created_at"]) < end for row in rows)
         return inside // _PAGE + 1
 
 
@@ -108,8 +100,6 @@ class Machine:
 def machine_of(shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A machine with an empty warehouse, switched on at the moment at which the shop opens."""
     shop.clocks.install(monkeypatch)
-    # The store's index is made anew whenever something has happened: most of it from stamps that were there before.
-    monkeypatch.setattr(order_index, "epoch", cache(epoch))
     _do_not_sleep(monkeypatch)
     quiet = {"python_logs": {"python_log_level": "CRITICAL"}}
     with faulty(shop.store) as server, DagsterInstance.ephemeral(settings=quiet) as instance:

@@ -15,14 +15,12 @@ from random import Random
 
 from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.faulty_store import CutOff, Exchange, Reset, Serve, Status
-from sample_store.changes import Change, later_changes
-from sample_store.orders import place_order
-from sample_store.purchases import Catalog
+from sample_store.orders import Catalog, Change, later_changes, place_order
 from sample_store.shop import Shop
-from sample_store.store import Kind, SampleStore
+from sample_store.store import SampleStore
 from sample_store.values import Item, timestamp
 
-CATALOG: tuple[Kind, ...] = ("products", "packages", "subscriptions")
+CATALOG = ("products", "packages", "subscriptions")
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 # When somebody sits in the office, and edits or deletes things by hand.
 _OFFICE_HOURS = range(8, 18)
@@ -54,7 +52,7 @@ class SimulatedShop:
     store: SampleStore = field(init=False)
     orders: dict[int, Item] = field(init=False, default_factory=dict)
     changed: set[int] = field(init=False, default_factory=set)
-    deleted: dict[tuple[Kind, int], datetime] = field(init=False, default_factory=dict)
+    deleted: dict[tuple[str, int], datetime] = field(init=False, default_factory=dict)
     changes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -66,7 +64,7 @@ class SimulatedShop:
         self._numbers = count(1)
         self._queue: list[tuple[datetime, int, Event]] = []
         self._positions = count()
-        self._bin: list[tuple[Kind, Item]] = []
+        self._bin: list[tuple[str, Item]] = []
 
     def live_until(self, instant: datetime) -> None:
         """Lets everything happen that is due up to an instant."""
@@ -170,12 +168,12 @@ class SimulatedShop:
         return self.random.sample(known, min(number, len(known)))
 
     def _edit_catalog(self, now: datetime) -> None:
-        item = self.random.choice(self._items(self.random.choice(CATALOG)))
+        item = self.random.choice(self._shop.rows(self.random.choice(CATALOG)))
         item.update(custom_field=f"as of {now.date()}", updated_at=timestamp(now))
 
     def _delete_from_catalog(self, now: datetime) -> None:
         kind = self.random.choice(CATALOG)
-        items = self._items(kind)
+        items = self._shop.rows(kind)
         if len(items) > 3:
             item = items.pop(self.random.randrange(len(items)))
             self._bin.append((kind, item))
@@ -185,12 +183,8 @@ class SimulatedShop:
         """As it was, its `updated_at` included."""
         if self._bin:
             kind, item = self._bin.pop(0)
-            self._items(kind).append(item)
+            self._shop.rows(kind).append(item)
             del self.deleted[kind, item["id"]]
-
-    def _items(self, kind: Kind) -> list[Item]:
-        items: list[Item] = getattr(self._shop, kind)
-        return items
 
 
 @dataclass

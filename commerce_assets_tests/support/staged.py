@@ -50,7 +50,7 @@ def days(first: str, last: str | None = None) -> Window:
 
 def body_of(endpoint: Endpoint, items: Sequence[Item]) -> bytes:
     raws = [item if isinstance(item, bytes) else json.dumps(item, ensure_ascii=False).encode() for item in items]
-    return b"[" + b",".join(b'{"%s":%s}' % (endpoint.selector.encode(), raw) for raw in raws) + b"]"
+    return b"[" + b",".join(b'{"%s":%s}' % (f"{endpoint.data_selector}".encode(), raw) for raw in raws) + b"]"
 
 
 @dataclass
@@ -89,7 +89,9 @@ class Storage:
                 for first in range(0, max(len(items), 1), per_page):
                     body = body_of(endpoint, items[first : first + per_page])
                     page = decoder.decode(body, number=first // per_page + 1)
-                    writer.write(page, page.facts(), is_last=first + per_page >= len(items), store_clock=0.0)
+                    writer.write(
+                        page, page.facts(per_page=per_page), is_last=first + per_page >= len(items), store_clock=0.0
+                    )
         return staged
 
     def put(self, staged: StagedPages, **options: Any) -> LoadResult:

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from commerce_assets.api.errors import PullError
+from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.timestamps import format_instant, parse_instant
+from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest.stage_pages import stage
 from commerce_assets_tests.support.faulty_store import Body
 from commerce_assets_tests.support.pulling import (
@@ -26,6 +28,17 @@ from commerce_assets_tests.support.pulling import (
     store_of,
 )
 from sample_store.dialect import Dialect
+
+CODES = Endpoint(
+    name="codes",
+    path="codes",
+    data_selector=None,
+    description="One row per code.",
+    columns=(
+        Column(name="id", type=ColumnType.BIGINT, description="The code's id."),
+        Column(name="updated_at", type=ColumnType.TIMESTAMP, description="When it was last changed."),
+    ),
+)
 
 
 @pytest.fixture
@@ -86,6 +99,27 @@ def test_a_list_that_comes_as_one_object_is_read_just_the_same(puller: Puller, c
     store.touch()
     store.dialect = Dialect(wrapped="object")
     assert puller.pull().ids == [*range(1, count + 1)]
+
+
+@pytest.mark.parametrize("body", [b'[{"id": 7}, {"id": 8}]', b'{"codes": [{"id": 7}, {"id": 8}]}', b"[]"])
+def test_without_a_selector_items_are_the_elements_of_the_list(body: bytes) -> None:
+    page = PageDecoder(CODES).decode(body, number=1)
+    assert [item.id for item in page.items] == ([7, 8] if len(body) > 2 else [])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'[{"id": 7}, 8]', "item 1 is not an object"),
+        (b'[{"code": {"id": 7}}]', "item 0: its id is missing or not a whole number"),
+        (b'{"error": "no"}', 'an object other than {"codes": [...]}'),
+        (b"7", "a number or a flag instead of a list"),
+    ],
+)
+def test_without_a_selector_other_shapes_are_refused(body: bytes, said: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        PageDecoder(CODES).decode(body, number=1)
+    assert said in str(caught.value)
 
 
 # Ids
@@ -161,7 +195,7 @@ def test_an_updated_at_that_cannot_be_read_is_no_reason_to_fail(puller: Puller) 
     puller.server.script(Body(wrapped(order(1) | {"updated_at": "now"}, order(2) | {"updated_at": None})))
     page = puller.page(ORDERS_OF_DAY)
     assert [item.updated_at for item in page.items] == [None, None]
-    assert page.facts().newest_update is None
+    assert page.facts(per_page=50).newest_update is None
 
 
 @pytest.mark.parametrize(

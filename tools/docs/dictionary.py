@@ -10,7 +10,7 @@ from commerce_assets.analytics import checks as model_checks
 from commerce_assets.analytics.tables import MODELS, Model, ModelColumn
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.defs import checks
-from commerce_assets.endpoint import Column, Endpoint, Sensitivity
+from commerce_assets.endpoint import Column, Endpoint, Sensitivity, WriteDisposition
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
 from commerce_assets.warehouse.schema import create_internal_tables, describe
@@ -48,7 +48,7 @@ class _OwnTable(NamedTuple):
 
 _OWN = {
     "loads": _OwnTable(
-        "One row a pull that was loaded.",
+        "One row per pull that was loaded.",
         {
             "pull_id": "Names the pull for ever: none is loaded twice.",
             "endpoint": "Which table it was for.",
@@ -61,11 +61,11 @@ _OWN = {
         },
     ),
     "high_water_marks": _OwnTable(
-        "One row an endpoint whose changes are followed.",
+        "One row per endpoint whose changes are followed.",
         {"endpoint": "Which table.", "changed_up_to": "Every change before this instant, by the store's clock, is in."},
     ),
     "notes": _OwnTable(
-        "One row an endpoint and kind: the latest finding.",
+        "One row per endpoint and kind: the latest finding.",
         {
             "endpoint": "Which table.",
             "kind": "reckoning: the last comparison with the store; update_filter: whether the store heeds it.",
@@ -74,7 +74,7 @@ _OWN = {
         },
     ),
     "maskings": _OwnTable(
-        "One row a column that the policy for personal data governs.",
+        "One row per column that the policy for personal data governs.",
         {
             "endpoint": "Which table.",
             "column_name": "Which column.",
@@ -82,6 +82,13 @@ _OWN = {
             "key_id": "Tells one key of the hash from another, and nothing of either.",
         },
     ),
+}
+
+
+_WRITES = {
+    WriteDisposition.REPLACE_WINDOW: "a pull of days replaces their rows; a refresh upserts changed rows",
+    WriteDisposition.FULL_REFRESH: "every pull reads the whole list; rows deleted upstream are soft-deleted "
+    "(`_deleted_at`)",
 }
 
 
@@ -108,18 +115,18 @@ def _contents() -> str:
 
 
 def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
+    wrapped = f", items under `{endpoint.data_selector}`" if endpoint.data_selector else ""
     facts = {
-        "asset": f"`{endpoint.name}`, from the list `{endpoint.path}`, items under `{endpoint.selector}`",
-        "key": f"`{endpoint.primary_key}`, never NULL",
-        "partitions": f"the UTC day of `{endpoint.cursor}`, never NULL"
-        if endpoint.cursor
-        else "none: the list is read whole; what it no longer holds gets a `_deleted_at`",
+        "asset": f"`{endpoint.name}`, from the list `{endpoint.path}`{wrapped}",
+        "primary key": f"`{endpoint.primary_key}`, never NULL",
+        "partitions": f"the UTC day of `{endpoint.cursor}`, never NULL" if endpoint.cursor else "none",
+        "write disposition": f"`{endpoint.write_disposition}`: {_WRITES[endpoint.write_disposition]}",
     }
     specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_checks(endpoint=endpoint).check_specs]
     yield from _table(f"{SCHEMA}.{endpoint.name}", endpoint.description, facts, endpoint.stored_columns, specs)
     if endpoint.update_filter:
         yield f"### `{SCHEMA}.{history_of(endpoint)}`\n"
-        yield f"One row a version of a row of `{endpoint.name}`, if `COMMERCE_ORDER_HISTORY=true`: its columns, and\n"
+        yield f"One row per version of a row of `{endpoint.name}`, if `COMMERCE_ORDER_HISTORY=true`: its columns, and\n"
         yield _columns((VALID_FROM, VALID_TO))
 
 
