@@ -43,9 +43,10 @@ bench: $(VENV)/.runtime  ## this project and its peers on one server, into bench
 docs: $(VENV)/.runtime  ## write the data dictionary and the cookbook's results anew
 	$(BIN)/python -m tools.docs
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev  ## format, lint rules, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
