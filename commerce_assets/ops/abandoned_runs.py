@@ -1,7 +1,7 @@
 """Prepare an instance before Dagster starts: fail the runs that no process works on, and limit the pools.
 
 A run whose process was killed holds its pool for ever. Dagster's run monitoring does not notice: the default run
-launcher cannot check run workers. A run's events name its processes, also those of `dagster asset materialize` in a terminal.
+launcher cannot check run workers. A run's events name its processes, also those of `dagster asset materialize`.
 """
 
 import os
