@@ -133,7 +133,7 @@ def partitions_metadata(
 
 def _rows_chart(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, last: date) -> MetadataValue:
     first = last - timedelta(days=DAYS - 1)
-    return daily_chart("Rows a day", count_by_day(connection, endpoint, Window.of_days(first, last)), newest=last)
+    return daily_chart("Rows per day", count_by_day(connection, endpoint, Window.of_days(first, last)), newest=last)
 
 
 def day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataValue]:
