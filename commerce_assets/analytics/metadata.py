@@ -85,7 +85,7 @@ def recent_revenue(connection: duckdb.DuckDBPyConnection) -> dict[str, RawMetada
     names = [name for name, *_ in listed.description or ()]
     return {
         **{
-            f"last_90_days_{currency}": daily_chart(f"Net revenue a day, {currency}", values, newest=newest)
+            f"last_90_days_{currency}": daily_chart(f"Net revenue per day, {currency}", values, newest=newest)
             for currency, values in series.items()
         },
         "last_14_days": MetadataValue.table(

@@ -1,7 +1,7 @@
-"""An adapter of requests that reads an answer until a deadline, however slowly it comes.
+"""A requests adapter that limits how long a whole response may take.
 
-A read time-out is one for each packet: with a byte now and then, be it of the body, of the head or of interim answers
-before it, a server holds a client for as long as it likes.
+A read time-out applies to each packet: a server that sends a byte now and then, in the head, the body or interim
+responses, would hold the client for ever.
 """
 
 import http.client
@@ -16,24 +16,42 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Raises requests' and urllib3's time-outs, also where an answer as a whole takes longer than `seconds`."""
+    """Raises the time-outs of requests and urllib3, also if a response as a whole takes longer than `seconds`."""
 
     def __init__(self, *, seconds: float) -> None:
-        self._pools = _pools(seconds)
+        self._seconds = seconds
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+        self.poolmanager.pool_classes_by_scheme = _pools(self._seconds)
 
 
-class _UntilDeadline(io.RawIOBase):
-    """A connection as it is read: each read may take the time-out, but no longer than is left of `seconds`."""
+def _pools(seconds: float) -> dict[str, type[HTTPConnectionPool]]:
+    class Response(http.client.HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, seconds))
+
+    class Connection(HTTPConnection):
+        response_class = Response
+
+    class TlsConnection(HTTPSConnection):
+        response_class = Response
+
+    return {
+        "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Connection}),
+        "https": type("TlsPool", (HTTPSConnectionPool,), {"ConnectionCls": TlsConnection}),
+    }
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads a socket; each read may take the socket's time-out, but no longer than what is left of `seconds`."""
 
     def __init__(self, source: io.RawIOBase, connection: socket.socket, seconds: float) -> None:
         self._source = source
         self._connection = connection
-        self._patience = connection.gettimeout() or seconds
+        self._read_timeout = connection.gettimeout() or seconds
         self._deadline = time.monotonic() + seconds
 
     def readable(self) -> bool:
@@ -42,31 +60,10 @@ class _UntilDeadline(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the answer takes too long")
-        self._connection.settimeout(min(left, self._patience))
+            raise TimeoutError("the response takes too long")
+        self._connection.settimeout(min(left, self._read_timeout))
         return self._source.readinto(buffer)
 
     def close(self) -> None:
         self._source.close()
         super().close()
-
-
-def _pools(seconds: float) -> dict[str, type[HTTPConnectionPool]]:
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-            super().__init__(sock, *args, **kwargs)
-            self.fp = io.BufferedReader(_UntilDeadline(self.fp.detach(), sock, seconds))
-
-    class Plain(HTTPConnection):
-        response_class = Response
-
-    class Encrypted(HTTPSConnection):
-        response_class = Response
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class EncryptedPool(HTTPSConnectionPool):
-        ConnectionCls = Encrypted
-
-    return {"http": PlainPool, "https": EncryptedPool}

@@ -1,32 +1,32 @@
-"""Small bar charts for the UI, as Markdown with an SVG in it.
+"""Bar charts of daily values for the UI: Markdown with an inline SVG.
 
-Dagster's UI shows Markdown of less than a thousand characters where it stands, and hides what is longer behind a click.
-So a picture is one path, and is small enough to be kept in the event log for ever.
+Dagster plots one number per materialization, not the days inside one. The UI shows Markdown of less than 1,000
+characters in place and hides longer texts behind a click, so a chart is a single path.
 """
 
 from collections.abc import Mapping
 from datetime import date, timedelta
 from urllib.parse import quote
 
-from dagster import MarkdownMetadataValue, MetadataValue
+import dagster as dg
 
 DAYS = 90
 _BAR, _HEIGHT = 4, 60
 _LEFT = 44
 _WIDTH = _LEFT + DAYS * _BAR
 _COLOUR = "#4f43dd"
-# Legible on light and on dark.
+# Legible in the light and the dark theme.
 _LABELS = "#888"
-# Labels of larger numbers show no cents, which there is no room for.
+# Larger numbers are labelled without decimals, to fit.
 _WHOLE_FROM = 100
 
 
-def daily_chart(title: str, values: Mapping[date, float], *, newest: date) -> MarkdownMetadataValue:
-    """Ninety days up to the newest; a day without a value is 0."""
+def daily_chart(title: str, values: Mapping[date, float], *, newest: date) -> dg.MarkdownMetadataValue:
+    """Draw the 90 days up to the newest; a day without a value is 0."""
     days = [newest - timedelta(days=back) for back in reversed(range(DAYS))]
-    # Quoted is what has a meaning in an address or would end one in Markdown; all else would only make it longer.
+    # Only what has a meaning in a URL, or ends one in Markdown, is quoted: quoting makes the text longer.
     picture = quote(_svg([values.get(day, 0.0) for day in days], days), safe="/:=,'")
-    return MetadataValue.md(f"![{title}](data:image/svg+xml,{picture})")
+    return dg.MetadataValue.md(f"![{title}](data:image/svg+xml,{picture})")
 
 
 def _svg(heights: list[float], days: list[date]) -> str:

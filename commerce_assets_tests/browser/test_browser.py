@@ -259,7 +259,7 @@ def test_daily_revenue_shows_a_chart_a_currency_and_its_last_fortnight_without_a
     expect(ui.page.get_by_text("last_14_days", exact=True)).to_be_visible()
 
     widths = shown_pictures(ui)
-    assert sorted(widths) == [f"Net revenue a day, {currency}" for currency in ("EUR", "GBP", "USD")]
+    assert sorted(widths) == [f"Net revenue per day, {currency}" for currency in ("EUR", "GBP", "USD")]
     assert all(widths.values())
     ((newest, orders),) = ui.query(
         "SELECT day, sum(orders) FROM analytics.daily_revenue GROUP BY 1 ORDER BY 1 DESC LIMIT 1"
@@ -312,7 +312,7 @@ def test_orders_show_a_chart_of_their_rows_a_day(ui: Ui) -> None:
     ui.open("/assets/orders?view=events")
     ui.page.get_by_text("rows_a_day", exact=True).wait_for()
 
-    assert [*shown_pictures(ui)] == ["Rows a day"]
+    assert [*shown_pictures(ui)] == ["Rows per day"]
     assert all(shown_pictures(ui).values())
     ui.picture("orders-rows-a-day")
 

@@ -264,7 +264,7 @@ def test_a_build_shows_its_numbers_a_chart_and_a_table_and_no_address(loaded: Pr
     (revenue,) = (event for event in events if event.asset_key == dg.AssetKey("daily_revenue"))
     charts = [value for name, value in revenue.metadata.items() if name.startswith("last_90_days_")]
     assert len(charts) == 3
-    assert all(str(chart.value).startswith("![Net revenue a day, ") for chart in charts)
+    assert all(str(chart.value).startswith("![Net revenue per day, ") for chart in charts)
     table = revenue.metadata["last_14_days"]
     assert isinstance(table, dg.TableMetadataValue)
     # Up to the newest day that has orders: today, or in the first hours of a day it may be yesterday.

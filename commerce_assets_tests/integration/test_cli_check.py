@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from commerce_assets_tests.support.certificates import self_signed
+from commerce_assets_tests.support.certificates import issue_certificate
 from commerce_assets_tests.support.faulty_store import (
     Body,
     Edit,
@@ -434,7 +434,7 @@ def test_one_order_is_enough_to_tell_that_days_are_ignored(shell: Shell) -> None
 
 
 def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
-    context, _ = self_signed(tmp_path, name="127.0.0.1")
+    context, _ = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as encrypted:
         shell.settings |= url(encrypted.base_url)
         result = shell.run("check")

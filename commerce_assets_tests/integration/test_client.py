@@ -20,7 +20,7 @@ from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.ingest.stage_pages import stage
 from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url
-from commerce_assets_tests.support.certificates import self_signed
+from commerce_assets_tests.support.certificates import issue_certificate
 from commerce_assets_tests.support.faulty_store import (
     Body,
     CutOff,
@@ -428,7 +428,7 @@ def trust(client: CommerceClient, certificate: Path) -> None:
 @pytest.mark.parametrize("variable", ["COMMERCE_API_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_ca_bundle_of_the_settings_is_trusted(variable: str, tmp_path: Path) -> None:
     """Fault 23."""
-    context, certificate = self_signed(tmp_path, name="127.0.0.1")
+    context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as server:
         settings = {
             "COMMERCE_API_BASE_URL": server.base_url,
@@ -446,7 +446,7 @@ def test_ca_bundle_of_the_settings_is_trusted(variable: str, tmp_path: Path) -> 
 
 def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
     """Fault 20."""
-    context, certificate = self_signed(tmp_path, name="127.0.0.1")
+    context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as server, faulty(store_of(products=1)) as plain:
         puller = Puller(server, tmp_path / "staging")
         server.script(Redirect(f"{plain.base_url}products"))
@@ -503,7 +503,7 @@ def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once
     fails: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """Fault 23."""
-    context, certificate = self_signed(tmp_path, name=name)
+    context, certificate = issue_certificate(tmp_path, name=name)
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(variable, str(certificate))
     with faulty(store_of(products=1), tls=context) as server:

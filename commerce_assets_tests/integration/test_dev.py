@@ -1,4 +1,4 @@
-"""`make dev`: which store it points the project at, that it ends completely, and that no run is left dangling."""
+"""`make dev`: which store the project extracts from, how it ends, and what happens to runs that were killed."""
 
 import contextlib
 import http.client
@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogEntry
+from dagster import DagsterRunStatus, EventLogEntry
 from dagster._core.events import EngineEventData
 
-from commerce_assets.dev import lock, net, processes, sample, store
+from commerce_assets import dev
 from commerce_assets.ops import abandoned_runs
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -43,20 +44,27 @@ import subprocess
 
 subprocess.run(["sleep", "60"])
 """
-_SUPERVISE = """
-import os, sys
-from commerce_assets.dev.processes import ProcessEnded, StopRequested, Supervisor
+_STUBBORN_CHILD = """
+import signal, time
 
-with Supervisor(lock=os.open("lock", os.O_CREAT)) as supervisor:
-    try:
-        supervisor.start("the child", "child", environment=os.environ)
-        print("started", flush=True)
-        while True:
-            supervisor.pause()
-    except StopRequested:
-        sys.exit(0)
-    except ProcessEnded as end:
-        sys.exit(end.exit_status)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+"""
+_SUPERVISE = """
+import os
+from commerce_assets import dev
+
+dev._GRACE_SECONDS = 0.5
+processes = dev._ProcessGroup()
+try:
+    processes.serve("child", environment=dict(os.environ))
+    print("started", flush=True)
+    processes.wait_until(lambda: False)
+except KeyboardInterrupt:
+    pass
+finally:
+    processes.end()
 """
 
 
@@ -76,7 +84,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _command(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    # One that should have ended by itself, and serves instead, must not run for ever; its keeper ends what it started.
+    # A command that should end by itself must not run for ever.
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
@@ -140,13 +148,13 @@ def _tree(root: int) -> list[int]:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((net.HOST, 0))
+        probe.bind((dev.HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
 def _ask(port: int, query: str, **variables: object) -> str:
-    connection = http.client.HTTPConnection(net.HOST, port, timeout=30)
+    connection = http.client.HTTPConnection(dev.HOST, port, timeout=30)
     body = json.dumps({"query": query, "variables": variables})
     connection.request("POST", "/graphql", body, {"Content-Type": "application/json"})
     return connection.getresponse().read().decode()
@@ -169,17 +177,17 @@ def _launch_slow_run(port: int) -> None:
 
 
 @contextlib.contextmanager
-def _instance(project: Path) -> Iterator[DagsterInstance]:
-    with contextlib.chdir(project), DagsterInstance.from_config(str(project)) as instance:
+def _instance(project: Path, home: str = ".") -> Iterator[dg.DagsterInstance]:
+    with contextlib.chdir(project), dg.DagsterInstance.from_config(str(project / home)) as instance:
         yield instance
 
 
-def _run_statuses(project: Path) -> list[DagsterRunStatus]:
-    with _instance(project) as instance:
+def _run_statuses(project: Path, home: str = ".") -> list[DagsterRunStatus]:
+    with _instance(project, home) as instance:
         return [run.status for run in instance.get_runs()]
 
 
-def test_make_dev_serves_the_sample_store_and_a_terminate_signal_ends_every_process_and_the_run(project: Path) -> None:
+def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> None:
     port = _free_port()
     environment = str(Path(sys.prefix))
     # The environment that runs this test is as good as the one that make would make.
@@ -196,28 +204,60 @@ def test_make_dev_serves_the_sample_store_and_a_terminate_signal_ends_every_proc
         introduction = _read_until(make, "Ctrl-C")
         assert f"http://127.0.0.1:{port}" in introduction
         assert "data/sample.duckdb" in introduction
-        assert "sample store" in introduction
+        assert "the sample store" in introduction
 
         second = _command("-m", "commerce_assets.dev", cwd=project)
-        [supervisor] = [pid for pid, parent in _parents().items() if parent == make.pid]
         assert second.returncode == 2
-        assert second.stderr == f"make dev: already running here as process {supervisor}; end that one first\n"
+        assert f"already running here: http://127.0.0.1:{port}. Fix: open it, or end it" in second.stderr
 
         _launch_slow_run(port)
         _wait_until((project / "pulled_from").exists, seconds=30)
-        remembered = json.loads((project / "data/sample_store.json").read_text())
+        remembered = json.loads((project / "data/sample/store.json").read_text())
         assert (project / "pulled_from").read_text() == f"http://127.0.0.1:{remembered['port']}/api/v1/"
 
         everything = _tree(make.pid)
         make.terminate()
         _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
-    assert len(everything) > 8  # make, supervisor, keeper, store, dagster, two code servers, UI, daemon, run worker
-    assert _run_statuses(project) == [DagsterRunStatus.FAILURE]
+        assert make.stdout
+        assert make.stdout.read() == "Stopping ...\n"
+    assert len(everything) > 7  # make, dev, store, dagster, two code servers, UI, daemon, run worker
+    assert _run_statuses(project, "data/sample") == [DagsterRunStatus.FAILURE]
     assert not list(project.glob(".tmp_dagster_home_*"))
-    assert sorted(path.name for path in (project / "data").iterdir()) == ["dagster", "sample_store.json"]
+    assert [path.name for path in (project / "data").iterdir()] == ["sample"]
 
 
-def test_a_run_whose_process_was_killed_is_marked_failed_but_not_one_that_is_alive_in_another_terminal(
+def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
+    port = str(_free_port())
+    with _started(sys.executable, "-m", "commerce_assets.dev", "--port", port, cwd=project) as killed:
+        _read_until(killed, "Ctrl-C")
+        everything = _tree(killed.pid)
+        killed.kill()
+        killed.wait()
+
+        refused = _command("-m", "commerce_assets.dev", cwd=project)
+        assert f"http://127.0.0.1:{port}" in refused.stderr
+        subprocess.run(refused.stderr.rpartition("with: ")[2].split(), check=True)
+        _wait_until(lambda: not set(everything) & set(_parents()), seconds=30)
+    with contextlib.chdir(project):
+        os.close(dev._lock(dev.SAMPLE_HOME))
+
+
+def test_runs_on_the_sample_store_leave_the_real_history_empty(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    key = dg.AssetKey("slow")
+    dev.prepare_sample()
+    with _instance(project, str(dev.SAMPLE_HOME)) as sample:
+        sample.report_runless_asset_event(dg.AssetMaterialization(key, partition="2025-01-02"))
+
+    with _instance(project) as real:
+        assert not real.get_materialized_partitions(key)
+        assert not real.get_latest_materialization_event(key)
+    with _instance(project, str(dev.SAMPLE_HOME)) as sample:
+        assert sample.get_materialized_partitions(key) == {"2025-01-02"}
+    assert (project / "data/sample/history/runs/index.db").exists()
+
+
+def test_only_runs_whose_process_is_gone_are_marked_as_failed(
     project: Path,
 ) -> None:
     by_hand = ["dagster", "asset", "materialize", "-m", "slow_definitions", "--select=slow", "--partition=2025-01-02"]
@@ -243,11 +283,11 @@ def test_each_pool_has_its_limit_before_the_first_run_is_queued(project: Path) -
         assert all(pool.from_default for pool in pools)
 
 
-def test_a_process_is_told_by_its_age_from_an_earlier_one_with_the_same_number() -> None:
+def test_a_reused_process_id_does_not_count_as_the_runs_own() -> None:
     before = time.time()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    event = DagsterEvent(
-        DagsterEventType.ENGINE_EVENT.value, "job", event_specific_data=EngineEventData.in_process(child.pid)
+    event = dg.DagsterEvent(
+        dg.DagsterEventType.ENGINE_EVENT.value, "job", event_specific_data=EngineEventData.in_process(child.pid)
     )
 
     def names_living_process(*, at: float) -> bool:
@@ -262,48 +302,31 @@ def test_a_process_is_told_by_its_age_from_an_earlier_one_with_the_same_number()
     assert not names_living_process(at=time.time())
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
-def test_whatever_ends_the_supervisor_ends_all_descendants(tmp_path: Path, signum: signal.Signals) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_each_signal_ends_all_descendants(tmp_path: Path, signum: signal.Signals) -> None:
     (tmp_path / "child.py").write_text(_CHILD)
     with _started(sys.executable, "-c", _SUPERVISE, cwd=tmp_path) as supervisor:
         _read_until(supervisor, "started")
-        _wait_until(lambda: len(_tree(supervisor.pid)) == 4, seconds=10)  # itself, keeper, child, grandchild
+        _wait_until(lambda: len(_tree(supervisor.pid)) == 3, seconds=10)  # itself, child, grandchild
         everything = _tree(supervisor.pid)
         supervisor.send_signal(signum)
         _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
-        assert supervisor.wait() == (0 if signum != signal.SIGKILL else -signal.SIGKILL)
+        assert supervisor.wait() == 0
 
 
-@pytest.mark.parametrize(("child", "status"), [("raise SystemExit(7)", 7), ("", 1), ("import os; os.abort()", 134)])
-def test_a_child_that_ends_by_itself_ends_the_supervisor_with_its_status(
-    tmp_path: Path, child: str, status: int
-) -> None:
-    (tmp_path / "child.py").write_text(child)
-    assert _command("-c", _SUPERVISE, cwd=tmp_path).returncode == status
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text(_STUBBORN_CHILD)
+    with _started(sys.executable, "-c", _SUPERVISE, cwd=tmp_path) as supervisor:
+        _read_until(supervisor, "ready")
+        everything = _tree(supervisor.pid)
+        supervisor.terminate()
+        _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
 
 
-def test_a_process_that_ignores_the_terminate_signal_is_killed() -> None:
-    ignorant = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
-    with _started(sys.executable, "-c", ignorant, cwd=Path.cwd()) as process:
-        _read_until(process, "\n")
-        processes.end_groups([process.pid], grace=0.5)
-        assert process.pid not in _parents()
-
-
-def test_the_lock_of_a_process_that_was_killed_is_free_again(tmp_path: Path) -> None:
-    take = "import sys, time; from pathlib import Path; from commerce_assets.dev.lock import exclusive\n"
-    take += "with exclusive(Path('dev.lock')): print('taken', flush=True); time.sleep(60)"
-    with _started(sys.executable, "-c", take, cwd=tmp_path) as holder:
-        _read_until(holder, "taken")
-        with (
-            pytest.raises(lock.AlreadyRunning, match=f"process {holder.pid};"),
-            lock.exclusive(tmp_path / "dev.lock"),
-        ):
-            pass
-        holder.kill()
-        holder.wait()
-        with lock.exclusive(tmp_path / "dev.lock"):
-            assert (tmp_path / "dev.lock").read_text() == f"{os.getpid()}\n"
+def test_a_service_that_ends_by_itself_ends_the_others(tmp_path: Path) -> None:
+    (tmp_path / "child.py").write_text("print('cause'); raise SystemExit(7)")
+    ended = _command("-c", _SUPERVISE, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, "make dev: child ended by itself with status 7\n")
 
 
 _CREDENTIALS = {"COMMERCE_API_KEY": "k3y", "COMMERCE_API_SECRET": "s3cret"}
@@ -322,12 +345,10 @@ _STORE = {"COMMERCE_API_BASE_URL": "https://shop.example/api/"}
         (_CREDENTIALS | {"COMMERCE_API_SECRET": ""} | _STORE, _CREDENTIALS, True),
     ],
 )
-def test_credentials_decide_whose_store_is_pulled_from(
+def test_credentials_decide_which_store_is_used(
     environ: dict[str, str], dotenv: dict[str, str], *, own_store: bool
 ) -> None:
-    resolved = store.resolve(environ, dotenv)
-    assert resolved.own_store is own_store
-    assert resolved.environment == environ | dotenv
+    assert dev.choose_store(environ, dotenv) == (environ | dotenv, own_store)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +356,7 @@ def test_credentials_decide_whose_store_is_pulled_from(
     [
         ({"COMMERCE_API_KEY": "k3y"} | _STORE, "COMMERCE_API_SECRET is not set"),
         ({"COMMERCE_API_SECRET": "s3cret"} | _STORE, "COMMERCE_API_KEY is not set"),
-        (_CREDENTIALS | {"COMMERCE_API_KEY": " "} | _STORE, "COMMERCE_API_KEY is blank"),
+        (_CREDENTIALS | {"COMMERCE_API_KEY": " "} | _STORE, "COMMERCE_API_KEY is not set"),
         (_CREDENTIALS, "COMMERCE_API_BASE_URL=https://www.sendowl.com/api/v1/"),
         (_STORE, "COMMERCE_API_BASE_URL"),
         ({"COMMERCE_API_KEY": "", "COMMERCE_API_SECRET": ""}, "COMMERCE_API_KEY"),
@@ -352,9 +373,7 @@ def test_credentials_decide_whose_store_is_pulled_from(
         ({"DAGSTER_HOME": "elsewhere"}, "DAGSTER_HOME"),
     ],
 )
-def test_a_setting_that_is_missing_or_unusable_is_named_in_one_line_without_any_credential(
-    project: Path, dotenv: dict[str, str], named: str
-) -> None:
+def test_an_unusable_setting_is_named_without_credentials(project: Path, dotenv: dict[str, str], named: str) -> None:
     (project / ".env").write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
     ended = _command("-m", "commerce_assets.dev", cwd=project)
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -363,49 +382,47 @@ def test_a_setting_that_is_missing_or_unusable_is_named_in_one_line_without_any_
     assert not any(value in ended.stderr for value in _CREDENTIALS.values())
 
 
-def test_the_sample_store_gets_its_own_database_but_leaves_what_the_user_set() -> None:
+def test_the_sample_store_gets_its_own_database_and_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     chosen = {"COMMERCE_API_REQUESTS_PER_SECOND": "5", "COMMERCE_ORDERS_START_DATE": "2026-01-01"}
-    sample_store = {
+    sample = {
         "COMMERCE_API_BASE_URL": "http://127.0.0.1:1/api/v1/",
         "COMMERCE_API_ORDERS_PATH": "../v1_3/orders",
         "COMMERCE_API_KEY": "sample-key",
         "COMMERCE_API_SECRET": "sample-secret",
+        "COMMERCE_DUCKDB_PATH": "data/sample.duckdb",
+        "DAGSTER_HOME": str(tmp_path / "data/sample"),
     }
-    address, start_date = "http://127.0.0.1:1", "2025-12-24"
-    assert store.point_at_sample_store({}, {}, address=address, start_date=start_date) == sample_store | {
+    assert dev.point_at_sample_store({}, {}, port=1, start="2025-12-24") == sample | {
         "COMMERCE_API_REQUESTS_PER_SECOND": "0",
         "COMMERCE_ORDERS_START_DATE": "2025-12-24",
-        "COMMERCE_DUCKDB_PATH": "data/sample.duckdb",
     }
-    environment = store.point_at_sample_store(_STORE, chosen, address=address, start_date=start_date)
-    assert environment == sample_store | chosen | {"COMMERCE_DUCKDB_PATH": "data/sample.duckdb"}
+    environment = dev.point_at_sample_store(_STORE | chosen, chosen, port=1, start="2025-12-24")
+    assert environment == sample | chosen
 
 
-def test_the_sample_store_keeps_its_port_and_first_day_after_a_restart_and_gives_way_to_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sample, "_PREFERRED_PORT", _free_port())
-    port, start_date = sample.port_and_start_date()
-    monkeypatch.setattr(sample, "_DAYS", 1)
-    assert sample.port_and_start_date() == (port, start_date)
-    with socket.create_server((net.HOST, port)):
-        other_port, same_date = sample.port_and_start_date()
+def test_the_sample_store_keeps_its_port_and_first_day(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    port, start_date = dev.prepare_sample(_free_port())
+    monkeypatch.setattr(dev, "_SAMPLE_DAYS", 1)
+    assert dev.prepare_sample() == (port, start_date)
+    with socket.create_server((dev.HOST, port)):
+        other_port, same_date = dev.prepare_sample()
     assert same_date == start_date
     assert other_port > port
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_an_error(project: Path) -> None:
-    with socket.create_server((net.HOST, 0)) as server:
+def test_a_chosen_port_that_is_taken_is_an_error(project: Path) -> None:
+    with socket.create_server((dev.HOST, 0)) as server:
         port = server.getsockname()[1]
         ended = _command("-m", "commerce_assets.dev", "--port", str(port), cwd=project)
     assert (ended.returncode, ended.stderr) == (
         2,
-        f"make dev: port {port} is taken; choose another one with DAGSTER_PORT\n",
+        f"make dev: port {port} is taken. Fix: choose another with DAGSTER_PORT, or leave it out.\n",
     )
 
 
-def test_the_example_of_a_dotenv_file_holds_no_secret_and_is_refused_until_it_does(project: Path) -> None:
+def test_env_example_is_refused_until_it_has_credentials(project: Path) -> None:
     shutil.copy(_REPOSITORY / ".env.example", project / ".env")
     ended = _command("-m", "commerce_assets.dev", cwd=project)
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""The event log of dagster.yaml: what the stock one stores, in batches."""
+"""The event log of dagster.yaml stores what the stock one stores, in batches."""
 
 import shutil
 import sqlite3
@@ -47,7 +47,7 @@ def instance_in(home: Path) -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def stock_instance(history: Path, home: Path) -> Iterator[dg.DagsterInstance]:
-    """One with Dagster's own storage."""
+    """Open an instance with the stock storage."""
     home.mkdir()
     storage = {"storage": {"sqlite": {"base_dir": str(history)}}}
     with dg.DagsterInstance.local_temp(str(home), overrides=storage) as instance:
@@ -56,7 +56,7 @@ def stock_instance(history: Path, home: Path) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the project's own dagster.yaml, and in it, as people type their commands in the project's."""
+    """Return a folder with the project's dagster.yaml, as the working directory."""
     shutil.copy(PROJECT / "dagster.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(BATCH_SIZE, "1000")
@@ -74,7 +74,7 @@ def rows_of(database: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 def stored(shards: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
-    """What a run has left in both files, but for instants and ids that differ from run to run."""
+    """Return what a run stored in both files, without timestamps and ids."""
     index = shards / "index.db"
     return {
         "run": rows_of(shards / f"{run_id}.db", f"SELECT {COLUMNS} FROM event_logs ORDER BY id"),
@@ -95,7 +95,7 @@ def stored(shards: Path, run_id: str) -> dict[str, list[tuple[Any, ...]]]:
 def materialized(
     home: Path,
 ) -> Iterator[tuple[dg.DagsterInstance, BatchedSqliteEventLogStorage, str, Sequence[EventLogEntry]]]:
-    """After a run: its instance, the event log, the run's id and its materializations."""
+    """Yield the instance after a run, the event log, the run's id and its materializations."""
     with instance_in(home) as instance:
         run_id = run(instance)
         log = instance.event_log_storage
@@ -103,9 +103,7 @@ def materialized(
         yield instance, log, run_id, instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
 
 
-def test_a_range_of_days_leaves_in_both_files_what_dagsters_own_storage_leaves(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_stores_what_the_stock_storage_stores(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with instance_in(home) as instance:
         batched = stored(home / "data/dagster/history/runs", run(instance))
     monkeypatch.delenv(BATCH_SIZE)
@@ -116,7 +114,7 @@ def test_a_range_of_days_leaves_in_both_files_what_dagsters_own_storage_leaves(
     assert len([row for row in batched["index"] if row[0] == "ASSET_MATERIALIZATION"]) == COUNT
 
 
-def test_the_days_of_a_run_are_two_batches_and_each_file_is_opened_once_for_each(home: Path) -> None:
+def test_a_run_stores_its_days_in_two_batches(home: Path) -> None:
     sizes = []
     opened: list[int] = []
 
@@ -140,9 +138,7 @@ def test_the_days_of_a_run_are_two_batches_and_each_file_is_opened_once_for_each
     assert 2 <= opened[1] <= COUNT + 2
 
 
-def test_dagster_hands_events_over_together_wherever_this_storage_is(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dagster_stores_in_batches_by_default(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(BATCH_SIZE)
     with (
         instance_in(home) as instance,
@@ -158,7 +154,7 @@ def test_dagster_hands_events_over_together_wherever_this_storage_is(
     assert batches.call_count == 2
 
 
-def test_history_lies_where_dagsters_own_storage_would_keep_it_and_is_read_by_it(home: Path) -> None:
+def test_the_stock_storage_reads_its_files(home: Path) -> None:
     with instance_in(home) as instance:
         run_id = run(instance)
         assert type(instance.event_log_storage) is BatchedSqliteEventLogStorage
@@ -173,7 +169,7 @@ def test_history_lies_where_dagsters_own_storage_would_keep_it_and_is_read_by_it
     assert (home / "data/dagster/schedules/schedules.db").exists()
 
 
-def test_of_a_batch_that_fails_nothing_is_stored_and_what_comes_next_is(home: Path) -> None:
+def test_a_failed_batch_stores_nothing(home: Path) -> None:
     with materialized(home) as (_, log, run_id, events):
         before = stored(home / "data/dagster/history/runs", run_id)
 
@@ -188,7 +184,7 @@ def test_of_a_batch_that_fails_nothing_is_stored_and_what_comes_next_is(home: Pa
         assert len(after[shard]) == len(before[shard]) + COUNT
 
 
-def test_what_is_told_together_is_stored_together_or_not_at_all(home: Path) -> None:
+def test_together_stores_all_events_or_none(home: Path) -> None:
     with materialized(home) as (_, log, run_id, events):
         shards = home / "data/dagster/history/runs"
         before = stored(shards, run_id)
@@ -209,7 +205,7 @@ def test_what_is_told_together_is_stored_together_or_not_at_all(home: Path) -> N
         assert len(stored(shards, run_id)["index"]) == len(before["index"]) + COUNT
 
 
-def test_another_thread_reads_what_was_there_while_a_batch_is_under_way(home: Path) -> None:
+def test_another_thread_reads_the_state_before_the_batch(home: Path) -> None:
     with materialized(home) as (instance, log, run_id, events):
         seen: list[int] = []
 
@@ -230,7 +226,7 @@ def test_another_thread_reads_what_was_there_while_a_batch_is_under_way(home: Pa
     assert seen == [COUNT, COUNT, COUNT + 2]
 
 
-def test_what_was_wiped_is_made_anew_also_for_a_run_that_was_known(home: Path) -> None:
+def test_wiped_files_are_created_again(home: Path) -> None:
     with instance_in(home) as instance:
         run_id = run(instance)
         (first, *_) = instance.all_logs(run_id)

@@ -1,55 +1,49 @@
-"""A clock of the store and one of the machine that pulls from it, both of which a test moves."""
+"""The clocks of a store and of the machine that extracts from it; a test moves both."""
 
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 
-import pytest
-
-from commerce_assets.api import client
-from commerce_assets.defs import checks, incremental, reconcile_job
-from commerce_assets.ingest import staging
-from commerce_assets.warehouse import load_log, notes
-
-_ASK_FOR_THE_TIME: tuple[ModuleType, ...] = (checks, client, load_log, notes, reconcile_job, incremental, staging)
+import time_machine
 
 
-@dataclass(slots=True)
 class TwoClocks:
-    """`store` is the instant of the store's clock; the machine's goes ahead of it by `skew`, or behind."""
+    """The store's clock, and the machine's, which differs from it by `skew`."""
 
-    store: datetime
-    skew: timedelta = timedelta()
+    def __init__(self, store: datetime, *, skew: timedelta = timedelta()) -> None:
+        self._store = store
+        self._skew = skew
+        self._traveller: time_machine.Traveller | None = None
+
+    @property
+    def store(self) -> datetime:
+        return self._store
+
+    @store.setter
+    def store(self, instant: datetime) -> None:
+        self._store = instant
+        self._move_machine()
+
+    @property
+    def skew(self) -> timedelta:
+        return self._skew
+
+    @skew.setter
+    def skew(self, skew: timedelta) -> None:
+        self._skew = skew
+        self._move_machine()
 
     @property
     def machine(self) -> datetime:
-        return self.store + self.skew
+        return self._store + self._skew
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Gives the machine's clock to Dagster, and to every module of the project that asks what time it is.
+    @contextmanager
+    def travel(self) -> Iterator[None]:
+        """Set this process's clock to the machine's. Monotonic clocks and file times stay real."""
+        with time_machine.travel(self.machine, tick=False) as self._traveller:
+            yield
+        self._traveller = None
 
-        `time.monotonic` is left alone, and so are the times of files.
-        """
-        clocks = self
-
-        class MachineDatetime(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> Any:
-                return clocks.machine.astimezone(tz)
-
-        class MachineTime:
-            monotonic, sleep = time.monotonic, time.sleep
-
-            @staticmethod
-            def time() -> float:
-                return clocks.machine.timestamp()
-
-        for module in _ASK_FOR_THE_TIME:
-            if hasattr(module, "datetime"):
-                monkeypatch.setattr(module, "datetime", MachineDatetime)
-            if hasattr(module, "time"):
-                monkeypatch.setattr(module, "time", MachineTime)
-        monkeypatch.setattr("dagster._time._mockable_get_current_datetime", lambda: clocks.machine.astimezone(UTC))
-        monkeypatch.setattr("dagster._time._mockable_get_current_timestamp", MachineTime.time)
+    def _move_machine(self) -> None:
+        if self._traveller:
+            self._traveller.move_to(self.machine, tick=False)

@@ -99,10 +99,13 @@ class Machine:
 @contextmanager
 def machine_of(shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """A machine with an empty warehouse, switched on at the moment at which the shop opens."""
-    shop.clocks.install(monkeypatch)
     _do_not_sleep(monkeypatch)
     quiet = {"python_logs": {"python_log_level": "CRITICAL"}}
-    with faulty(shop.store) as server, DagsterInstance.ephemeral(settings=quiet) as instance:
+    with (
+        shop.clocks.travel(),
+        faulty(shop.store) as server,
+        DagsterInstance.ephemeral(settings=quiet) as instance,
+    ):
         api = Api(shop)
         server.script(otherwise=api)
         project = Project(store=shop.store, base_url=server.base_url, folder=folder, instance=instance)

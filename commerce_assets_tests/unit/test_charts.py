@@ -18,8 +18,8 @@ SHOWN_IN_PLACE = 1_000
 
 def svg(values: dict[date, float]) -> tuple[list[float], list[str]]:
     """The tops of the bars of a chart, downwards from its upper edge, and its labels."""
-    markdown = daily_chart("Rows a day", values, newest=NEWEST).value
-    found = re.fullmatch(r"!\[Rows a day\]\(data:image/svg\+xml,([^\s()<>]+)\)", str(markdown))
+    markdown = daily_chart("Rows per day", values, newest=NEWEST).value
+    found = re.fullmatch(r"!\[Rows per day\]\(data:image/svg\+xml,([^\s()<>]+)\)", str(markdown))
     assert found
     picture = ET.fromstring(unquote(found[1]))  # noqa: S314 - our own
     (path,) = picture.iter("{http://www.w3.org/2000/svg}path")
@@ -32,25 +32,25 @@ def svg(values: dict[date, float]) -> tuple[list[float], list[str]]:
     return tops, [text.text or "" for text in picture.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_a_chart_has_a_bar_for_each_of_ninety_days_and_names_the_highest_and_both_ends() -> None:
+def test_a_chart_has_90_bars_the_maximum_and_both_dates() -> None:
     tops, labels = svg({OLDEST: 5.0, NEWEST: 10.0, NEWEST - timedelta(days=1): 2.5})
 
     assert tops == [30.0, *[60.0] * (DAYS - 3), 45.0, 0.0]
     assert labels == ["10", "2023-12-17", "2024-03-15"]
 
 
-def test_days_outside_of_the_ninety_are_not_shown() -> None:
+def test_other_days_are_not_shown() -> None:
     assert svg({OLDEST - timedelta(days=1): 99.0, NEWEST + timedelta(days=1): 99.0, NEWEST: 1.0})[1][0] == "1"
 
 
-def test_what_is_below_zero_hangs_from_the_line_of_zero() -> None:
+def test_negative_values_hang_from_zero() -> None:
     tops, labels = svg({OLDEST: -1_234.0, NEWEST: 1_234.0})
 
     assert tops == [60.0, *[30.0] * (DAYS - 2), 0.0]
     assert labels[:2] == ["1,234", "-1,234"]
 
 
-def test_a_chart_without_rows_is_an_empty_one() -> None:
+def test_a_chart_without_values_is_flat() -> None:
     tops, labels = svg({})
 
     assert len(set(tops)) == 1
@@ -58,10 +58,10 @@ def test_a_chart_without_rows_is_an_empty_one() -> None:
 
 
 @pytest.mark.parametrize("lowest", [0.0, -99_999_999.0])
-def test_every_chart_is_short_enough_for_the_ui_to_show_it_without_a_click(lowest: float) -> None:
+def test_the_ui_shows_every_chart_in_place(lowest: float) -> None:
     draw = random.Random(7)
     values = {NEWEST - timedelta(days=back): draw.uniform(lowest, 99_999_999.0) for back in range(DAYS)}
 
-    chart = daily_chart("Net revenue a day, EUR", values, newest=NEWEST)
+    chart = daily_chart("Net revenue per day, EUR", values, newest=NEWEST)
 
     assert len(str(chart.value)) < SHOWN_IN_PLACE

@@ -1,1 +1,1 @@
-"""Speaks up when a run fails, or a check fails in a run that does not: to a webhook, or in the log."""
+"""Alerts on failed runs, checks, backfills and ticks: to a webhook, and in the log."""

@@ -1,87 +1,73 @@
-"""The sensor `alerts`: reads what has happened, tells what is new, and only then moves on."""
+"""The sensor `alerts`: read events, send what is new, then move the cursor."""
 
+from datetime import UTC, datetime
+
+import dagster as dg
 import msgspec
-from dagster import (
-    ConfigurableResource,
-    DefaultSensorStatus,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SkipReason,
-    sensor,
-)
 
-from commerce_assets.defs.alerts.history import latest_positions, read
-from commerce_assets.defs.alerts.news import Trouble, message_of, news_of
+from commerce_assets.defs.alerts.events import Cursors, latest_cursors, read_events
+from commerce_assets.defs.alerts.message import Trouble, select_new, write_message
 from commerce_assets.settings import checked_webhook_url, resource_field
 
-_SECONDS_BETWEEN_TICKS = 60
 
-
-class AlertWebhook(ConfigurableResource[None]):
-    """Where alerts are posted, if anywhere. Whoever knows the URL can post too: it is a secret."""
+class AlertWebhook(dg.ConfigurableResource[None]):
+    """The webhook for alerts. Its URL is a secret: anyone who has it can post."""
 
     url: str | None = resource_field("alert_webhook_url")
 
 
 class _Memory(msgspec.Struct, frozen=True):
-    """The sensor's cursor: what has been read, and the troubles that have been told."""
+    """The sensor's cursor."""
 
-    positions: dict[str, str]
+    cursors: Cursors
     troubles: dict[str, Trouble] = {}
 
 
-def build_alerts_sensor() -> SensorDefinition:
-    """The sensor that tells of failed runs, and of failed checks in runs that did not fail.
+def build_alerts_sensor() -> dg.SensorDefinition:
+    """Build the sensor that alerts on failed runs, checks, backfills and ticks.
 
-    It runs unless somebody stops it: it starts nothing, and who forgets to switch it on is who needs it. It begins with
-    what happens after its first tick. A message that could not be delivered fails the tick; the next one tries again.
+    It is on by default: it launches nothing. A message that is not delivered fails the tick; the next tick retries.
     """
 
-    @sensor(
+    @dg.sensor(
         name="alerts",
-        minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
-        default_status=DefaultSensorStatus.RUNNING,
-        description="Tells of failed runs and failed checks: in the log and, with COMMERCE_ALERT_WEBHOOK_URL, there.",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Alerts on failed runs, checks, backfills and ticks: in the log and, if set, to "
+        "COMMERCE_ALERT_WEBHOOK_URL.",
     )
-    def alerts(context: SensorEvaluationContext, alert_webhook: AlertWebhook) -> SkipReason:
-        # Looked at in each tick: that it cannot be used is seen before there is something to tell.
+    def alerts(context: dg.SensorEvaluationContext, alert_webhook: AlertWebhook) -> dg.SkipReason:
+        # Checked in each tick, so that a wrong URL is noticed before there is an alert.
         url = checked_webhook_url(alert_webhook.url) if alert_webhook.url else None
-        memory = _memory(context)
-        if memory is None:
-            _remember(context, _Memory(dict(latest_positions(context.instance))))
-            return SkipReason("What happens from now on will be told.")
-        if context.repository_def is None:
-            raise ValueError("the sensor needs the repository that it is in, to know which runs are its own")
-        origin = context.code_location_origin
-        sightings, positions = read(
-            context.instance,
-            memory.positions,
-            repository=context.repository_def,
-            location=origin.location_name if origin else None,
-        )
-        news, troubles = news_of(sightings, memory.troubles)
-        if news:
-            message = message_of(news)
+        memory, repository = _memory(context), context.repository_def
+        if memory is None or repository is None:
+            _remember(context, _Memory(latest_cursors(context.instance, datetime.now(UTC))))
+            return dg.SkipReason("Initialised: alerting on new events from now on.")
+        location = context.code_location_origin.location_name if context.code_location_origin else None
+        sightings, cursors = read_events(context.instance, memory.cursors, repository, location)
+        new, troubles = select_new(sightings, memory.troubles)
+        if new:
+            message = write_message(new)
             if url:
-                # requests opens a socket as it is imported, to see whether there is IPv6.
+                # requests opens a socket when it is imported.
                 from commerce_assets.defs.alerts.webhook import post  # noqa: PLC0415
 
                 post(url, message)
             context.log.warning(message)
-        _remember(context, _Memory(dict(positions), troubles))
-        return SkipReason(f"{len(news)} told." if news else "Nothing new.")
+        _remember(context, _Memory(cursors, troubles))
+        return dg.SkipReason(f"Sent {len(new)} alert{'s' * (len(new) > 1)}." if new else "No new alerts.")
 
     return alerts
 
 
-def _memory(context: SensorEvaluationContext) -> _Memory | None:
-    """What the last tick left; None if there was none, or another version of this code wrote it."""
+def _memory(context: dg.SensorEvaluationContext) -> _Memory | None:
+    """Return what the last tick stored; None at the first tick or after a change of this format."""
     try:
         return msgspec.json.decode(context.cursor, type=_Memory) if context.cursor else None
     except msgspec.MsgspecError:
-        context.log.warning("the cursor cannot be read: what happened before now is not told")
+        context.log.warning("The cursor cannot be read: events before this tick are not alerted on.")
         return None
 
 
-def _remember(context: SensorEvaluationContext, memory: _Memory) -> None:
+def _remember(context: dg.SensorEvaluationContext, memory: _Memory) -> None:
     context.update_cursor(msgspec.json.encode(memory).decode())

@@ -1,11 +1,8 @@
-"""Posts a text to a webhook that takes what Slack's take: `{"text": ...}`.
-
-The URL is a secret: whoever knows it can post. No error shows it, and nothing else in the environment has a say in
-where it goes.
-"""
+"""Post a text to a Slack-compatible webhook: `{"text": ...}`. No error shows the URL, which is a secret."""
 
 import time
 from collections.abc import Callable
+from html import escape
 
 import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -14,70 +11,59 @@ from urllib3.exceptions import HTTPError
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
 
-# Three attempts and their pauses stay well below the minute that Dagster gives a sensor.
+# Three attempts and their pauses fit into the 60 seconds that Dagster gives a sensor.
 _ATTEMPTS = 3
 _SECONDS = 10.0
-_TOO_MANY = 429
-_MENDABLE = 500
 
 
 class DeliveryError(Exception):
-    """The receiver did not take the message; says why, and what to do."""
+    """The receiver did not accept the message."""
 
 
 class TransientDeliveryError(DeliveryError):
-    """It may take it in a moment."""
+    """The receiver may accept the message later."""
 
 
 def post(url: str, text: str, *, seconds: float = _SECONDS, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Posts the text, with two more attempts if the receiver is not well; `seconds` bound each of them.
+    """Post the text in up to three attempts of `seconds` each.
 
     Raises:
-        DeliveryError: It was not taken. After a time-out it may have been, all the same.
+        DeliveryError: The receiver did not accept it; after a time-out it may have, all the same.
     """
-    retrying = Retrying(
+    Retrying(
         retry=retry_if_exception_type(TransientDeliveryError),
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential(multiplier=1, max=4),
         sleep=sleep,
         reraise=True,
-    )
-    retrying(_post_once, url, text, seconds)
+    )(_post_once, url, text, seconds)
 
 
 def _post_once(url: str, text: str, seconds: float) -> None:
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, DeadlineAdapter(seconds=seconds))
-        # Nothing from the environment: no proxy that sees the message, no .netrc that adds to it.
-        session.trust_env = False
+        session.trust_env = False  # no proxy that sees the message, no .netrc that adds to it
         try:
-            # The answer's body is not read: its status says all.
             with session.post(
                 url,
-                json={"text": _escaped(text)},
+                json={"text": escape(text, quote=False)},  # a field named <!channel> must not notify anyone
                 headers={"User-Agent": f"commerce_assets/{__version__}"},
                 allow_redirects=False,
                 stream=True,
                 timeout=seconds,
             ) as response:
                 status = response.status_code
+        # The messages of these errors hold the URL.
         except (requests.ConnectionError, requests.Timeout, HTTPError) as error:
-            # Its own message holds the URL.
             raise TransientDeliveryError(
-                f"the alerts' receiver could not be reached, or did not answer in time ({type(error).__name__}); "
-                "it is tried again with the next tick"
+                f"alert not sent: {type(error).__name__} at the webhook. Fix: none; the next tick retries."
             ) from None
         except requests.RequestException as error:
             raise DeliveryError(
-                f"the alert could not be sent ({type(error).__name__}); look at COMMERCE_ALERT_WEBHOOK_URL"
+                f"alert not sent: {type(error).__name__}. Fix: check COMMERCE_ALERT_WEBHOOK_URL."
             ) from None
-    if status == _TOO_MANY or status >= _MENDABLE:
-        raise TransientDeliveryError(f"the alerts' receiver answered {status}; it is tried again with the next tick")
+    if status == requests.codes.too_many_requests or status >= requests.codes.server_error:
+        raise TransientDeliveryError(f"alert not sent: HTTP {status}. Fix: none; the next tick retries.")
     if not requests.codes.ok <= status < requests.codes.multiple_choices:
-        raise DeliveryError(f"the alerts' receiver answered {status}; look at COMMERCE_ALERT_WEBHOOK_URL")
-
-
-def _escaped(text: str) -> str:
-    """As Slack wants it; `<!channel>` in a field's name wakes nobody then."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        raise DeliveryError(f"alert not sent: HTTP {status}. Fix: check COMMERCE_ALERT_WEBHOOK_URL.")
