@@ -28,7 +28,9 @@ def _loopback(ctx: click.Context, param: click.Parameter, value: str) -> str:  #
     return value
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(
+    context_settings={"show_default": True}, epilog="Example: commerce-assets sample-store --port 8765 --days 30"
+)
 @click.option("--host", callback=_loopback, default="127.0.0.1", help="A loopback address.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8765, help="0 takes any free one.")
 @click.option("--days", type=click.IntRange(0, 3_650), default=400, help="How far back the orders go.")

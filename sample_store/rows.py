@@ -6,6 +6,7 @@ from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from sample_store.values import Item, amount, timestamp
 
+_BLANKS = {endpoint.name: dict.fromkeys(column.name for column in endpoint.columns) for endpoint in ENDPOINTS}
 _ROWS = 120
 _EMPTY = 7
 """Every so many rows, an optional column is null."""
@@ -13,8 +14,7 @@ _EMPTY = 7
 
 def blank(endpoint_name: str) -> Item:
     """A row of an endpoint of the table, with every declared field null."""
-    columns = next((endpoint.columns for endpoint in ENDPOINTS if endpoint.name == endpoint_name), ())
-    return dict.fromkeys(column.name for column in columns)
+    return dict(_BLANKS.get(endpoint_name, {}))
 
 
 def build_rows(endpoint: Endpoint, *, now: datetime) -> list[Item]:

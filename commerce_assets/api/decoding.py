@@ -176,7 +176,8 @@ class PageDecoder:
             except msgspec.ValidationError:
                 selector = endpoint.data_selector
                 where = f'item {index}: what "{selector}" holds' if selector else f"item {index}"
-                raise ApiError(f"{where} is not an object", hint=_OTHER_DIALECT) from None
+                reason = f"{where} is not an object"
+                raise ApiError(reason, hint=_OTHER_DIALECT) from None
         key = _as_bigint(getattr(facts, endpoint.primary_key))
         if key is None:
             raise ApiError(
