@@ -90,7 +90,7 @@ def database_row(database: DatabaseFile) -> Row:
             "database",
             Verdict.LOOK,
             f"{database.path} is held by {error.holder}",
-            "Close it there: a load would wait for it, at most COMMERCE_DUCKDB_LOCK_TIMEOUT.",
+            "Open it read-only there: a load would wait for it, at most COMMERCE_DUCKDB_LOCK_TIMEOUT.",
         )
     except WarehouseError as error:
         finding, _, hint = str(error).partition(" Fix: ")

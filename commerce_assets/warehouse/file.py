@@ -107,7 +107,9 @@ class DatabaseFile:
                 "Fix: allow it, or point COMMERCE_DUCKDB_PATH elsewhere."
             )
         if os.access(path, os.F_OK) and not os.access(path, os.W_OK):
-            raise WarehouseError(f"the database {self.path} is read-only. Fix: allow this user to write to it.")
+            raise WarehouseError(
+                f"the database {self.path} cannot be written to: it is read-only. Fix: allow this user to write to it."
+            )
         if is_mount_point(path):
             raise WarehouseError(_MOUNTED.format(path=self.path))
 

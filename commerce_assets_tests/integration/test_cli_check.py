@@ -311,7 +311,10 @@ MISTAKES: dict[str, Mistake] = {
         settings={"COMMERCE_DUCKDB_PATH": "nowhere/shop.duckdb"},
     ),
     "no database": Mistake(
-        subject="database", says="cannot be opened", advises="restore it", settings={"COMMERCE_DUCKDB_PATH": ".env"}
+        subject="database",
+        says="cannot be opened",
+        advises="restore a damaged file",
+        settings={"COMMERCE_DUCKDB_PATH": ".env"},
     ),
     "no staging": Mistake(
         subject="staging",
@@ -484,6 +487,7 @@ ELSEWHERE = {
     "the answer would be the same": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "certificate is not valid for its name, or not trusted": "test_a_certificate_of_nobody_that_is_trusted_is_named",
     "is held by": "test_a_database_that_another_program_holds_is_named_with_its_holder",
+    "is a mount point of its own": "test_file.py",
     "has another path than SendOwl's": "test_another_path_than_sendowls_is_worth_a_look",
     "the settings above are needed for it": "test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told",
     "there is nothing to tell it by": "test_an_account_without_orders_leaves_the_filters_open",

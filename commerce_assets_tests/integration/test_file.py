@@ -346,7 +346,7 @@ def test_a_mounted_file_is_refused_before_a_load(storage: Storage, monkeypatch: 
     monkeypatch.setattr("commerce_assets.warehouse.swap._MOUNTS", mounts)
     database = DatabaseFile(path=path)
     for use in (database.prepare, database.check, lambda: database.write().__enter__()):
-        with pytest.raises(WarehouseError, match=r"is a mount point .*Fix: mount the folder"):
+        with pytest.raises(WarehouseError, match=r"is a mount point of its own.*Fix: mount the folder"):
             use()
     with database.read() as connection:
         assert connection.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
@@ -506,7 +506,9 @@ except Exception as error:
     for folder in [storage.folder, *storage.folder.parents][:4]:
         folder.chmod(0o777)
     content = storage.path.read_bytes()
-    assert python(code, storage.path).startswith(f"WarehouseError the database {storage.path} is read-only. Fix: allow")
+    assert python(code, storage.path).startswith(
+        f"WarehouseError the database {storage.path} cannot be written to: it is read-only. Fix: "
+    )
     assert storage.path.read_bytes() == content
 
 

@@ -364,7 +364,7 @@ def test_a_database_that_is_missing_is_told_with_what_to_do(tmp_path: Path) -> N
     def taken(orders: pa.Table) -> None:
         raise AssertionError(orders)
 
-    with pytest.raises(WarehouseError, match=r"no database at .*materialize something first"):
+    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first"):
         run(Storage(tmp_path), taken)
     assert list(tmp_path.iterdir()) == []
 
