@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback, which answers as it is told and keeps what it was sent."""
+"""A webhook receiver on loopback, which gives scripted answers and keeps the requests."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ TOKEN = "canary-token-c0ffee"
 
 @dataclass
 class Receiver:
-    """`statuses` are those of the next answers, then it is 200; 0: it does not answer before it is closed."""
+    """`statuses` are those of the next answers, then 200; 0 leaves a request without an answer until the end."""
 
     port: int = 0
     statuses: list[int] = field(default_factory=list)
@@ -24,7 +24,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """As of a webhook, with a secret in it."""
+        """A webhook's URL, with a secret in it."""
         return f"http://127.0.0.1:{self.port}/services/{TOKEN}?key={TOKEN}"
 
     @property
