@@ -51,22 +51,26 @@ def build_endpoint_asset(
     A range of partitions is one run, one extraction and one load. `ingest` loads the rows, so the asset hands no value
     to the IO manager, which loads the table for downstream assets.
     """
-
-    @dg.asset(
-        name=endpoint.name,
+    spec = dg.AssetSpec(
+        endpoint.name,
         group_name=GROUP,
         description=_description(endpoint),
         kinds={"duckdb", "python"},
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
-        io_manager_key="warehouse_io_manager",
+        # Where the rows are refused, nothing is materialized.
+        skippable=True,
+    )
+
+    # A multi-asset names its op: the op of an asset would have the asset's name, which is the job's.
+    @dg.multi_asset(
+        name=op_name(endpoint),
+        specs=[spec.with_io_manager_key("warehouse_io_manager")],
         check_specs=build_check_specs(endpoint=endpoint),
         # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
-        # Where the rows are refused, nothing is materialized.
-        output_required=False,
     )
     def endpoint_asset(
         context: dg.AssetExecutionContext,
@@ -101,6 +105,11 @@ def build_endpoint_asset(
                 yield from check_results(connection, Scope(endpoint, window, ingested.began_at))
 
     return endpoint_asset
+
+
+def op_name(endpoint: Endpoint) -> str:
+    """The name of the asset's op, which takes the run config."""
+    return f"extract_{endpoint.name}"
 
 
 def _description(endpoint: Endpoint) -> str:

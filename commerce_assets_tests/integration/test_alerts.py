@@ -543,7 +543,7 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
     assert [line.partition(": ")[2].partition(" (2")[0] for line in told if "of 2026-01-01" in line] == [
         "warns: values that do not fit, kept in _invalid: download_attempts in 1 rows",
         "warns: fields that are not declared, kept in _extra: [...] in 1 rows, newsletter_email in 1 rows",
-        "failed: step orders, ValueError",
+        "failed: step extract_orders, ValueError",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}
     sent = "\n".join(alerts.receiver.bodies).encode()

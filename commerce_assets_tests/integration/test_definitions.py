@@ -154,6 +154,7 @@ def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(with_discounts: Project
         "values_fit_their_types",
         "no_undeclared_fields",
         "row_count_not_collapsed",
+        "list_was_consistent",
         "fresh",
     }
     catalog = definitions.resolve_job_def("catalog")
