@@ -98,7 +98,7 @@ def test_asset_descriptions_name_only_what_exists() -> None:
     }
 
     for spec in definitions.resolve_all_asset_specs():
-        row, kept_up = (spec.description or "").split("\n\n")
+        row, kept_up = (spec.description or "").split("\n\n", 1)
         columns = {column.name for column in spec.metadata["dagster/column_schema"].columns}
         assert row.startswith("One row ")
         assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
