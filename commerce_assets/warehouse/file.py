@@ -24,7 +24,7 @@ from commerce_assets.warehouse.sql import text
 _AS_WRITTEN = "STORAGE_VERSION 'v1.5.0'"
 # A file opened by its path is a catalog named like the file, and in commerce.duckdb the name commerce.orders could mean
 # a schema or a catalog: DuckDB refuses it. Attached under a name of our own it means the schema in every file.
-_ALIAS = "warehouse"
+_ALIAS = "__commerce__"
 # Where the default database lies, relative to where Dagster was started. Any other folder is a person's to make.
 _OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05
@@ -145,6 +145,7 @@ class DatabaseFile:
             as_it_is = "READ_ONLY" if read_only else "READ_WRITE"
             self._attach(connection, as_it_is if os.access(self.path, os.F_OK) else _AS_WRITTEN)
             connection.execute(f"USE {_ALIAS}")
+            connection.execute("DETACH memory")  # a schema may have the name
         except BaseException:
             connection.close()
             raise
