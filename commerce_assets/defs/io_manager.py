@@ -1,12 +1,9 @@
 """The DuckDB IO manager: assets that return a frame are stored as tables, and loaded for downstream parameters."""
 
 import logging
-from collections.abc import Iterator
-from datetime import date, datetime
-from math import prod
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 from pydantic import Field
@@ -14,13 +11,14 @@ from pydantic import Field
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
 from commerce_assets.defs.metadata import load_metadata, partitions_metadata
+from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import StagedLoad, load_staged
 from commerce_assets.warehouse import MEMORY_LIMIT, frames, tables
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.partitions import Dimension, KeyDimension, Partitions, TimeDimension
+from commerce_assets.warehouse.partitions import PartitionError, Partitions
 from commerce_assets.warehouse.row_history import history_of
-from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA
 from commerce_assets.warehouse.tables import TableError, TableName
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ _PROJECT_TABLES = frozenset(
     + [(ANALYTICS_SCHEMA, model.name) for model in MODELS]
 )
 _PROJECT_SCHEMAS = frozenset({INTERNAL_SCHEMA, "information_schema", "pg_catalog"})
-# A DATE determines the partition of a row if each partition has a day of its own, be it of 23 hours.
-_SHORTEST_DAY_SECONDS = 20 * 3600
 
 
 class CommerceDuckDBIOManager(dg.ConfigurableIOManager):
@@ -182,60 +178,8 @@ def _partitions(
     """The partitions of the keys; None for an asset without partitions."""
     if not _is_partitioned(context):
         return None
-    definition = context.asset_partitions_def
     expression = (stored_by.definition_metadata or {}).get("partition_expr")
-    if isinstance(definition, dg.MultiPartitionsDefinition):
-        return _multi_partitions(context.asset_key, definition, expression, keys)
-    if not isinstance(expression, str):
-        raise _no_expression(context.asset_key, '"partition_expr": "day"')
-    return Partitions(((_dimension(definition, expression, keys),),) if keys else ())
-
-
-def _multi_partitions(
-    asset_key: dg.AssetKey, definition: dg.MultiPartitionsDefinition, expressions: Any, keys: list[str]
-) -> Partitions:
-    names = [part.name for part in definition.partitions_defs]
-    if not isinstance(expressions, dict) or not set(names) <= set(expressions):
-        raise _no_expression(asset_key, f'"partition_expr": {{"{names[0]}": "day", "{names[1]}": ...}}')
-    by_name = [definition.get_partition_key_from_str(key).keys_by_dimension for key in keys]
-
-    def dimensions(selected: dict[str, list[str]]) -> tuple[Dimension, ...]:
-        return tuple(
-            _dimension(part.partitions_def, expressions[part.name], selected[part.name])
-            for part in definition.partitions_defs
-        )
-
-    values = {name: list(dict.fromkeys(key[name] for key in by_name)) for name in names}
-    if keys and prod(map(len, values.values())) == len(set(keys)):
-        return Partitions((dimensions(values),))
-    return Partitions(tuple(dimensions({name: [key[name]] for name in names}) for key in by_name))
-
-
-def _dimension(definition: dg.PartitionsDefinition[Any], expression: str, keys: list[str]) -> Dimension:
-    # A column may be called like a keyword, `at` or `order`.
-    expression = identifier(expression) if expression.isidentifier() else expression
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition):
-        return KeyDimension(expression=expression, keys=tuple(keys))
-    zone = ZoneInfo(definition.timezone)
-    first = definition.time_window_for_partition_key(keys[0])
-    return TimeDimension(
-        expression=expression,
-        windows=tuple(_merged_windows(definition, keys, zone)),
-        keys=tuple(keys),
-        shorter_than_a_day=first.end.timestamp() - first.start.timestamp() < _SHORTEST_DAY_SECONDS,
-    )
-
-
-def _merged_windows(
-    definition: dg.TimeWindowPartitionsDefinition, keys: list[str], zone: ZoneInfo
-) -> Iterator[tuple[datetime, datetime]]:
-    # The subset of a time window definition knows its windows, the public type of a subset does not.
-    for window in cast("Any", definition.subset_with_partition_keys(keys)).included_time_windows:
-        yield window.start.astimezone(zone), window.end.astimezone(zone)
-
-
-def _no_expression(asset_key: dg.AssetKey, example: str) -> TableError:
-    return TableError(
-        f"cannot tell the partitions of asset {asset_key.to_user_string()} apart: its metadata does not name the "
-        f"column. Fix: add metadata={{{example}}}."
-    )
+    try:
+        return partitions_of(context.asset_partitions_def, expression, keys)
+    except PartitionError as error:
+        raise PartitionError(f"asset {context.asset_key.to_user_string()}: {error}") from error

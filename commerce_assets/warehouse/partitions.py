@@ -138,31 +138,33 @@ class Partitions:
         )
 
 
-def expression_types(connection: duckdb.DuckDBPyConnection, rows: str, expressions: Sequence[str]) -> Mapping[str, str]:
-    """The DuckDB types of expressions over `rows`, what stands behind FROM; "NULL" for those that `rows` cannot have.
+def where(connection: duckdb.DuckDBPyConnection, rows: str, partitions: Partitions | None) -> str:
+    """The condition of the partitions on `rows`, what stands behind FROM; TRUE for a table without partitions.
 
     Raises:
-        PartitionError: There are rows, and an expression cannot be evaluated on them.
+        PartitionError: There are rows, and the partition column is missing or of the wrong type.
     """
+    if partitions is None:
+        return "TRUE"
+    return conditions(connection, rows, [partitions])[0]
+
+
+def conditions(connection: duckdb.DuckDBPyConnection, rows: str, several: Sequence[Partitions]) -> list[str]:
+    """The conditions of several sets of partitions on the same rows; see `where`."""
+    if not connection.sql(f"SELECT 1 FROM {rows} LIMIT 1").fetchall():
+        # A frame without rows may lack the column, or have it in any type.
+        return ["FALSE"] * len(several)
+    expressions = sorted({expression for partitions in several for expression in partitions.expressions})
     try:
-        return {
+        types = {
             expression: str(connection.sql(f"SELECT ({expression}) FROM {rows}").types[0]) for expression in expressions
         }
     except duckdb.BinderException as error:
-        if not connection.sql(f"SELECT 1 FROM {rows} LIMIT 1").fetchall():
-            # A frame without rows may lack the column.
-            return dict.fromkeys(expressions, '"NULL"')
         raise PartitionError(
             f"cannot select partitions by {', '.join(expressions)}: a column is missing. "
             "Fix: return the column, or correct the asset's metadata partition_expr."
         ) from error
-
-
-def where(connection: duckdb.DuckDBPyConnection, rows: str, partitions: Partitions | None) -> str:
-    """The condition of the partitions on `rows`; TRUE for a table without partitions."""
-    if partitions is None:
-        return "TRUE"
-    return partitions.condition(expression_types(connection, rows, partitions.expressions))
+    return [partitions.condition(types) for partitions in several]
 
 
 def _any(conditions: Iterator[str]) -> str:

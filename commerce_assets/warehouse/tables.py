@@ -8,7 +8,7 @@ import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
 from commerce_assets.warehouse.file import WarehouseError
-from commerce_assets.warehouse.partitions import Partitions, expression_types, where
+from commerce_assets.warehouse.partitions import Partitions, conditions, where
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, identifier
 
 if TYPE_CHECKING:
@@ -145,9 +145,8 @@ def count_rows(
     if not partitions or not _exists(connection, table):
         return dict.fromkeys(partitions, 0)
     target = table.qualified(connection)
-    expressions = {expression for one in partitions.values() for expression in one.expressions}
-    types = expression_types(connection, target, sorted(expressions))
-    counts = ", ".join(f"count(*) FILTER (WHERE {one.condition(types)})" for one in partitions.values())
+    selected = conditions(connection, target, list(partitions.values()))
+    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in selected)
     (row,) = connection.execute(f"SELECT {counts} FROM {target}").fetchall()
     return dict(zip(partitions, row, strict=True))
 

@@ -16,9 +16,11 @@ import pyarrow as pa
 import pytest
 
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.partitions import PartitionError
-from commerce_assets.warehouse.tables import TableError
+from commerce_assets.warehouse import tables
+from commerce_assets.warehouse.partitions import PartitionError, Partitions
+from commerce_assets.warehouse.tables import TableError, TableName
 from commerce_assets_tests.support.staged import ORDERS, Storage, days, order
 
 NEW_YORK, BERLIN = "America/New_York", "Europe/Berlin"
@@ -35,6 +37,27 @@ def manager(own: Storage, schema: str | None = "commerce") -> CommerceDuckDBIOMa
 
 def run(own: Storage, *assets: dg.AssetsDefinition, schema: str | None = "commerce", **options: Any) -> Any:
     return dg.materialize([*assets], resources={"io_manager": manager(own, schema)}, **options)
+
+
+class Table:
+    """A table that is stored without a run of Dagster."""
+
+    def __init__(self, own: Storage, partitions: Any = None, expression: Any = "at", name: str = "returned") -> None:
+        self.own, self.definition, self.expression = own, partitions, expression
+        self.name = TableName("commerce", name)
+
+    def partitions(self, key: str | None) -> Partitions | None:
+        return partitions_of(self.definition, self.expression, [key]) if key else None
+
+    def store(self, frame: pa.Table, key: str | None = None) -> None:
+        with self.own.database.write() as connection:
+            tables.store(connection, self.name, frame, owner="asset returned", partitions=self.partitions(key))
+
+    def load(self, key: str | None = None) -> pa.Table:
+        with self.own.database.read() as connection:
+            loaded = tables.load(connection, self.name, partitions=self.partitions(key))
+        assert loaded is not None
+        return loaded
 
 
 class Returned:
@@ -135,7 +158,7 @@ def test_tables_of_the_project_are_refused(own: Storage, schema: str, name: str)
 def test_two_assets_never_share_a_table(own: Storage, other: list[str]) -> None:
     first, second = Returned(own, key_prefix=["a", "x"]), Returned(own, name=other[-1], key_prefix=other[:-1])
     first.store(pa.table({"a": [1]}))
-    with pytest.raises(TableError, match=r"x.returned exists and belongs to asset a/x/returned"):
+    with pytest.raises(TableError, match=r"(?i)x\.returned exists and belongs to asset a/x/returned"):
         second.store(pa.table({"a": [2]}))
     assert first.load()["a"].to_pylist() == [1]
     own.execute("DROP TABLE x.returned")
@@ -145,7 +168,7 @@ def test_two_assets_never_share_a_table(own: Storage, other: list[str]) -> None:
 
 def test_a_table_that_no_asset_has_stored_is_refused(own: Storage) -> None:
     own.execute("CREATE SCHEMA mine", "CREATE TABLE mine.returned AS SELECT 1 AS a")
-    with pytest.raises(TableError, match="mine.returned exists and was not created by an asset"):
+    with pytest.raises(TableError, match=r"mine\.returned exists and was not created by an asset"):
         Returned(own, key_prefix=["mine"]).store(pa.table({"a": [2]}))
     assert own.query("FROM mine.returned") == [(1,)]
 
@@ -182,7 +205,7 @@ DAILY_TIMES = {key: (f"{key} 00:00", f"{key} 09:00", f"{key} 23:30") for key in 
 def test_a_day_replaces_its_rows_in_every_type(own: Storage, type_: str, zone: str) -> None:
     """Fault 99. The clocks of New York change on 10 March."""
     partitions = dg.DailyPartitionsDefinition("2024-03-08", end_date="2024-03-14", timezone=zone)
-    asset = Returned(own, partitions_def=partitions, metadata={"partition_expr": "at"})
+    asset = Table(own, partitions)
 
     def rows(key: str) -> Rows:
         if type_ == "DATE":
@@ -228,7 +251,7 @@ def test_hours_weeks_and_months_replace_their_rows(
     hours = definition is dg.HourlyPartitionsDefinition
     start = "2024-02-01-00:00" if hours else "2024-02-01"
     partitions = definition(start_date=start, end_offset=0, timezone=zone)
-    asset = Returned(own, partitions_def=partitions, metadata={"partition_expr": "at"})
+    asset = Table(own, partitions)
 
     def frame(key: str, stamp: str) -> pa.Table:
         naive = datetime.fromisoformat(stamp)
@@ -253,7 +276,7 @@ def test_hours_weeks_and_months_replace_their_rows(
 
 def test_texts_with_an_offset_are_instants(own: Storage) -> None:
     partitions = dg.DailyPartitionsDefinition("2024-03-08", timezone=BERLIN)
-    asset = Returned(own, partitions_def=partitions, metadata={"partition_expr": "at"})
+    asset = Table(own, partitions)
     texts = {
         "2024-03-09": ["2024-03-08T23:30:00Z", "2024-03-09T23:59:00+01:00", "2024-03-09 12:00:00.5-05"],
         "2024-03-10": ["2024-03-09T23:00:00+00:00", "2024-03-10"],
@@ -270,12 +293,12 @@ def test_an_hour_that_occurs_twice_needs_an_offset(own: Storage) -> None:
     """New York repeats 01:00 to 02:00 on 3 November 2024."""
     partitions = dg.HourlyPartitionsDefinition("2024-11-03-00:00", end_date="2024-11-04-00:00", timezone=NEW_YORK)
     first, second = "2024-11-03-01:00", "2024-11-03-01:00-0500"
-    naive = Returned(own, name="naive", partitions_def=partitions, metadata={"partition_expr": "at"})
+    naive = Table(own, partitions, name="naive")
     for key in (first, second):
         with pytest.raises(PartitionError, match=r"2024-11-03 01:00 occurs twice in America/New_York"):
             naive.store(of_type([datetime(2024, 11, 3, 1, 30)], "TIMESTAMP_US"), key)  # noqa: DTZ001
     naive.store(of_type([datetime(2024, 11, 3, 2)], "TIMESTAMP_US"), "2024-11-03-02:00")  # noqa: DTZ001
-    aware = Returned(own, name="aware", partitions_def=partitions, metadata={"partition_expr": "at"})
+    aware = Table(own, partitions, name="aware")
     for _ in range(2):
         for key, hour in ((first, 5), (second, 6)):
             aware.store(of_type([datetime(2024, 11, 3, hour, 30, tzinfo=UTC)], "TIMESTAMPTZ"), key)
@@ -291,7 +314,7 @@ def test_the_partitions_of_two_dimensions_are_kept_apart(own: Storage) -> None:
         }
     )
     asset = Returned(
-        own, partitions_def=partitions, metadata={"partition_expr": {"day": "CAST(at AS DATE)", "color": "color"}}
+        own, partitions_def=partitions, metadata={"partition_expr": {"day": 'CAST("at" AS DATE)', "color": "color"}}
     )
 
     def put(day: str, color: str, value: int) -> None:
@@ -334,7 +357,7 @@ def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: Storage) -> N
 @pytest.mark.parametrize("values", [["a", "b"], [2023, 2024], [True, False]])
 def test_keys_match_columns_of_any_type(own: Storage, values: Rows) -> None:
     keys = [str(value) for value in values]
-    asset = Returned(own, partitions_def=dg.StaticPartitionsDefinition(keys), metadata={"partition_expr": "key"})
+    asset = Table(own, dg.StaticPartitionsDefinition(keys), "key")
     for _ in range(2):
         for key, value in zip(keys, values, strict=True):
             asset.store(pa.table({"key": [value]}), key)
@@ -387,7 +410,12 @@ def test_rows_of_other_partitions_are_refused(own: Storage, value: date | None) 
 @pytest.mark.parametrize(
     ("metadata", "frame", "error", "match"),
     [
-        ({}, {"day": [date(2024, 3, 9)]}, TableError, r'does not name the column\. Fix: add metadata=\{"partition'),
+        (
+            {},
+            {"day": [date(2024, 3, 9)]},
+            PartitionError,
+            r'does not name the column .* Fix: add metadata=\{"partition',
+        ),
         ({"partition_expr": "dya"}, {"day": [date(2024, 3, 9)]}, PartitionError, 'by "dya": a column is missing'),
         ({"partition_expr": "day"}, {"day": [1]}, PartitionError, r'by "day": its type is BIGINT\. Fix: store a DATE'),
     ],
@@ -405,7 +433,7 @@ def test_a_useless_partition_expr_is_an_error(
 
 def in_two_partitions(own: Storage, first: Any, second: Any) -> list[Any]:
     """Stores a value each in the column `value` of two partitions; what the table then holds."""
-    asset = Returned(own, partitions_def=dg.StaticPartitionsDefinition(["1", "2"]), metadata={"partition_expr": "key"})
+    asset = Table(own, dg.StaticPartitionsDefinition(["1", "2"]), "key")
     for key, values in (("1", first), ("2", second), ("2", second)):
         array = values if isinstance(values, pa.Array) else pa.array(values)
         asset.store(pa.table({"key": [key] * len(array), "value": array}), key)
@@ -423,7 +451,7 @@ NANOSECOND = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
         ([1, 2], [1.5, 2.6], [1.0, 2.0, 1.5, 2.6]),
         ([0.5], [7], [0.5, 7.0]),
         ([2**53 + 1], [2.0, None], [2**53 + 1, 2, None]),
-        ([1], [2**63], [1, 2**63]),
+        ([1], pa.array([2**63], pa.uint64()), [1, 2**63]),
         ([1], [Decimal("0.5")], [Decimal("1.0"), Decimal("0.5")]),
         ([Decimal("1.5")], [Decimal("1.2345")], [Decimal("1.5000"), Decimal("1.2345")]),
         ([Decimal("1.2345")], [Decimal("1000000.5")], [Decimal("1.2345"), Decimal("1000000.5000")]),
@@ -479,7 +507,7 @@ def test_a_value_that_would_change_fails_with_its_column(own: Storage, first: Ro
 
 def test_an_unpartitioned_table_takes_the_type_of_its_values(own: Storage) -> None:
     """All rows are replaced; a column whose values fit keeps its type."""
-    asset = Returned(own)
+    asset = Table(own)
     for values, type_ in (([0.5], "DOUBLE"), ([1], "DOUBLE"), (["a"], "VARCHAR")):
         asset.store(pa.table({"value": values}))
         assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(values[0], type_)]
@@ -487,9 +515,9 @@ def test_an_unpartitioned_table_takes_the_type_of_its_values(own: Storage) -> No
 
 def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: Storage) -> None:
     """A TIMESTAMPTZ_NS in a file keeps DuckDB 1.5 from opening it."""
-    asset = Returned(own)
+    asset = Table(own)
     asset.store(pa.table({"at": pa.array([1_700_000_000_000_000_000], pa.timestamp("ns", BERLIN))}))
-    assert own.query("SELECT typeof(at) FROM commerce.returned") == [("TIMESTAMP WITH TIME ZONE",)]
+    assert own.query('SELECT typeof("at") FROM commerce.returned') == [("TIMESTAMP WITH TIME ZONE",)]
     with pytest.raises(TableError, match="column at is TIMESTAMP WITH TIME ZONE"):
         asset.store(pa.table({"at": NANOSECOND.cast(pa.timestamp("ns", BERLIN))}))
 
@@ -683,6 +711,6 @@ def test_a_downstream_asset_gets_the_columns_it_selects(own: Storage, wanted: An
 
 def test_an_order_of_columns_does_not_matter(own: Storage) -> None:
     assert in_two_partitions(own, [1], [2]) == [1, 2]
-    asset = Returned(own, partitions_def=dg.StaticPartitionsDefinition(["1", "3"]), metadata={"partition_expr": "key"})
-    asset.store(pd.DataFrame({"value": [3], "new": ["n"], "key": ["3"]}), "3")
+    asset = Table(own, dg.StaticPartitionsDefinition(["1", "3"]), "key")
+    asset.store(pa.table({"value": [3], "new": ["n"], "key": ["3"]}), "3")
     assert own.query("SELECT key, value, new FROM commerce.returned WHERE key = '3'") == [("3", 3, "n")]
