@@ -1,4 +1,4 @@
-"""Assets of a project's own: which table they get, which rows a partition replaces, and which values stay exact."""
+"""Own assets: the table they get, the rows that a partition replaces, the values that stay exact."""
 
 import sys
 from collections.abc import Sequence
@@ -708,7 +708,7 @@ def test_a_downstream_asset_gets_the_columns_it_selects(own: Storage, wanted: An
     assert own.query("FROM mine.more ORDER BY a") == [(2,), (3,), (4,)]
 
 
-def test_an_order_of_columns_does_not_matter(own: Storage) -> None:
+def test_columns_are_matched_by_name(own: Storage) -> None:
     assert in_two_partitions(own, [1], [2]) == [1, 2]
     asset = Table(own, dg.StaticPartitionsDefinition(["1", "3"]), "key")
     asset.store(pa.table({"value": [3], "new": ["n"], "key": ["3"]}), "3")
