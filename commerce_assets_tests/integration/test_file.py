@@ -422,7 +422,7 @@ def test_a_copy_contains_the_wal_of_a_killed_program(storage: Storage, tmp_path:
 
 def storage_version(storage: Storage) -> str:
     ((version,),) = storage.query(
-        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'"
+        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
     )
     return str(version)
 

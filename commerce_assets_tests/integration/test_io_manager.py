@@ -367,7 +367,7 @@ def test_a_missing_database_is_an_error_with_a_fix(tmp_path: Path) -> None:
     def taken(orders: pa.Table) -> None:
         raise AssertionError(orders)
 
-    with pytest.raises(WarehouseError, match=r"no database at .*materialize something first"):
+    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first"):
         run(Storage(tmp_path), taken)
     assert list(tmp_path.iterdir()) == []
 
