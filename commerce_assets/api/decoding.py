@@ -58,6 +58,8 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
         ascending: No item lies before the one above it.
         oldest_update: The earliest `updated_at` on the page.
         newest_update: The latest.
+        repeated: Rows met on pages before, beyond those that an overlapping page repeats: the list has moved.
+        reading: Which reading of the list it belongs to, from 1; a list that has moved is read again.
     """
 
     number: int
@@ -69,6 +71,8 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
     ascending: bool = True
     oldest_update: datetime | None = None
     newest_update: datetime | None = None
+    repeated: int = 0
+    reading: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,9 @@ class Page:
     number: int
     items: tuple[Item, ...]
 
-    def facts(self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = ()) -> PageFacts:
+    def facts(
+        self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = (), repeated: int = 0, reading: int = 1
+    ) -> PageFacts:
         """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
@@ -93,6 +99,8 @@ class Page:
             ascending=all(earlier <= later for earlier, later in pairwise(cursors)),
             oldest_update=min(updates, default=None),
             newest_update=max(updates, default=None),
+            repeated=repeated,
+            reading=reading,
         )
 
 
@@ -176,7 +184,7 @@ class PageDecoder:
                 raise ApiError(
                     f'item {index}: what "{endpoint.selector}" holds is not an object', hint=_OTHER_DIALECT
                 ) from None
-        key = _as_bigint(getattr(facts, endpoint.primary_key))
+        key = as_bigint(getattr(facts, endpoint.primary_key))
         if key is None:
             raise ApiError(
                 f"item {index}: its {endpoint.primary_key} is missing or not a whole number", hint=_OTHER_DIALECT
@@ -192,7 +200,8 @@ class PageDecoder:
         return Item(raw, key, cursor, parse_instant(getattr(facts, endpoint.updated_at)), undeclared)
 
 
-def _as_bigint(value: object) -> int | None:
+def as_bigint(value: object) -> int | None:
+    """A primary key as a number; None for what is not a whole number of 64 bits."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit():

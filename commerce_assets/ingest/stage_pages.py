@@ -64,12 +64,13 @@ def stage(
     if watcher:
         watcher.begin(staged.pages)
     number = staged.pages[-1].number if staged.pages else 0
-    enough = PassedWindow(pull.window) if pull.window else None
+    window = pull.window
     paginator = PageNumberPaginator(
         per_page=client.per_page,
-        enough=enough or never_enough,
         log=log,
-        overlap=pull.window is None or client.overlap_windows,
+        enough=lambda: PassedWindow(window) if window else never_enough,
+        overlap=window is None or client.overlap_windows,
+        rows_stay=pull.endpoint.is_partitioned,
     )
     if not staged.is_complete:
         log.info("%s: asking %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
@@ -84,15 +85,16 @@ def stage(
             interval=client.pacer.interval,
             concurrency=client.concurrency,
             latency=lambda: client.latency,
-            is_safe=lambda: paginator.overlaps or (enough is not None and enough.is_oldest_first),
+            overlap=paginator.overlap,
         )
         try:
             with staged.writer() as writer, ahead:
-                for page, facts, is_last in paginator.pages(ahead, after=staged.pages, last=last):
+                ids = staged.item_ids() if last else ()
+                for page, facts, end in paginator.pages(ahead, after=staged.pages, last=last, ids=ids):
                     number = page.number
                     _check_filter(staged, facts)
-                    writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
-                    progress.page(number, facts.count, is_last=is_last)
+                    writer.write(page, facts, end=end, store_clock=client.store_clock)
+                    progress.page(number, facts.count, is_last=end is not None)
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:
@@ -118,12 +120,16 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
     if staged.is_complete:
         log.info("%s: all %s rows were staged by an earlier run; loading them", staged.pull, f"{staged.count:,}")
         return None
+    if staged.has_moved:
+        log.info("%s: the list moved while an earlier run read it; starting again", staged.pull)
+        staged.clear()
+        return None
     last = staged.pages[-1]
     again = client.page(staged.pull, decoder, last.number, per_page=last.per_page)
     if again.facts().digest == last.digest:
         log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
         return again
-    log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)
+    log.info("%s: the list has moved since an earlier run; starting again", staged.pull)
     staged.clear()
     return None
 
