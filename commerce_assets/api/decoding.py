@@ -1,5 +1,6 @@
 """From the body of an answer to a page: the selector, the raw items and the few facts that paging needs."""
 
+import codecs
 import hashlib
 import re
 from collections.abc import Collection
@@ -10,13 +11,17 @@ from typing import Any
 
 import msgspec
 
-from commerce_assets.api.errors import ApiError, TransientApiError
+from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
 from commerce_assets.api.timestamps import parse_instant
 from commerce_assets.endpoint import Endpoint
 
 LARGEST_PAGE = 50
 """Rows that the API gives in a page at most."""
 
+_BYTE_ORDER_MARK = "\ufeff".encode()
+# Encodings in which even ASCII is not UTF-8.
+_WIDE = ("utf-16", "utf-32", "utf16", "utf32")
+_THROTTLED = re.compile(rb"throttl|rate.?limit|too many|slow down|try again", re.IGNORECASE)
 _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = "The API's dialect differs from what the endpoint table says; see the endpoint's selector and fields."
 # Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
@@ -58,6 +63,7 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
         ascending: No item lies before the one above it.
         oldest_update: The earliest `updated_at` on the page.
         newest_update: The latest.
+        has_replaced_text: Some bytes were no text, and were replaced by U+FFFD.
         repeated: Rows met on pages before, beyond those that an overlapping page repeats: the list has moved.
         reading: Which reading of the list it belongs to, from 1; a list that has moved is read again.
     """
@@ -71,16 +77,18 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
     ascending: bool = True
     oldest_update: datetime | None = None
     newest_update: datetime | None = None
+    has_replaced_text: bool = False
     repeated: int = 0
     reading: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: `number` counts from 1, `items` are in the order of the API."""
+    """One answer: `number` counts from 1, `items` are in the order of the API; see `PageFacts` for the rest."""
 
     number: int
     items: tuple[Item, ...]
+    has_replaced_text: bool = False
 
     def facts(
         self, *, per_page: int = LARGEST_PAGE, known: Collection[int] = (), repeated: int = 0, reading: int = 1
@@ -99,6 +107,7 @@ class Page:
             ascending=all(earlier <= later for earlier, later in pairwise(cursors)),
             oldest_update=min(updates, default=None),
             newest_update=max(updates, default=None),
+            has_replaced_text=self.has_replaced_text,
             repeated=repeated,
             reading=reading,
         )
@@ -123,14 +132,14 @@ class PageDecoder:
         self._lenient = msgspec.json.Decoder(lenient)
         self._wrapped = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
-    def decode(self, body: bytes, *, number: int) -> Page:
-        """The page that `body` holds.
+    def decode(self, body: bytes, *, number: int, charset: str = "") -> Page:
+        """The page that `body` holds; `charset` is what its Content-Type says, for a body that is not UTF-8.
 
         Raises:
             TransientApiError: The body is cut off or no JSON at all.
             ApiError: It is JSON of another shape; names the item's index, counted from 0.
         """
-        body = _as_utf8(body)
+        body, has_replaced_text = _as_utf8(body, charset)
         if not body.strip():
             raise ApiError(
                 "the store answered 200 with an empty body", hint="An empty list would be []; look at the store."
@@ -150,13 +159,19 @@ class PageDecoder:
             raise TransientApiError(
                 "the answer is not valid JSON, or was cut off", hint="If it stays so, look at the store's status."
             ) from None
-        return Page(number=number, items=items)
+        return Page(number=number, items=items, has_replaced_text=has_replaced_text)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
         """The items of `[{selector: {...}}, ...]`, or of `{selector: [...]}`, by the selector or the list's name."""
         selector = self._endpoint.selector
         if body.lstrip()[:1] == b"{":
             answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            errors = answer.get("errors") or answer.get("error")
+            if errors and _THROTTLED.search(bytes(errors)):
+                raise BlockedApiError(
+                    "the store answered 200 and an error: it is throttled",
+                    hint="Lower COMMERCE_API_REQUESTS_PER_SECOND, or run it again later.",
+                )
             if len(answer) != 1 or not answer.keys() <= {selector, self._endpoint.name}:
                 raise ApiError(
                     f'the store answered with an object other than {{"{selector}": [...]}}', hint=_OTHER_DIALECT
@@ -211,15 +226,39 @@ def as_bigint(value: object) -> int | None:
     return None
 
 
-def _as_utf8(body: bytes) -> bytes:
-    """The body with what is no text replaced by U+FFFD: bytes that are no UTF-8, halves of surrogate pairs."""
+def _as_utf8(body: bytes, charset: str) -> tuple[bytes, bool]:
+    """The body in UTF-8, and whether U+FFFD replaces something in it: bytes that are no text, halves of surrogates.
+
+    JSON is UTF-8 whatever the header says; `charset` decides where it is not.
+    """
+    replaced = False
+    if charset.startswith(_WIDE) or not _is_utf8(body):
+        text = body.decode(_codec(charset), errors="replace")
+        replaced = "\ufffd" in text
+        body = text.encode(errors="replace")
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
+        fixed = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
+        body, replaced = fixed, replaced or fixed != body
+    while body.startswith(_BYTE_ORDER_MARK):
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+    return body, replaced
+
+
+def _is_utf8(body: bytes) -> bool:
     try:
         body.decode()
     except UnicodeDecodeError:
-        body = body.decode(errors="replace").encode()
-    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
-        body = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
-    return body.removeprefix(b"\xef\xbb\xbf")
+        return False
+    return True
+
+
+def _codec(charset: str) -> str:
+    """A codec of Python for a charset; UTF-8 for one that is unknown or encodes no text."""
+    try:
+        codec = codecs.lookup(charset or "utf-8")
+    except LookupError:
+        return "utf-8"
+    return codec.name if codec._is_text_encoding else "utf-8"  # noqa: SLF001 - rot13 and zlib are codecs, too
 
 
 def _kind_of(body: bytes) -> str:

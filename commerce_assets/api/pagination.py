@@ -46,7 +46,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from commerce_assets.api.decoding import Item, Page, PageFacts
-from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.errors import PAST_THE_END, ApiError, PullError
 from commerce_assets.window import Window
 
 # What the API gives where `per_page` is ignored. A first page of just this size that comes again may be a cut list.
@@ -59,8 +59,6 @@ _LEAST_OVERLAPPING = 20
 _REMEMBERED_PAGES = 64
 _MOST_RESTARTS = 3
 _MOST_READINGS = 6
-# What stores answer to a page after the last one.
-_PAST_THE_END = frozenset({204, 400, 404, 416, 422})
 _PAGE_IGNORED = "Check the endpoint's path, and any proxy or cache between here and the store."
 
 
@@ -482,7 +480,7 @@ def _ask(fetch: Fetch, request: PageRequest) -> tuple[Page, PullError | None]:
     try:
         return fetch(request), None
     except PullError as error:
-        if request.number == 1 or error.error.status not in _PAST_THE_END:
+        if request.number == 1 or error.error.status not in PAST_THE_END:
             raise
         return Page(request.number, ()), error
 

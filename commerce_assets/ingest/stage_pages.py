@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,14 +12,20 @@ from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pagination import PageNumberPaginator, PageRequest, PassedWindow, never_enough
 from commerce_assets.api.prefetch import Prefetcher
 from commerce_assets.api.progress import Progress
+from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.staging import StagedPages
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 
+# A store may read only the day of `updated_after`, in a zone up to 14 hours ahead: what it sends then is more than was
+# asked for, and right. Without the filter, a list reaches further back, or has no older rows that matter.
+FILTER_TOLERANCE = timedelta(hours=48)
+
+
 class FilterIgnoredError(Exception):
-    """The store answered with rows that were changed before the instant that was asked for."""
+    """The store answered with rows that were changed long before the instant that was asked for."""
 
 
 class Watcher(Protocol):
@@ -135,6 +142,11 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
 
 
 def _check_filter(staged: StagedPages, facts: PageFacts) -> None:
-    asked = staged.pull.updated_after
-    if asked and facts.oldest_update and facts.oldest_update < asked:
-        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed before that")
+    if not honours_updated_after(staged.pull, facts.oldest_update):
+        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed long before that")
+
+
+def honours_updated_after(pull: ListRequest, oldest_update: datetime | None) -> bool:
+    """Whether rows as old as this may be an answer to `updated_after`."""
+    asked = pull.updated_after
+    return not asked or oldest_update is None or oldest_update >= asked - FILTER_TOLERANCE

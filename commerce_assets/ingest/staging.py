@@ -131,6 +131,11 @@ class StagedPages:
         return any(page.facts.repeated or page.facts.reading > 1 for page in self._pages)
 
     @property
+    def has_replaced_text(self) -> bool:
+        """Whether U+FFFD replaces bytes in some item that were no text."""
+        return any(page.facts.has_replaced_text for page in self._pages)
+
+    @property
     def page_size(self) -> int | None:
         """Rows of a full page, as the server gives them."""
         return self.end.page_size if self.end else None

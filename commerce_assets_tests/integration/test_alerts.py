@@ -145,7 +145,7 @@ def test_a_run_that_fails_is_told_with_its_job_its_step_and_what_to_do(
     assert line.startswith(
         "- job orders_refresh: failed: step pull_late_changes_of_orders, PullError: orders changed since "
     )
-    assert "401 Unauthorized. What to do: The key or the secret is wrong" in line
+    assert "401 Unauthorized. Fix: The key or the secret is wrong" in line
     assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
     assert pytest.approx(datetime.now(UTC).timestamp(), abs=120) == (

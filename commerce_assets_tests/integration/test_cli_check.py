@@ -517,8 +517,8 @@ SAYING = {
     "cli/diagnosis.py": {"Row"},
     "access.py": {"SettingError"},
     "api/client.py": {"ApiError"},
-    "api/failures.py": {"ApiError", "TransientApiError"},
-    "api/decoding.py": {"ApiError", "TransientApiError"},
+    "api/errors.py": {"ApiError", "TransientApiError"},
+    "api/decoding.py": {"ApiError", "BlockedApiError", "TransientApiError"},
     "warehouse/file.py": {"WarehouseError"},
 }
 # Said of a webhook, and of a file that is only read; `check` asks neither.

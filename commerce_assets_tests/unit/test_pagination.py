@@ -702,6 +702,17 @@ def test_the_orders_changed_since_an_instant_are_asked_for_by_it(puller: Puller)
     assert "from" not in request.query
 
 
+@pytest.mark.parametrize("hours", [1, 24, 38, 48])
+def test_a_superset_of_what_was_changed_is_no_ignored_filter(puller: Puller, hours: int) -> None:
+    """Fault 90: the store reads the day of `updated_after` alone, perhaps in a zone ahead."""
+    since = datetime(2024, 6, 3, 23, 59, tzinfo=UTC)
+    rows = orders(60, start=since - timedelta(hours=hours))
+    puller.server.script(Body(body_of(*rows[:50], selector="order")), Body(body_of(*rows[49:], selector="order")))
+    fill(puller)
+    changes = ListRequest(endpoint=BY_NAME["orders"], updated_after=since)
+    assert puller.pull(changes).ids == [*range(1, 61)]
+
+
 def test_a_store_that_does_not_heed_updated_after_is_noticed_on_the_first_page(puller: Puller) -> None:
     fill(puller, orders=orders(120, start=MIDNIGHT)).dialect.ignores_updated_after = True
     changes = ListRequest(endpoint=BY_NAME["orders"], updated_after=datetime(2024, 6, 1, tzinfo=UTC))
