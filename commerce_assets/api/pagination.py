@@ -6,13 +6,14 @@ reading can be trusted.
 **Where does the list end?** A short page proves nothing: the server may clamp `per_page` to any size, or hide rows
 after it has cut the page out. An end is proven by
 
-- an empty page, or a refusal (404, 400, 416, 422, 204), after a page that was not full;
-- the same after a full page, if the page after it is empty or refused too: an empty page can lie in the middle;
+- an empty page after a page that was not full;
+- an empty page after a full one, or a refusal (404, 400, 416, 422, 204), if the page after it is empty or refused too,
+  for both can lie in the middle;
 - an overlapping page (see below) that holds the last row read and nothing beyond it;
-- the last page once more, if it was not full, or if an overlapping page confirms it;
-- the first page once more, of a list that is not paged at all.
+- the last page once more, if an overlapping page confirms that nothing follows its last row;
+- the first page once more, with more rows than asked for: the list is not paged at all.
 
-That costs one request more than the pages of the list; two, where the last page is full.
+That costs one request more than the pages of the list; two, where the last page is full, or the store refuses.
 
 **Was every row met?** A row that arrives in what has been read moves all that follows one place down, so that a row is
 met twice. The row that has arrived may be an old one that has moved, and so would be missed. Rows with equal stamps
@@ -369,7 +370,7 @@ class PageNumberPaginator:
     ) -> tuple[str, Page]:
         """What proves that the list ended before this page; else nothing, and the page to go on with."""
         if not page.items:
-            if request.number == 1 or self.overlaps or not self._last_is_full:
+            if request.number == 1 or not (refusal or (self._last_is_full and not self.overlaps)):
                 return f"page {request.number} is empty", page
             return self._confirmed(fetch, request, refusal)
         if self.overlaps and request.start > 0:
@@ -378,7 +379,7 @@ class PageNumberPaginator:
                 self._count_repeats(request, page, met)
                 return f"page {request.number} holds nothing new", page
         elif (digest := page.facts().digest) in self._digests and request.number > 1:
-            return self._proven_by_repetition(fetch, request, digest), page
+            return self._proven_by_repetition(fetch, request, page, digest), page
         return "", page
 
     def _confirmed(self, fetch: Fetch, request: PageRequest, refusal: PullError | None) -> tuple[str, Page]:
@@ -395,18 +396,21 @@ class PageNumberPaginator:
             )
         return "", again
 
-    def _proven_by_repetition(self, fetch: Fetch, request: PageRequest, digest: str) -> str:
+    def _proven_by_repetition(self, fetch: Fetch, request: PageRequest, page: Page, digest: str) -> str:
         """Whether a page that holds the rows of an earlier one is what this store answers after the last page."""
-        earlier = self._digests.index(digest) + 1
-        is_whole = earlier == 1 and len(self._last_ids) not in {self._per_page, DEFAULT_PER_PAGE}
-        if earlier == len(self._digests) and (is_whole or (earlier > 1 and not self._last_is_full)):
-            return f"page {request.number} repeats the last page"
-        if earlier == len(self._digests) and self._size > 1:
-            beyond = overlapping(self._rows, per_page=self._size)
-            page, _ = _ask(fetch, beyond)
-            ids = [item.id for item in page.items]
+        earlier, count = self._digests.index(digest) + 1, len(page.items)
+        # A cache that drops the query repeats a first page of just these sizes.
+        may_be_whole = earlier == 1 and count not in {self._per_page, DEFAULT_PER_PAGE}
+        if earlier == len(self._digests):
+            if may_be_whole and count > request.per_page:
+                return "the list is not paged"
+            beyond = overlapping(self._rows, per_page=max(self._size, 2))
+            probe, _ = _ask(fetch, beyond)
+            ids = [item.id for item in probe.items]
             if 0 < len(ids) < beyond.per_page and {*ids} <= {*self._last_ids} and ids[-1] == self._last_ids[-1]:
                 return f"page {request.number} repeats the last page, and nothing follows its last row"
+            if may_be_whole and len(ids) > beyond.per_page and probe.facts().digest == digest:
+                return "the list is not paged"
         raise _page_ignored(f"page {request.number} holds the same rows as page {earlier}")
 
     # The account

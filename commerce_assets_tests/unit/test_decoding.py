@@ -150,6 +150,12 @@ def test_an_order_whose_created_at_cannot_be_read_fails_and_is_named(puller: Pul
     assert "Without it the row belongs to no partition" in error
 
 
+@pytest.mark.parametrize("said", ['{"errors": [{"message": "Throttled"}]}', '{"error": "Rate limit exceeded"}'])
+def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: Puller, said: str) -> None:
+    """Fault 87."""
+    assert "the store answered 200 and an error: it is throttled" in failure(puller, said.encode())
+
+
 @pytest.mark.parametrize(
     ("sent", "microseconds"),
     [

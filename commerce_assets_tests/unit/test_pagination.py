@@ -321,7 +321,7 @@ def test_a_window_whose_pages_overlap_is_left_as_soon_as_it_has_been_passed(pull
 def test_a_pull_that_goes_on_after_a_kill_still_notices_that_the_list_has_moved(puller: Puller) -> None:
     """Fault 33."""
     store = fill(puller, products=300)
-    puller.server.script(None, None, None, Status(403))
+    puller.server.script(None, None, None, Status(415))
     with pytest.raises(PullError):
         puller.pull()
 
@@ -580,7 +580,7 @@ def test_a_row_that_a_store_lists_twice_is_no_movement(puller: Puller) -> None:
 def test_a_pull_of_a_list_that_moved_is_not_gone_on_with(puller: Puller) -> None:
     """Fault 76."""
     fill(puller, orders=orders(300, start=MIDNIGHT)).dialect.oldest_first = False
-    puller.server.script(Then(lambda store: store.add_order(order(999, NOON))), None, None, Status(403))
+    puller.server.script(Then(lambda store: store.add_order(order(999, NOON))), None, None, Status(415))
     with pytest.raises(PullError):
         puller.pull(ORDERS_OF_DAY)
     assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 301), 999}

@@ -1,8 +1,10 @@
 """Which failures are worth another attempt, and after how long: the pure functions, as tables."""
 
+import ssl
 from datetime import UTC, datetime
 
 import pytest
+import requests
 from requests.structures import CaseInsensitiveDict
 
 from commerce_assets.api.errors import (
@@ -10,6 +12,7 @@ from commerce_assets.api.errors import (
     BlockedApiError,
     PullError,
     TransientApiError,
+    as_api_error,
     error_of,
     parse_retry_after,
     seconds_asked_for,
@@ -182,6 +185,24 @@ def test_a_status_is_an_error_of_its_kind(
     assert error.reason == said
     assert error.hint
     assert "never shown" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (requests.exceptions.SSLError(ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] bad")), True),
+        (requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")), True),
+        (requests.exceptions.SSLError(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")), False),
+    ],
+)
+def test_only_a_certificate_or_no_tls_at_all_is_final(
+    error: Exception,
+    expected: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Fault 85."""
+    found = as_api_error(error)
+    assert is_retryable(found) is expected
+    assert ("the encrypted connection broke" in found.reason) is expected
 
 
 def test_a_200_is_no_error_whatever_it_holds() -> None:
