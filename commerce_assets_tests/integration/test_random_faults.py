@@ -17,10 +17,11 @@ printed with a line `@reproduce_failure(...)`: put it above the test's `@given`,
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, get_args
 
@@ -41,7 +42,7 @@ from commerce_assets.ingest.staging import StagingError
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.parse import LoadError
 from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
-from commerce_assets_tests.support.faulty_store import Edit, Exchange, FaultyStore, Serve, Status, faulty
+from commerce_assets_tests.support.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.support.project import as_stored
 from commerce_assets_tests.support.pulling import LOG
 from commerce_assets_tests.support.random_plans import (
@@ -58,6 +59,7 @@ from commerce_assets_tests.support.random_plans import (
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
+from sample_store.transport import Answer
 from sample_store.values import Item, timestamp
 
 Row = dict[str, Any]
@@ -129,6 +131,18 @@ class OpenWarehouse(Warehouse):
         return OpenDatabase(path=Path(self.database_path), lock_timeout=5, log=log)
 
 
+class Hiding(Exchange):
+    """An exchange with a store that hides some rows, whatever fault answers it."""
+
+    def __init__(self, exchange: Exchange, without_hidden: Callable[[bytes], bytes]) -> None:
+        self.__dict__ = exchange.__dict__
+        self._without_hidden = without_hidden
+
+    def answer(self) -> Answer:
+        status, headers, body = super().answer()
+        return Answer(status, headers, self._without_hidden(body) if status == HTTPStatus.OK else body)
+
+
 @dataclass
 class World:
     """A store behind its server, and a warehouse; `history` is what the store has held, and since when."""
@@ -170,7 +184,7 @@ class World:
         else:
             query = exchange.request.query
             query["per_page"] = str(size_given(self.plan, int(query["per_page"])))
-            ((step and step.fault) or (Edit(self._without_hidden) if self.plan.hidden else Serve()))(exchange)
+            ((step and step.fault) or Serve())(Hiding(exchange, self._without_hidden) if self.plan.hidden else exchange)
 
     def _without_hidden(self, body: bytes) -> bytes:
         """The page without the rows that the store hides after it has cut the page out of the list."""
