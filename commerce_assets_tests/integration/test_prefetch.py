@@ -113,21 +113,25 @@ def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: Puller) -> 
     assert meanwhile == []
 
 
-@pytest.mark.parametrize("position", [60, 230, 260, 300])
-def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(puller: Puller, position: int) -> None:
+@pytest.mark.parametrize(
+    ("slow", "position"), [(6, 60), (6, 230), (6, 260), (6, 300), (8, 330), (8, 350), (8, 360), (8, 375), (8, 390)]
+)
+def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(
+    puller: Puller, slow: int, position: int
+) -> None:
     """Fault 77: before the slow page, on it and after it; the pages that follow are answered first."""
     arrived: list[int] = []
 
-    def arrive_on_page_six(exchange: Exchange) -> None:
-        if exchange.request.page == 6 and not arrived:
-            arrived.append(6)
+    def arrive_on_the_slow_page(exchange: Exchange) -> None:
+        if exchange.request.page == slow and not arrived:
+            arrived.append(slow)
             exchange.wait(0.5)
             exchange.store.add_order(order(999, MIDNIGHT + timedelta(minutes=position, seconds=-30)))
             Serve()(exchange)
         else:
             SLOW(exchange)
 
-    puller.server.script(otherwise=arrive_on_page_six)
+    puller.server.script(otherwise=arrive_on_the_slow_page)
 
     assert {*puller.pull(ORDERS_OF_DAY, concurrency=4).ids} >= {*range(1, ROWS + 1)}
     assert arrived
