@@ -6,6 +6,7 @@ from datetime import UTC, date
 import dagster as dg
 from pydantic import Field
 
+from commerce_assets.api.errors import ListMovedError, PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.checks import build_check_specs, check_results, refused_result, verified_results
 from commerce_assets.defs.failures import known_errors_as_failures
@@ -14,7 +15,7 @@ from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
-from commerce_assets.ingest.verify import InconsistentListError, RowCountCollapsedError
+from commerce_assets.ingest.verify import RowCountCollapsedError
 from commerce_assets.warehouse.check_queries import Scope
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.window import Window
@@ -92,8 +93,12 @@ def build_endpoint_asset(
                         allow_shrinkage=config.allow_shrinkage,
                         store_moved=config.store_moved,
                     )
-            except (RowCountCollapsedError, InconsistentListError) as error:
+            except RowCountCollapsedError as error:
                 yield refused_result(endpoint, error)
+                raise
+            except PullError as error:
+                if isinstance(error.error, ListMovedError):
+                    yield refused_result(endpoint, error)
                 raise
             with opened.file.read() as connection:
                 metadata = load_metadata(connection, ingested)

@@ -164,7 +164,7 @@ def test_a_failed_run_is_alerted_on_with_job_step_and_fix(alerts: Alerts, monkey
     (line,) = alerts.told()
 
     assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, Failure: orders changed since ")
-    assert "401 Unauthorized. What to do: The key or the secret is wrong" in line
+    assert "401 Unauthorized. Fix: The key or the secret is wrong" in line
     assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
     assert pytest.approx(datetime.now(UTC).timestamp(), abs=120) == (

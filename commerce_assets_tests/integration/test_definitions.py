@@ -155,6 +155,7 @@ def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(with_discounts: Project
         "no_undeclared_fields",
         "row_count_not_collapsed",
         "list_was_consistent",
+        "text_is_valid",
         "fresh",
     }
     catalog = definitions.resolve_job_def("catalog")
