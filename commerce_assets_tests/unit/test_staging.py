@@ -70,7 +70,7 @@ def puller(tmp_path: Path) -> Iterator[Puller]:
 
 def cut_short(puller: Puller, *, after: int = 3, pull: ListRequest = PRODUCTS) -> Path:
     """Leaves a pull behind that failed after so many pages; returns its folder."""
-    puller.server.script(otherwise=OnPage(after + 1, Status(404)))
+    puller.server.script(otherwise=OnPage(after + 1, Status(410)))
     with pytest.raises(PullError):
         puller.pull(pull)
     puller.server.script()
