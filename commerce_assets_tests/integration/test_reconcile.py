@@ -251,6 +251,6 @@ def test_before_anything_is_loaded_there_is_nothing_to_compare(project: Project)
 def test_a_reckoning_is_remembered_in_the_warehouse(loaded: Project) -> None:
     loaded.run("reconcile")
 
-    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reckoning'")
+    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'")
     found = json.loads(value)
     assert (found["in_store"], found["stored"], found["differences"]) == (2_400, 2_400, [])

@@ -122,7 +122,7 @@ def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
         "partitions": f"the UTC day of `{endpoint.cursor}`, never NULL" if endpoint.cursor else "none",
         "write disposition": f"`{endpoint.write_disposition}`: {_WRITES[endpoint.write_disposition]}",
     }
-    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_checks(endpoint=endpoint).check_specs]
+    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_check_specs(endpoint=endpoint)]
     yield from _table(f"{SCHEMA}.{endpoint.name}", endpoint.description, facts, endpoint.stored_columns, specs)
     if endpoint.update_filter:
         yield f"### `{SCHEMA}.{history_of(endpoint)}`\n"
