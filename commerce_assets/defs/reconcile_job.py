@@ -1,7 +1,8 @@
 """The job `reconcile`: compare the row counts of the loaded days with the store, and repair the days that differ.
 
-It finds the store's counts by a binary search of its list, at a few requests per month of data. Days that were never
-loaded are named, not extracted: a backfill may take hours and is for a person to start.
+It finds the store's counts by a binary search of its list, at a few requests per month of data. It also extracts days
+after the first load that were never loaded. Earlier days are only named: a backfill may take hours and is for a person
+to start.
 """
 
 from collections.abc import Sequence
@@ -80,15 +81,18 @@ def _build_reconcile_op(
         log = context.log
         with known_errors_as_failures(), commerce_api.client(log) as client:
             opened = warehouse.open(log)
-            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
-            if missing:
-                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, missing))
             found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
+            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
+            windows = _to_extract(found, missing) if found and config.repair else []
+            if named := [
+                day for day in missing if not any(window.first_day <= day <= window.last_day for window in windows)
+            ]:
+                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, named))
             if found is None:
                 log.info("%s: no day has been loaded yet, nothing to compare", endpoint.name)
                 return
-            if found.differences and config.repair:
-                for window in join_windows(difference.window for difference in found.differences):
+            if windows:
+                for window in windows:
                     request = ListRequest(endpoint=endpoint, window=window)
                     ingested = ingest(request, client=client, warehouse=opened, log=log)
                     report_load(
@@ -113,6 +117,12 @@ def _days_never_loaded(warehouse: Warehouse, endpoint: Endpoint, *, start: date)
     """Return the due days that no load has covered; before the first load, all of them."""
     with warehouse.file.read() if warehouse.file.path.exists() else duckdb.connect() as connection:
         return due_days_never_loaded(connection, endpoint, start, datetime.now(UTC))
+
+
+def _to_extract(found: ReconciliationReport, missing: Sequence[date]) -> list[Window]:
+    """Return the days that differ, and the compared days that were never loaded; consecutive days are one window."""
+    gaps = (Window.of_days(day, day) for day in missing if day >= found.window.first_day)
+    return join_windows([*(difference.window for difference in found.differences), *gaps])
 
 
 def _compare(

@@ -82,6 +82,7 @@ def test_days_never_loaded_are_in_no_loaded_window(
 
 @pytest.mark.parametrize("check", [freshness.fresh, freshness.complete])
 def test_days_never_loaded_fail_with_the_command_that_helps(storage: Storage, check: Check) -> None:
+    """Fault 83."""
     storage.load(ORDERS, [order(1)], window=days("2024-03-14", YESTERDAY))
     storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
     date_loads(storage, NOW)
