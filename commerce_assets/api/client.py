@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.message import Message
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -22,17 +23,17 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.decoding import Page, PageDecoder
-from commerce_assets.api.errors import ApiError, PullError, TransientApiError
-from commerce_assets.api.failures import as_api_error
+from commerce_assets.api.errors import ApiError, PullError, TransientApiError, as_api_error, error_of
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
-from commerce_assets.api.responses import error_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
 from commerce_assets.endpoint import Endpoint
 
 _CHUNK_BYTES = 1 << 17
+_LONGEST_NAME = 20
 _MAX_REDIRECTS = 3
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -96,7 +97,7 @@ class CommerceClient:
     tally: Tally = field(default_factory=Tally)
     store_clock: float = 0.0
     latency: float = 0.0
-    _has_succeeded: bool = field(init=False, default=False)
+    _listed: set[str] = field(init=False, repr=False, default_factory=set)
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
     _idle: "list[_Session]" = field(init=False, repr=False, default_factory=list)
     _backing_off: tuple[int, float] = field(init=False, repr=False, default=(0, 0.0))
@@ -172,7 +173,8 @@ class CommerceClient:
         def attempt() -> Page:
             nonlocal attempts
             attempts += 1
-            return decoder.decode(self._get(url, query), number=number)
+            body, charset = self._get(url, query)
+            return decoder.decode(body, number=number, charset=charset)
 
         def tell(state: RetryCallState) -> None:
             pause = state.upcoming_sleep
@@ -196,12 +198,12 @@ class CommerceClient:
             if once and is_retryable(error) and isinstance(error, TransientApiError):
                 self._have_others_wait(seconds_to_wait(error, 1, 1.0))
             raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error.alone()
-        self._has_succeeded = True
+        self._listed.add(url)
         return page
 
-    def _get(self, url: str, query: Mapping[str, str]) -> bytes:
-        """The body of a 200; one attempt, with its slot in the pace."""
-        params: Mapping[str, str] | None = query
+    def _get(self, url: str, query: Mapping[str, str]) -> tuple[bytes, str]:
+        """The body of a 200, and its charset, blank if it does not say; one attempt, with its slot in the pace."""
+        listed, params = url, query
         for _ in range(_MAX_REDIRECTS + 1):
             self._wait_for_others()
             self._spend(seconds_paced=self.pacer.wait_for_slot(), requests=1)
@@ -219,7 +221,8 @@ class CommerceClient:
             self.latency = time.monotonic() - began
             self._spend(bytes=len(body))
             if response.status_code in _REDIRECTS:
-                url, params = _redirected(url, response.headers.get("Location", ""), hidden=self._credentials()), None
+                location = response.headers.get("Location", "")
+                url, params = _redirected(url, location, page=query["page"], hidden=self._credentials()), {}
                 continue
             self._note_clock(response.headers.get("Date"))
             if refusal := error_of(
@@ -227,11 +230,12 @@ class CommerceClient:
                 response.headers,
                 body,
                 now=datetime.now(UTC),
-                succeeded_before=self._has_succeeded,
+                succeeded_before=bool(self._listed),
+                listed_before=listed in self._listed,
                 hidden=self._credentials(),
             ):
                 raise refusal
-            return body
+            return body, _charset_of(response.headers.get("Content-Type", ""))
         raise ApiError("the store redirects in circles", hint="Look at COMMERCE_API_BASE_URL and the endpoint's path.")
 
     def _have_others_wait(self, seconds: float) -> None:
@@ -249,6 +253,13 @@ class CommerceClient:
                 setattr(self.tally, name, getattr(self.tally, name) + amount)
 
     def _read(self, response: requests.Response) -> bytes:
+        encodings = {part.strip().lower() for part in response.headers.get("Content-Encoding", "").split(",")}
+        if unknown := encodings - {"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS}:
+            named = ", ".join(sorted(name[:_LONGEST_NAME] for name in unknown if name.isprintable()))
+            raise ApiError(
+                f"the answer is compressed in a way that was not asked for ({named})",
+                hint="Look at what lies between here and the store.",
+            )
         # read1 unpacks no more than a chunk at a time, so that a bomb meets the limit before it fills the memory.
         raw: urllib3.HTTPResponse = response.raw
         body = bytearray()
@@ -289,16 +300,28 @@ class _Session(requests.Session):
         """Leaves redirects alone: to tell where one leads, requests would read its body whole, without any limit."""
 
 
-def _redirected(url: str, location: str, *, hidden: Collection[str]) -> str:
+def _charset_of(content_type: str) -> str:
+    message = Message()
+    message["Content-Type"] = content_type
+    return message.get_content_charset("")
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port, which are the same in whatever capitals they are written."""
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+
+
+def _redirected(url: str, location: str, *, page: str, hidden: Collection[str]) -> str:
     """Where a redirect leads, if the credentials may go there: the same scheme, host and port.
 
     An error names the host, unless the location holds something that is `hidden`.
     """
     try:
         here, there = urlsplit(url), urlsplit(urljoin(url, location))
+        is_here = _origin(here) == _origin(there) and not there.username
     except ValueError:  # "http://["
-        here, there = urlsplit(url), urlsplit("")
-    if not location or (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        here, there, is_here = urlsplit(url), urlsplit(""), False
+    if not location or not is_here:
         target = f"{there.scheme}://{there.hostname}" if location and there.hostname else "nowhere"
         if any(word in unquote(location) for word in hidden):
             target = "another host"
@@ -306,5 +329,10 @@ def _redirected(url: str, location: str, *, hidden: Collection[str]) -> str:
             f"the store redirects to {target}, where credentials are not sent",
             hint="If that is the store's new address, set COMMERCE_API_BASE_URL to it.",
             is_general=True,
+        )
+    if dict(parse_qsl(there.query)).get("page") != page:
+        raise ApiError(
+            "the store redirects and drops the query, so that no page but the first could be read",
+            hint="Set COMMERCE_API_BASE_URL, or the endpoint's path, to the address that it redirects to.",
         )
     return there.geturl()

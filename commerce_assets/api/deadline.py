@@ -8,6 +8,7 @@ import http.client
 import io
 import socket
 import time
+from http import HTTPStatus
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -32,6 +33,14 @@ def _pools(seconds: float) -> dict[str, type[HTTPConnectionPool]]:
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
             super().__init__(sock, *args, **kwargs)
             self.fp = io.BufferedReader(_DeadlineReader(self.fp.detach(), sock, seconds))
+
+        def _read_status(self) -> tuple[str, int, str]:
+            """Skip interim responses such as 103 Early Hints; http.client itself skips only 100."""
+            while True:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+                if not HTTPStatus.PROCESSING <= status < HTTPStatus.OK:
+                    return version, status, reason
+                http.client.parse_headers(self.fp)
 
     class Connection(HTTPConnection):
         response_class = Response

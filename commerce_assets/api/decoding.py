@@ -1,5 +1,6 @@
 """From the body of an answer to a page: the selector, the raw items and the few facts that paging needs."""
 
+import codecs
 import hashlib
 import re
 from collections.abc import Collection
@@ -10,10 +11,14 @@ from typing import Any
 
 import msgspec
 
-from commerce_assets.api.errors import ApiError, TransientApiError
+from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
 from commerce_assets.api.timestamps import parse_instant
 from commerce_assets.endpoint import Endpoint
 
+_BYTE_ORDER_MARK = "\ufeff".encode()
+# Encodings in which even ASCII is not UTF-8.
+_WIDE = ("utf-16", "utf-32", "utf16", "utf32")
+_THROTTLED = re.compile(rb"throttl|rate.?limit|too many|slow down|try again", re.IGNORECASE)
 _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = (
     "The API's dialect differs from what the endpoint table says; see the endpoint's data_selector and fields."
@@ -57,6 +62,9 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
         ascending: No item lies before the one above it.
         oldest_update: The earliest `updated_at` on the page.
         newest_update: The latest.
+        has_replaced_text: Some bytes were no text, and were replaced by U+FFFD.
+        repeated: Rows met on pages before, beyond those that an overlapping page repeats: the list has moved.
+        reading: Which reading of the list it belongs to, from 1; a list that has moved is read again.
     """
 
     number: int
@@ -68,16 +76,20 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
     ascending: bool = True
     oldest_update: datetime | None = None
     newest_update: datetime | None = None
+    has_replaced_text: bool = False
+    repeated: int = 0
+    reading: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: `number` counts from 1, `items` are in the order of the API."""
+    """One answer: `number` counts from 1, `items` are in the order of the API; see `PageFacts` for the rest."""
 
     number: int
     items: tuple[Item, ...]
+    has_replaced_text: bool = False
 
-    def facts(self, *, per_page: int, known: Collection[int] = ()) -> PageFacts:
+    def facts(self, *, per_page: int, known: Collection[int] = (), repeated: int = 0, reading: int = 1) -> PageFacts:
         """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
@@ -92,6 +104,9 @@ class Page:
             ascending=all(earlier <= later for earlier, later in pairwise(cursors)),
             oldest_update=min(updates, default=None),
             newest_update=max(updates, default=None),
+            has_replaced_text=self.has_replaced_text,
+            repeated=repeated,
+            reading=reading,
         )
 
 
@@ -114,14 +129,14 @@ class PageDecoder:
         self._lenient = msgspec.json.Decoder(lenient)
         self._wrapped = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
-    def decode(self, body: bytes, *, number: int) -> Page:
-        """The page that `body` holds.
+    def decode(self, body: bytes, *, number: int, charset: str = "") -> Page:
+        """The page that `body` holds; `charset` is what its Content-Type says, for a body that is not UTF-8.
 
         Raises:
             TransientApiError: The body is cut off or no JSON at all.
             ApiError: It is JSON of another shape; names the item's index, counted from 0.
         """
-        body = _as_utf8(body)
+        body, has_replaced_text = _as_utf8(body, charset)
         if not body.strip():
             raise ApiError(
                 "the store answered 200 with an empty body", hint="An empty list would be []; look at the store."
@@ -141,13 +156,19 @@ class PageDecoder:
             raise TransientApiError(
                 "the answer is not valid JSON, or was cut off", hint="If it stays so, look at the store's status."
             ) from None
-        return Page(number=number, items=items)
+        return Page(number=number, items=items, has_replaced_text=has_replaced_text)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
         """The items of `[{selector: {...}}, ...]`, of `[{...}, ...]`, or of `{selector or name: [...]}`."""
         selector, name = self._endpoint.data_selector, self._endpoint.name
         if body.lstrip()[:1] == b"{":
             answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            errors = answer.get("errors") or answer.get("error")
+            if errors and _THROTTLED.search(bytes(errors)):
+                raise BlockedApiError(
+                    "the store answered 200 and an error: it is throttled",
+                    hint="Lower COMMERCE_API_REQUESTS_PER_SECOND, or run it again later.",
+                )
             if len(answer) != 1 or not answer.keys() <= {selector, name}:
                 raise ApiError(
                     f'the store answered with an object other than {{"{selector or name}": [...]}}', hint=_OTHER_DIALECT
@@ -178,7 +199,7 @@ class PageDecoder:
                 where = f'item {index}: what "{selector}" holds' if selector else f"item {index}"
                 reason = f"{where} is not an object"
                 raise ApiError(reason, hint=_OTHER_DIALECT) from None
-        key = _as_bigint(getattr(facts, endpoint.primary_key))
+        key = as_bigint(getattr(facts, endpoint.primary_key))
         if key is None:
             raise ApiError(
                 f"item {index}: its {endpoint.primary_key} is missing or not a whole number", hint=_OTHER_DIALECT
@@ -194,7 +215,8 @@ class PageDecoder:
         return Item(raw, key, cursor, parse_instant(getattr(facts, endpoint.updated_at)), undeclared)
 
 
-def _as_bigint(value: object) -> int | None:
+def as_bigint(value: object) -> int | None:
+    """A primary key as a number; None for what is not a whole number of 64 bits."""
     if isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit():
@@ -204,15 +226,39 @@ def _as_bigint(value: object) -> int | None:
     return None
 
 
-def _as_utf8(body: bytes) -> bytes:
-    """The body with what is no text replaced by U+FFFD: bytes that are no UTF-8, halves of surrogate pairs."""
+def _as_utf8(body: bytes, charset: str) -> tuple[bytes, bool]:
+    """The body in UTF-8, and whether U+FFFD replaces something in it: bytes that are no text, halves of surrogates.
+
+    JSON is UTF-8 whatever the header says; `charset` decides where it is not.
+    """
+    replaced = False
+    if charset.startswith(_WIDE) or not _is_utf8(body):
+        text = body.decode(_codec(charset), errors="replace")
+        replaced = "\ufffd" in text
+        body = text.encode(errors="replace")
+    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
+        fixed = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
+        body, replaced = fixed, replaced or fixed != body
+    while body.startswith(_BYTE_ORDER_MARK):
+        body = body.removeprefix(_BYTE_ORDER_MARK)
+    return body, replaced
+
+
+def _is_utf8(body: bytes) -> bool:
     try:
         body.decode()
     except UnicodeDecodeError:
-        body = body.decode(errors="replace").encode()
-    if b"\\" in body and _ESCAPED_SURROGATE.search(body):
-        body = _LONE_SURROGATE.sub(lambda match: rb"\ufffd" if match[1] else match[0], body)
-    return body.removeprefix(b"\xef\xbb\xbf")
+        return False
+    return True
+
+
+def _codec(charset: str) -> str:
+    """A codec of Python for a charset; UTF-8 for one that is unknown or encodes no text."""
+    try:
+        codec = codecs.lookup(charset or "utf-8")
+    except LookupError:
+        return "utf-8"
+    return codec.name if codec._is_text_encoding else "utf-8"  # noqa: SLF001 - rot13 and zlib are codecs, too
 
 
 def _kind_of(body: bytes) -> str:

@@ -1,10 +1,50 @@
-"""What can go wrong between this project and the API.
+"""What can go wrong between this project and the API, and the error that an answer, or the lack of one, stands for.
 
-Messages say which endpoint, window, page and attempt, and what to do. They never hold a response body, a query
+    ApiError                    the API did not give what was asked for, and asking again would not help
+    ├── ListMovedError          the list moved while it was read, so rows may be missing
+    └── TransientApiError       the same request may succeed if it is sent again
+        └── BlockedApiError     the store refuses for now: few tries, with long pauses
+    PullError                   a pull failed for good; says where, and holds the ApiError
+
+Messages say which endpoint, window, page and attempt, and how to fix it. They never hold a response body, a query
 string, a credential or a buyer's data.
 """
 
-from typing import Self
+import re
+import socket
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import Self, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+import requests
+import urllib3
+
+from commerce_assets.api.timestamps import parse_http_date
+
+# A server that asks for more than this is not worth a worker that waits: the run fails and says when to come back.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
+# What stores answer to a page after the last one.
+PAST_THE_END = frozenset({204, 400, 404, 416, 422})
+# Of the server errors, only what the store will never do is final; a proxy in front of it has 520 and more of its own.
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
+# Refusals that pass, but not within seconds: a conflict, a lock, a shop's or a proxy's own signs of "too many".
+_LATER = frozenset({409, 420, 423, 430, 499})
+# Said of the key or of this machine's address, and not of the list that was asked for.
+_GENERAL = frozenset({401, 407, 420, 429, 430})
+_RESETS = ("RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
+_REMAINING = ("RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
+# A reset beyond this is no number of seconds, but an instant since 1970; beyond the second, in milliseconds.
+_EPOCH, _EPOCH_IN_MILLISECONDS = 1e9, 1e12
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_LONGEST_MESSAGE = 200
+# An e-mail address in a message would be a buyer's, and a name with a value is of the query.
+_ADDRESS_OR_QUERY = re.compile(r"@|\w=")
+
+_Cause = TypeVar("_Cause", bound=BaseException)
 
 
 class ApiError(Exception):
@@ -12,7 +52,7 @@ class ApiError(Exception):
 
     Attributes:
         reason: What happened, in a clause.
-        hint: What to do about it, in a sentence; may be empty.
+        hint: How to fix it, in a sentence; may be empty.
         status: The HTTP status that said so; None where it was something else.
         is_general: It is about the store, the key or this address, whatever is asked for.
     """
@@ -25,13 +65,17 @@ class ApiError(Exception):
         self.is_general = is_general
 
     def alone(self) -> Self:
-        """Without the frames that it came through, and the errors before it.
+        """Drop the frames that it came through, and the errors before it.
 
         Their variables hold the answer's body and the request's headers, and some tools send variables off with a
         traceback. Where in the code it was raised says no more than the reason does.
         """
         self.__context__ = None
         return self.with_traceback(None)
+
+
+class ListMovedError(ApiError):
+    """The list moved faster than it can be read, so rows may be missing from what was read."""
 
 
 class TransientApiError(ApiError):
@@ -47,15 +91,243 @@ class TransientApiError(ApiError):
 
 
 class BlockedApiError(TransientApiError):
-    """A 401 after earlier successes: the API blocks an address that asks too fast, or the key was revoked."""
+    """The store refuses for now: it blocks an address that asks too fast, or says that it is throttled or locked."""
 
 
 class PullError(Exception):
-    """A pull failed for good: where it was, what happened, what to do."""
+    """A pull failed for good: where it was, what happened, how to fix it."""
 
     def __init__(self, *, pull: object, page: int, attempts: int, error: ApiError) -> None:
         tries = f"attempt {attempts}" if attempts > 1 else "first attempt"
-        hint = f" What to do: {error.hint}" if error.hint else ""
+        hint = f" Fix: {error.hint}" if error.hint else ""
         super().__init__(f"{pull}, page {page}, {tries}: {error.reason}.{hint}")
         self.page = page
         self.error = error
+
+
+# An answer
+
+
+def error_of(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: datetime,
+    succeeded_before: bool,
+    listed_before: bool = False,
+    hidden: Collection[str] = (),
+) -> ApiError | None:
+    """The error that an answer stands for; None for a 200, whose body is then looked at.
+
+    Args:
+        status: The HTTP status.
+        headers: The answer's headers, found whatever their case.
+        body: The answer's body; only the messages of a 422 are shown, trimmed.
+        now: For a Retry-After that is a date.
+        succeeded_before: Whether this client has had a 200 already: it tells a block from a wrong key.
+        listed_before: Whether it has had a page of this very list: it tells a block from a missing permission.
+        hidden: What must not be shown, should the store repeat it.
+    """
+    if status == HTTPStatus.OK:
+        return None
+    error = _error_of(
+        status,
+        headers,
+        body,
+        retry_after=seconds_asked_for(headers, now=now),
+        succeeded_before=succeeded_before,
+        listed_before=listed_before,
+        hidden=hidden,
+    )
+    error.status = status
+    error.is_general = status in _GENERAL
+    return error
+
+
+def _error_of(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    retry_after: float | None,
+    succeeded_before: bool,
+    listed_before: bool,
+    hidden: Collection[str],
+) -> ApiError:
+    said = f"the store answered {_status_line(status)}"
+    if status in _TRANSIENT:
+        return _transient(status, said, retry_after)
+    is_forbidden_for_now = status == HTTPStatus.FORBIDDEN and (
+        listed_before or "Retry-After" in headers or any(headers.get(name) == "0" for name in _REMAINING)
+    )
+    if status in _LATER or is_forbidden_for_now:
+        return _blocked(said, retry_after)
+    if status == HTTPStatus.UNAUTHORIZED and succeeded_before:
+        return BlockedApiError(
+            f"{said} after it had accepted the key", hint="Blocked for asking too fast, or was the key revoked?"
+        )
+    hints = {
+        204: "A list that is empty would be 200 and []; look at the base URL and the path.",
+        400: "The store does not understand the request; look at the endpoint's path and filters.",
+        401: "The key or the secret is wrong: look at COMMERCE_API_KEY and COMMERCE_API_SECRET, "
+        "and whether the API is switched on for the account.",
+        403: "The key may not read this: tick its permission for this resource in the store's API settings.",
+        404: "The path is wrong: look at COMMERCE_API_BASE_URL and the endpoint's path.",
+        415: "The store does not offer JSON at this path, although Accept: application/json was sent.",
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return ApiError(
+            said + _messages_of(body, hidden), hint="The store refuses a parameter; is this a known dialect?"
+        )
+    return ApiError(said, hint=hints.get(status, "This is not one of the API's known answers; look at the base URL."))
+
+
+def _blocked(said: str, retry_after: float | None) -> TransientApiError:
+    if retry_after is not None and retry_after > LONGEST_RETRY_AFTER_SECONDS:
+        return _too_long(said, retry_after)
+    error = BlockedApiError(said, hint="The store refuses for now: lower COMMERCE_API_REQUESTS_PER_SECOND, or wait.")
+    error.retry_after = retry_after
+    return error
+
+
+def _too_long(said: str, retry_after: float) -> TransientApiError:
+    return TransientApiError(
+        f"{said} and asks to wait for {retry_after:,.0f} s, longer than a run is kept waiting",
+        hint="Start the run again after that time.",
+        retry_after=retry_after,
+    )
+
+
+def _transient(status: int, said: str, retry_after: float | None) -> TransientApiError:
+    if retry_after is not None and retry_after > LONGEST_RETRY_AFTER_SECONDS:
+        return _too_long(said, retry_after)
+    hint = (
+        "Lower COMMERCE_API_REQUESTS_PER_SECOND; is something else calling the API from this address?"
+        if status == HTTPStatus.TOO_MANY_REQUESTS
+        else "The store has trouble: run it again later; what has been pulled is kept."
+    )
+    return TransientApiError(said, hint=hint, retry_after=retry_after)
+
+
+def seconds_asked_for(headers: Mapping[str, str], *, now: datetime) -> float | None:
+    """Seconds that an answer asks to wait: by Retry-After, else by the reset of its rate limit."""
+    if (seconds := parse_retry_after(headers.get("Retry-After"), now=now)) is not None:
+        return seconds
+    for name in _RESETS:
+        if _NUMBER.fullmatch(value := headers.get(name, "").strip()):
+            reset = float(value)
+            if reset >= _EPOCH:
+                reset = reset / (1000 if reset >= _EPOCH_IN_MILLISECONDS else 1) - now.timestamp()
+            return reset if reset > 0 else None
+    return None
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Seconds to wait according to a Retry-After header, which holds seconds or an HTTP date.
+
+    None for what cannot be read or does not lie in the future: the usual back-off then applies.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if _NUMBER.fullmatch(value):
+        seconds = float(value)
+    elif instant := parse_http_date(value):
+        seconds = (instant - now).total_seconds()
+    else:
+        return None
+    return seconds if seconds > 0 else None
+
+
+def _status_line(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _messages_of(body: bytes, hidden: Collection[str]) -> str:
+    """The messages of a 422, `[[field, message], ...]`, in one line; nothing if the body is anything else."""
+    try:
+        pairs = msgspec.json.decode(body, type=list[tuple[str, str]])
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    messages = (f"{field} {message}" for field, message in pairs[:5])
+    text = "; ".join(message for message in messages if not _quotes(message, hidden))
+    text = "".join(character if character.isprintable() else " " for character in text)
+    return f" ({text[:_LONGEST_MESSAGE]})" if text else ""
+
+
+def _quotes(message: str, hidden: Collection[str]) -> bool:
+    """Whether a message repeats what must not be shown: the API echoes what it refuses."""
+    plain = unquote(message)
+    return bool(_ADDRESS_OR_QUERY.search(plain)) or any(word in plain for word in hidden)
+
+
+# No answer
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """The error of this project for one of requests or urllib3, whose own messages hold the URL."""
+    api_error = _without_answer(error)
+    api_error.is_general = True
+    return api_error
+
+
+def _without_answer(error: Exception) -> ApiError:
+    if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
+        return _of_tls(error)
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+        return TransientApiError("the store did not answer in time", hint="Is the store up? Run it again later.")
+    if isinstance(error, urllib3.exceptions.DecodeError):
+        return TransientApiError(
+            "the answer's compression is broken", hint="If it stays so, look at the store's status."
+        )
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return _of_connection(error)
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        return TransientApiError("the connection broke in the middle of the answer", hint="Run it again later.")
+    return ApiError(f"the request could not be sent ({type(error).__name__})", hint="Look at COMMERCE_API_BASE_URL.")
+
+
+def _of_tls(error: Exception) -> ApiError:
+    if refusal := _cause_of(error, ssl.SSLCertVerificationError):
+        return ApiError(
+            f"the store's certificate is not valid for its name, or not trusted ({refusal.verify_message})",
+            hint="Do not send credentials there; look at COMMERCE_API_BASE_URL and at this machine's clock.",
+        )
+    # Anything else, such as a record that was damaged on its way or a hang-up in the handshake, may pass.
+    if any("WRONG_VERSION_NUMBER" in str(cause) for cause in _causes(error)):
+        return ApiError(
+            "there is no TLS where https was asked for",
+            hint="Look at COMMERCE_API_BASE_URL: another port? http, if the store runs on this machine?",
+        )
+    return TransientApiError("the encrypted connection broke", hint="Look at the network, and run it again later.")
+
+
+def _of_connection(error: Exception) -> ApiError:
+    if _cause_of(error, socket.gaierror):
+        return TransientApiError(
+            "the store could not be reached: its host name is unknown here",
+            hint="Look at the spelling in COMMERCE_API_BASE_URL, and at the network.",
+        )
+    if _cause_of(error, ConnectionRefusedError):
+        return TransientApiError(
+            "the store could not be reached: nothing listens at its address",
+            hint="Is the store up? Look at host and port in COMMERCE_API_BASE_URL.",
+        )
+    return TransientApiError(
+        "the store could not be reached, or hung up", hint="Look at COMMERCE_API_BASE_URL and at the network."
+    )
+
+
+def _cause_of(error: BaseException, kind: type[_Cause]) -> _Cause | None:
+    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it came from: each library on the way wraps the one below it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

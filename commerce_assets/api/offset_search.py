@@ -1,16 +1,16 @@
-"""How many rows of a list were created before an instant: found by asking for single pages.
+"""Binary search for an offset in a paginated list: how many of its rows were created before an instant.
 
 The API gives no totals. But a list that is oldest first can be searched like a dictionary: the page that holds the
-instant tells how many rows come before it, and whoever knows about where that is finds it with a request or two.
+instant shows how many rows come before it, and with a good guess that takes a request or two. The first page shows how
+many rows the server puts on a page, whatever is asked for; if it is short, the second page has to agree.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
 from commerce_assets.api.decoding import Page
-from commerce_assets.api.errors import ApiError
+from commerce_assets.api.errors import PAST_THE_END, ApiError, PullError
 
 
 class BudgetSpentError(Exception):
@@ -21,28 +21,21 @@ class NotInOrderError(ApiError):
     """The list is not oldest first, so that nothing can be found in it without reading all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a page has told: the creation of its rows, in order, and whether it is full."""
-
-    created: tuple[datetime, ...]
-    is_full: bool
-
-
 class OffsetSearch:
-    """Looks up positions in one list, which is taken to stand still meanwhile.
+    """Looks up positions in one list, which is supposed to stand still meanwhile.
 
     Args:
         fetch: Asks for the page of a number.
-        per_page: Rows on a full page.
+        per_page: Rows to ask for in a page; the server may give fewer.
         budget: How many requests may be made in all.
     """
 
     def __init__(self, fetch: Callable[[int], Page], *, per_page: int, budget: int) -> None:
         self._fetch = fetch
         self._per_page = per_page
+        self._size: int | None = None
         self._budget = budget
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, tuple[datetime, ...]] = {}
         self.requests = 0
 
     @property
@@ -58,19 +51,20 @@ class OffsetSearch:
             NotInOrderError: Some row is older than one before it.
             PullError: A page could not be had.
         """
+        size = self._learnt_size()
         # Pages up to `low` end before the instant, those from `high` on begin at or after it, or do not exist.
         low, high = self._bounds(instant)
-        page, step = max(about // self._per_page + 1, low + 1), 1
+        page, step = max(about // size + 1, low + 1), 1
         if high is not None:
             page = min(page, high - 1)
         while high is None or high - low > 1:
-            seen = self._page(page)
-            if not seen.created or seen.created[0] >= instant:
+            created = self._page(page)
+            if not created or created[0] >= instant:
                 high = page
-            elif seen.created[-1] < instant and seen.is_full:
+            elif created[-1] < instant:
                 low = page
             else:
-                return (page - 1) * self._per_page + bisect_left(seen.created, instant)
+                return (page - 1) * size + bisect_left(created, instant)
             # Near the guess first, then in leaps, and between two bounds by halves.
             if high is None:
                 page, step = low + step, step * 2
@@ -78,39 +72,54 @@ class OffsetSearch:
                 page, step = high - step, step * 2
             else:
                 page = (low + high) // 2
-        return low * self._per_page
+        # Only the last page of a list says by its length where the list ends; any other may have hidden rows.
+        is_last = low and not self._page(low + 1)
+        return (low - 1) * size + len(self._page(low)) if is_last else low * size
+
+    def _learnt_size(self) -> int:
+        """How many rows the server puts on a full page."""
+        if self._size is None:
+            first = len(self._page(1))
+            self._size = first if first >= self._per_page else max(first, len(self._page(2)), 1)
+        return self._size
 
     def _bounds(self, instant: datetime) -> tuple[int, int | None]:
         low, high = 0, None
-        for number, seen in self._seen.items():
-            if not seen.created or seen.created[0] >= instant:
+        for number, created in self._seen.items():
+            if not created or created[0] >= instant:
                 high = min(high or number, number)
-            elif seen.created[-1] < instant and seen.is_full:
+            elif created[-1] < instant:
                 low = max(low, number)
         return low, high
 
-    def _page(self, number: int) -> _Seen:
+    def _page(self, number: int) -> tuple[datetime, ...]:
+        """When the rows of a page were created; empty for one past the end."""
         if number not in self._seen:
             if self.left <= 0:
                 raise BudgetSpentError(
                     f"{self._budget} requests do not suffice to compare the store with the warehouse. "
-                    "What to do: raise COMMERCE_RECONCILE_REQUESTS."
+                    "Fix: raise COMMERCE_RECONCILE_REQUESTS."
                 )
             self.requests += 1
-            items = self._fetch(number).items
-            seen = _Seen(tuple(item.cursor for item in items if item.cursor), len(items) >= self._per_page)
-            self._check_order(number, seen)
-            self._seen[number] = seen
+            try:
+                items = self._fetch(number).items
+            except PullError as error:
+                if number == 1 or error.error.status not in PAST_THE_END:
+                    raise
+                items = ()
+            created = tuple(item.cursor for item in items if item.cursor)
+            self._check_order(number, created)
+            self._seen[number] = created
         return self._seen[number]
 
-    def _check_order(self, number: int, seen: _Seen) -> None:
+    def _check_order(self, number: int, created: tuple[datetime, ...]) -> None:
         """Every page that has been seen must fit between those around it."""
-        earlier = max((n for n in self._seen if n < number and self._seen[n].created), default=None)
-        later = min((n for n in self._seen if n > number and self._seen[n].created), default=None)
+        earlier = max((n for n in self._seen if n < number and self._seen[n]), default=None)
+        later = min((n for n in self._seen if n > number and self._seen[n]), default=None)
         around = [
-            *(self._seen[earlier].created[-1:] if earlier else ()),
-            *seen.created,
-            *(self._seen[later].created[:1] if later else ()),
+            *(self._seen[earlier][-1:] if earlier else ()),
+            *created,
+            *(self._seen[later][:1] if later else ()),
         ]
         if around != sorted(around):
             raise NotInOrderError(

@@ -5,9 +5,9 @@ they are with one page at a time. What is asked for ahead is tried once; if that
 when its turn comes, with all retries. Whatever is in flight when the list ends was asked for in vain: at most one page
 less than may be in flight.
 
-A page may so be answered before the one that precedes it. If a row comes in before both of them meanwhile, the row on
-their border is on neither. Hence pages are asked for ahead only where they overlap, so that a gap is noticed, or where
-the list is seen to be oldest first, so that rows come in at its end.
+A page may be answered before the one that precedes it. If a row arrives before both of them meanwhile, or on the first
+of them, the row on their border is on neither. Only a row that both pages hold shows that nothing lies between them, so
+pages are asked for ahead only where they overlap, and the first slow answers make them.
 """
 
 import math
@@ -41,7 +41,7 @@ class Prefetcher:
         interval: Seconds that the pace keeps between two requests.
         concurrency: How many pages may be in flight.
         latency: Seconds that the latest answer took, without waiting for its turn and without back-off.
-        is_safe: Whether rows come in at the end of the list only, or pages overlap, so that a gap is noticed.
+        overlap: Makes pages overlap, so that a gap between two of them is noticed; returns whether they do.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Prefetcher:
         interval: float,
         concurrency: int,
         latency: Callable[[], float],
-        is_safe: Callable[[], bool],
+        overlap: Callable[[], bool],
     ) -> None:
         self._fetch = fetch
         self._try_once = try_once
@@ -61,7 +61,7 @@ class Prefetcher:
         self._interval = max(interval, _SHORTEST_INTERVAL_SECONDS)
         self._concurrency = concurrency
         self._latency = latency
-        self._is_safe = is_safe
+        self._overlap = overlap
         self._samples: deque[float] = deque(maxlen=_MOST_SAMPLES)
         self._in_flight: dict[PageRequest, Future[Page | None]] = {}
         self._over = threading.Event()
@@ -77,8 +77,6 @@ class Prefetcher:
 
     def __call__(self, request: PageRequest) -> Page:
         """The page; those that follow it are in flight meanwhile."""
-        if not self._is_safe():
-            self._in_flight.clear()
         wanted = [request]
         while len(wanted) < self._depth():
             wanted.append(self._following(wanted[-1]))
@@ -98,9 +96,10 @@ class Prefetcher:
     def _depth(self) -> int:
         """How many pages fit into the time that one of them takes."""
         fastest = min(self._samples, default=0.0)
-        if len(self._samples) < _FEWEST_SAMPLES or fastest < _WORTH_IT_SECONDS or not self._is_safe():
+        if len(self._samples) < _FEWEST_SAMPLES or fastest < _WORTH_IT_SECONDS:
             return 1
-        return max(1, min(self._concurrency, math.ceil(fastest / self._interval)))
+        depth = min(self._concurrency, math.ceil(fastest / self._interval))
+        return depth if depth > 1 and self._overlap() else 1
 
     def _start(self, request: PageRequest) -> None:
         future: Future[Page | None] = Future()

@@ -1,12 +1,10 @@
 """Which failures are worth another attempt, and after how long. Pure, but for the jitter."""
 
 import random
-from datetime import datetime
 
 from tenacity import RetryCallState
 
-from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
-from commerce_assets.api.timestamps import parse_http_date
+from commerce_assets.api.errors import LONGEST_RETRY_AFTER_SECONDS, ApiError, BlockedApiError, TransientApiError
 
 MAX_RETRIES = 3
 MAX_RETRIES_WHEN_BLOCKED = 2
@@ -15,8 +13,6 @@ FIRST_BACKOFF_SECONDS = 2.0
 LONGEST_BACKOFF_SECONDS = 60.0
 # A client that has run for years against the platform sleeps this long when it finds itself blocked.
 BLOCKED_PAUSE_SECONDS = 120.0
-# A server that asks for more than this is not worth a worker that waits: the run fails and says when to come back.
-LONGEST_RETRY_AFTER_SECONDS = 600.0
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -44,23 +40,6 @@ def seconds_to_wait(error: TransientApiError, attempt: int, jitter: float) -> fl
         return BLOCKED_PAUSE_SECONDS
     backoff = min(FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS)
     return backoff * (0.5 + jitter / 2)
-
-
-def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Seconds to wait according to a Retry-After header, which holds seconds or an HTTP date.
-
-    None for what cannot be read or does not lie in the future: the usual back-off then applies.
-    """
-    if value is None:
-        return None
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        seconds = float(value)
-    elif instant := parse_http_date(value):
-        seconds = (instant - now).total_seconds()
-    else:
-        return None
-    return seconds if seconds > 0 else None
 
 
 def should_stop(state: RetryCallState) -> bool:

@@ -16,6 +16,7 @@ from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.ingest.stage_pages import FILTER_TOLERANCE, honours_updated_after
 from commerce_assets.settings import DEFAULT_DATABASE, SettingError, checked_base_url, checked_secret, path_setting
 from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
 from commerce_assets.window import Window
@@ -186,7 +187,8 @@ class StoreCheck:
         window = _window_after(min(cursors).date())
         yield self._filter_row(by_day, ListRequest(endpoint=endpoint, window=window))
         if endpoint.update_filter:
-            since = max(updates) + timedelta(seconds=1)
+            # So late that rows of the first page are too old even for a store that reads the day alone.
+            since = max(updates) + FILTER_TOLERANCE + timedelta(seconds=1)
             yield self._filter_row(by_change, ListRequest(endpoint=endpoint, updated_after=since))
 
     def _filter_row(self, subject: str, pull: ListRequest) -> Row:
@@ -216,7 +218,7 @@ def _window_after(day: date) -> Window:
 
 def _was_asked_for(pull: ListRequest, created_at: datetime | None, updated_at: datetime | None) -> bool:
     if pull.updated_after:
-        return updated_at is None or updated_at >= pull.updated_after
+        return honours_updated_after(pull, updated_at)
     if pull.window is None or created_at is None:
         return True
     # A day more than is asked for, for the zones in which the store's days may lie.

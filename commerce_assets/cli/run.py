@@ -72,13 +72,15 @@ def pull(
 
     Exit status 1 if the run fails.
     """
+    from commerce_assets.defs.assets import op_name  # noqa: PLC0415 - imports Dagster
+
     days = _days(session, first, last) if endpoint.is_partitioned else None
     if days is None and (first or last):
         raise click.UsageError(f"{endpoint.name} has no partitions: leave out --from and --to")
     config = {"allow_shrinkage": allow_shrinkage, "store_moved": store_moved}
     with _project(session) as project:
         job = endpoint.name if endpoint.is_partitioned else "catalog"
-        return project.run(job, days=days, config={endpoint.name: config}, assets=[endpoint.name])
+        return project.run(job, days=days, config={op_name(endpoint): config}, assets=[endpoint.name])
 
 
 @click.command(

@@ -6,6 +6,7 @@ from datetime import UTC, date
 import dagster as dg
 from pydantic import Field
 
+from commerce_assets.api.errors import ListMovedError, PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.checks import build_check_specs, check_results, refused_result, verified_results
 from commerce_assets.defs.failures import known_errors_as_failures
@@ -14,7 +15,7 @@ from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
-from commerce_assets.ingest.verify import InconsistentListError, RowCountCollapsedError
+from commerce_assets.ingest.verify import RowCountCollapsedError
 from commerce_assets.warehouse.check_queries import Scope
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.window import Window
@@ -51,22 +52,26 @@ def build_endpoint_asset(
     A range of partitions is one run, one extraction and one load. `ingest` loads the rows, so the asset hands no value
     to the IO manager, which loads the table for downstream assets.
     """
-
-    @dg.asset(
-        name=endpoint.name,
+    spec = dg.AssetSpec(
+        endpoint.name,
         group_name=GROUP,
         description=_description(endpoint),
         kinds={"duckdb", "python"},
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
-        io_manager_key="warehouse_io_manager",
+        # Where the rows are refused, nothing is materialized.
+        skippable=True,
+    )
+
+    # A multi-asset names its op: the op of an asset would have the asset's name, which is the job's.
+    @dg.multi_asset(
+        name=op_name(endpoint),
+        specs=[spec.with_io_manager_key("warehouse_io_manager")],
         check_specs=build_check_specs(endpoint=endpoint),
         # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
-        # Where the rows are refused, nothing is materialized.
-        output_required=False,
     )
     def endpoint_asset(
         context: dg.AssetExecutionContext,
@@ -88,8 +93,12 @@ def build_endpoint_asset(
                         allow_shrinkage=config.allow_shrinkage,
                         store_moved=config.store_moved,
                     )
-            except (RowCountCollapsedError, InconsistentListError) as error:
+            except RowCountCollapsedError as error:
                 yield refused_result(endpoint, error)
+                raise
+            except PullError as error:
+                if isinstance(error.error, ListMovedError):
+                    yield refused_result(endpoint, error)
                 raise
             with opened.file.read() as connection:
                 metadata = load_metadata(connection, ingested)
@@ -101,6 +110,11 @@ def build_endpoint_asset(
                 yield from check_results(connection, Scope(endpoint, window, ingested.began_at))
 
     return endpoint_asset
+
+
+def op_name(endpoint: Endpoint) -> str:
+    """The name of the asset's op, which takes the run config."""
+    return f"extract_{endpoint.name}"
 
 
 def _description(endpoint: Endpoint) -> str:

@@ -7,14 +7,16 @@ import dagster as dg
 import duckdb
 from dagster._core.definitions.metadata import RawMetadataValue
 
+from commerce_assets.api.errors import PullError
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.verify import InconsistentListError, RowCountCollapsedError, Verified
+from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import health_queries
 
 _ROW_COUNT = "row_count_not_collapsed"
 _CONSISTENT = "list_was_consistent"
+_TEXT = "text_is_valid"
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
@@ -29,8 +31,13 @@ def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             name=_CONSISTENT,
             asset=endpoint.name,
-            description="The list did not move while it was read, so no row was missed. Otherwise nothing is stored.",
+            description="Every place of the list is accounted for by a row, whatever moved. Else nothing is stored.",
             blocking=True,
+        ),
+        dg.AssetCheckSpec(
+            name=_TEXT,
+            asset=endpoint.name,
+            description="Every byte of the answers is valid text. Others are replaced by U+FFFD.",
         ),
     ]
     return verified + [
@@ -49,11 +56,20 @@ def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.Asse
         metadata=_counts(verified),
     )
     yield dg.AssetCheckResult(
-        check_name=_CONSISTENT, asset_key=endpoint.name, passed=True, description="the list did not move"
+        check_name=_CONSISTENT, asset_key=endpoint.name, passed=True, description=verified.end or "read to its end"
+    )
+    yield dg.AssetCheckResult(
+        check_name=_TEXT,
+        asset_key=endpoint.name,
+        passed=not verified.has_replaced_text,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="some bytes were not valid text and are U+FFFD"
+        if verified.has_replaced_text
+        else "all text is valid",
     )
 
 
-def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | InconsistentListError) -> dg.AssetCheckResult:
+def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | PullError) -> dg.AssetCheckResult:
     """The failed check of rows that were refused. Nothing was stored, and the other checks keep their last results."""
     collapsed = isinstance(error, RowCountCollapsedError)
     return dg.AssetCheckResult(

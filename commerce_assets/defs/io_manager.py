@@ -1,211 +1,194 @@
-"""The DuckDB IO manager: what assets return is stored in one transaction; what they take is read and let go of.
-
-It extends dagster-duckdb's. Three things differ: the connection is a transaction that is rolled back if anything
-fails, and closed whatever happens; whoever holds the file is waited for, named, and not for ever; and the time
-bounds of a partition carry their offset, so that a machine's time zone decides nothing.
-"""
+"""The DuckDB IO manager: assets that return a frame are stored as tables, and loaded for downstream parameters."""
 
 import logging
-import sys
-from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
-import duckdb
-from dagster import InputContext, OutputContext
-from dagster._core.definitions.metadata import RawMetadataValue
-from dagster._core.definitions.partitions.utils import TimeWindow
-from dagster._core.storage.db_io_manager import (
-    DbIOManager,
-    DbTypeHandler,
-    TablePartitionDimension,
-    TableSlice,
-    static_where_clause,
-)
+import dagster as dg
 from dagster_duckdb import DuckDBIOManager
-from dagster_duckdb.io_manager import DuckDbClient
 
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
+from commerce_assets.defs.table_partitions import partitions_of
+from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import resource_field
+from commerce_assets.warehouse import frames, tables
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.sql import identifier, table, within
+from commerce_assets.warehouse.partitions import PartitionError, Partitions
+from commerce_assets.warehouse.row_history import history_of
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA
+from commerce_assets.warehouse.tables import TableError, TableName
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
-_Frame = TypeVar("_Frame")
+_PROJECT_TABLES = frozenset(
+    [(SCHEMA, endpoint.name) for endpoint in ENDPOINTS]
+    + [(SCHEMA, history_of(endpoint)) for endpoint in ENDPOINTS]
+    + [(ANALYTICS_SCHEMA, model.name) for model in MODELS]
+)
+_PROJECT_SCHEMAS = frozenset({INTERNAL_SCHEMA, "information_schema", "pg_catalog"})
 
 
 class CommerceDuckDBIOManager(DuckDBIOManager):
-    """Stores assets as tables of one DuckDB file, `schema.asset`, and loads them for downstream code.
+    """Stores the frame that an asset returns as a table of the DuckDB file, and loads tables for parameters.
 
-    A parameter's annotation decides what an asset is loaded as: `duckdb.DuckDBPyRelation` (also without an
-    annotation), `pyarrow.Table`, `polars.DataFrame` or `pandas.DataFrame`; the last two if they are installed.
+    Settings, asset metadata (`schema`, `partition_expr`, `columns`) and materialization metadata are those of
+    dagster-duckdb. A frame is a `pandas.DataFrame`, a `polars.DataFrame`, a `pyarrow.Table` or a
+    `duckdb.DuckDBPyRelation`; a parameter's annotation says which one to load, and without one it is a relation.
+
+    Table: the last part of the asset key names the table; the metadata `schema`, else the part of the key before it,
+    else the setting `schema` names the schema. A table belongs to the asset that has stored it first.
+
+    Partitions: a run replaces the rows of its partitions by the metadata `partition_expr`, a column of DATE,
+    TIMESTAMP, TIMESTAMPTZ or text; for several dimensions a dict with a column for each. A DATE or a TIMESTAMP is a
+    local time of the partitions' time zone. A frame with rows of other partitions is refused.
+
+    A parameter that loads a partitioned asset gets the partitions that its partition mapping selects. Without a
+    mapping, an unpartitioned asset gets all partitions that exist: of `orders` the days up to yesterday, not the
+    rows of today. Query the table to see those.
     """
 
     lock_timeout: float = resource_field("duckdb_lock_timeout")
     memory_limit: str = resource_field("duckdb_memory_limit")
 
     @staticmethod
-    def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        # Code that asks for a type has imported its library; nobody else should pay for the import.
-        by_library: dict[str, type[DbTypeHandler[Any]]] = {
-            "pyarrow": ArrowHandler,
-            "polars": PolarsHandler,
-            "pandas": PandasHandler,
-        }
-        frames = [handler() for library, handler in by_library.items() if library in sys.modules]
-        return [RelationHandler(), *frames]
+    def type_handlers() -> Sequence[Any]:
+        return []
 
-    @staticmethod
-    def default_load_type() -> type | None:
-        return duckdb.DuckDBPyRelation
-
-    def create_io_manager(self, context: Any) -> DbIOManager:  # noqa: ARG002 - dagster-duckdb's signature
-        return DbIOManager(
-            db_client=TransactionalDuckDbClient(),
-            database=self.database,
-            schema=self.schema_,
-            type_handlers=self.type_handlers(),
-            default_load_type=self.default_load_type(),
-            io_manager_name=type(self).__name__,
+    def create_io_manager(self, context: Any) -> dg.IOManager:  # type: ignore[override] # noqa: ARG002 - dagster-duckdb's
+        return TableIOManager(
+            database=Path(self.database),
+            schema=self.schema_ or "public",
+            lock_timeout=self.lock_timeout,
+            memory_limit=self.memory_limit,
+            config=self.connection_config,
         )
 
 
-class TransactionalDuckDbClient(DuckDbClient):
-    """dagster-duckdb's client, with the transaction in `connect`, so that `DbIOManager` needs no change."""
+@dataclass(frozen=True, kw_only=True)
+class TableIOManager(dg.IOManager):
+    """What a run works with; dagster-duckdb's own inserts by position, and outside a transaction."""
 
-    @staticmethod
-    @contextmanager
-    def connect(context: OutputContext | InputContext, _: TableSlice) -> Iterator[duckdb.DuckDBPyConnection]:
-        config: Mapping[str, Any] = context.resource_config or {}
-        database = DatabaseFile(
-            path=Path(config["database"]),
-            lock_timeout=config["lock_timeout"],
-            memory_limit=config["memory_limit"],
-            config=config["connection_config"],
-            log=context.log or logging.getLogger(__name__),
+    database: Path
+    schema: str
+    lock_timeout: float
+    memory_limit: str
+    config: Mapping[str, Any]
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        if obj is None:
+            raise TableError(
+                f"cannot store {_owner(context)}: it returned None. Fix: return a frame, or annotate it with `-> None`."
+            )
+        table = self._table(context, context)
+        _refuse_project_tables(table, _owner(context))
+        keys = list(context.asset_partition_keys) if _is_partitioned(context) else []
+        partitions = _partitions(context, context, keys)
+        try:
+            frame = frames.to_arrow(obj)
+        except frames.FrameError as error:
+            raise TableError(f"cannot store {table}: {error}") from error
+        by_key = {key: cast("Partitions", _partitions(context, context, [key])) for key in keys if len(keys) > 1}
+        with self._database(context).write() as connection:
+            rows = tables.store(connection, table, frame, owner=_owner(context), partitions=partitions)
+            columns = tables.columns_of(connection, table)
+            counts = tables.count_rows(connection, table, by_key)
+        for key, count in counts.items():
+            context.step_context.add_asset_metadata(
+                {"dagster/partition_row_count": count}, asset_key=context.asset_key, partition_key=key
+            )
+        if not counts:
+            context.add_output_metadata({f"dagster/{'partition_' if partitions else ''}row_count": rows})
+        context.add_output_metadata(
+            {
+                "dagster/table_name": str(table),
+                "dagster/storage_kind": "duckdb",
+                "dagster/column_schema": dg.TableSchema([dg.TableColumn(*column) for column in columns.items()]),
+            }
         )
-        with database.write() if isinstance(context, OutputContext) else database.read() as connection:
-            yield connection
 
-    @staticmethod
-    def ensure_schema_exists(context: OutputContext, table_slice: TableSlice, connection: Any) -> None:  # noqa: ARG004
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(table_slice.schema)}")
+    def load_input(self, context: dg.InputContext) -> object:
+        upstream = context.upstream_output
+        if upstream is None:
+            raise TableError(f"cannot load the input {context.name}: no asset or op has stored it.")
+        table = self._table(context, upstream)
+        wanted = context.dagster_type.typing_type
+        try:
+            frames.check_supported(wanted)
+        except frames.FrameError as error:
+            raise TableError(f"cannot load {table}: {error}") from error
+        keys = list(context.asset_partition_keys) if _is_partitioned(context) else []
+        frame = self._load(context, table, _partitions(context, upstream, keys))
+        return frames.from_arrow(frame, wanted)
 
-    @staticmethod
-    def delete_table_slice(context: OutputContext, table_slice: TableSlice, connection: Any) -> None:
-        """Nothing: each handler replaces what it stores, and a load rewrites only the rows that differ."""
+    def _load(self, context: dg.InputContext, table: TableName, partitions: Partitions | None) -> "pa.Table":
+        """The rows; no rows and no columns of a table that does not exist yet and need not."""
+        import pyarrow as pa  # noqa: PLC0415 - a run that loads nothing need not import it
 
-    @staticmethod
-    def get_table_name(table_slice: TableSlice) -> str:
-        # dagster-duckdb puts the file's path before it: that is this machine's business, and no name in SQL.
-        return f"{table_slice.schema}.{table_slice.table}"
-
-    @staticmethod
-    def get_select_statement(table_slice: TableSlice) -> str:
-        names = ", ".join(identifier(name) for name in table_slice.columns) if table_slice.columns else "*"
-        return f"SELECT {names} FROM {table(table_slice.schema, table_slice.table)}{_where(table_slice)}"
-
-
-class FrameHandler(DbTypeHandler[_Frame], Generic[_Frame]):
-    """Stores what DuckDB can scan by name, and loads through Arrow."""
-
-    def handle_output(
-        self, context: OutputContext, table_slice: TableSlice, obj: _Frame, connection: Any
-    ) -> Mapping[str, RawMetadataValue]:
-        """Replaces the slice, by name; a new column is added to the table."""
-        target = table(table_slice.schema, table_slice.table)
-        connection.register("returned", self.to_arrow(obj))
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {target} AS FROM returned LIMIT 0")
-        stored = {name.lower() for name, *_ in connection.execute(f"DESCRIBE {target}").fetchall()}
-        for name, kind, *_ in connection.execute("DESCRIBE returned").fetchall():
-            if name.lower() not in stored:
-                connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {kind}")
-        connection.execute(f"DELETE FROM {target}{_where(table_slice)}")
-        ((rows,),) = connection.execute(f"INSERT INTO {target} BY NAME FROM returned").fetchall()
-        connection.unregister("returned")
-        counted = "dagster/partition_row_count" if context.has_asset_partitions else "dagster/row_count"
-        return {counted: rows}
-
-    def load_input(self, context: InputContext, table_slice: TableSlice, connection: Any) -> _Frame:  # noqa: ARG002
-        query = TransactionalDuckDbClient.get_select_statement(table_slice)
-        return self.from_arrow(connection.sql(query).to_arrow_table())
-
-    @abstractmethod
-    def to_arrow(self, obj: _Frame) -> Any: ...
-
-    @abstractmethod
-    def from_arrow(self, arrow: "pa.Table") -> _Frame: ...
-
-
-class RelationHandler(FrameHandler[duckdb.DuckDBPyRelation]):
-    """A relation that is loaded lives in memory, and outlives the connection to the file."""
-
-    def to_arrow(self, obj: duckdb.DuckDBPyRelation) -> Any:
-        return obj.to_arrow_table()
-
-    def from_arrow(self, arrow: "pa.Table") -> duckdb.DuckDBPyRelation:
-        memory = duckdb.connect(config={"custom_user_agent": "dagster"})
-        # The day of an instant is its day in UTC here too, wherever the machine is.
-        memory.execute("SET TimeZone = 'UTC'")
-        return memory.from_arrow(arrow)
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [duckdb.DuckDBPyRelation]
-
-
-class ArrowHandler(FrameHandler["pa.Table"]):
-    def to_arrow(self, obj: "pa.Table") -> Any:
-        return obj
-
-    def from_arrow(self, arrow: "pa.Table") -> "pa.Table":
-        return arrow
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [sys.modules["pyarrow"].Table]
-
-
-class PolarsHandler(FrameHandler["pl.DataFrame"]):
-    def to_arrow(self, obj: "pl.DataFrame") -> Any:
-        return obj.to_arrow()
-
-    def from_arrow(self, arrow: "pa.Table") -> "pl.DataFrame":
-        frame: pl.DataFrame = sys.modules["polars"].from_arrow(arrow)
+        step = context.step_context
+        may_be_missing = context.has_asset_key and (
+            partitions == Partitions(()) or (step.assets_def is not None and context.asset_key in step.assets_def.keys)
+        )
+        if may_be_missing and not self.database.exists():
+            return pa.table({})
+        with self._database(context).read() as connection:
+            frame = tables.load(
+                connection, table, columns=(context.definition_metadata or {}).get("columns"), partitions=partitions
+            )
+            if frame is None and (may_be_missing or tables.has_owner(connection, table)):
+                return pa.table({})
+        if frame is None:
+            raise TableError(
+                f"cannot load {table}: the table does not exist. Fix: materialize the asset that stores it."
+            )
         return frame
 
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [sys.modules["polars"].DataFrame]
+    def _table(self, context: dg.InputContext | dg.OutputContext, stored_by: dg.OutputContext) -> TableName:
+        metadata = stored_by.definition_metadata or {}
+        *prefix, name = context.asset_key.path if context.has_asset_key else [metadata.get("table", stored_by.name)]
+        return TableName(metadata.get("schema") or (prefix[-1] if prefix else self.schema), name)
+
+    def _database(self, context: dg.InputContext | dg.OutputContext) -> DatabaseFile:
+        return DatabaseFile(
+            path=self.database,
+            lock_timeout=self.lock_timeout,
+            memory_limit=self.memory_limit,
+            config=self.config,
+            log=context.log or logging.getLogger(__name__),
+        )
 
 
-class PandasHandler(FrameHandler["pd.DataFrame"]):
-    def to_arrow(self, obj: "pd.DataFrame") -> Any:
-        import pyarrow as pa  # noqa: PLC0415 - only who returns a DataFrame pays for it
-
-        return pa.Table.from_pandas(obj, preserve_index=False)
-
-    def from_arrow(self, arrow: "pa.Table") -> "pd.DataFrame":
-        return arrow.to_pandas()
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [sys.modules["pandas"].DataFrame]
+def _owner(context: dg.OutputContext) -> str:
+    """Who stores the table, as errors and the database name it."""
+    if context.has_asset_key:
+        return f"asset {context.asset_key.to_user_string()}"
+    return f"output {context.name} of op {context.step_key}"
 
 
-def _where(table_slice: TableSlice) -> str:
-    """The slice's partitions as a WHERE clause; empty if it is the whole table."""
-    conditions = [_condition(dimension) for dimension in table_slice.partition_dimensions or []]
-    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+def _refuse_project_tables(table: TableName, owner: str) -> None:
+    name = (table.schema.lower(), table.name.lower())
+    if name in _PROJECT_TABLES or table.schema.lower() in _PROJECT_SCHEMAS:
+        raise TableError(
+            f"cannot store {owner}: {table} is a table of the project. "
+            "Fix: give the asset another name, or a key prefix, which names the schema."
+        )
 
 
-def _condition(dimension: TablePartitionDimension) -> str:
-    if isinstance(dimension.partitions, TimeWindow):
-        start, end = dimension.partitions
-        return within(dimension.partition_expr, start, end)
-    return static_where_clause(dimension) if dimension.partitions else "FALSE"
+def _is_partitioned(context: dg.InputContext | dg.OutputContext) -> bool:
+    return context.has_asset_key and context.has_asset_partitions
+
+
+def _partitions(
+    context: dg.InputContext | dg.OutputContext, stored_by: dg.OutputContext, keys: list[str]
+) -> Partitions | None:
+    """The partitions of the keys; None for an asset without partitions."""
+    if not _is_partitioned(context):
+        return None
+    expression = (stored_by.definition_metadata or {}).get("partition_expr")
+    try:
+        return partitions_of(context.asset_partitions_def, expression, keys)
+    except PartitionError as error:
+        raise PartitionError(f"asset {context.asset_key.to_user_string()}: {error}") from error

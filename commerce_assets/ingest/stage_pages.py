@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 
+# A store may read only the day of `updated_after`, in a zone up to 14 hours ahead: what it sends then is more than was
+# asked for, and right. Without the filter, a list reaches further back, or has no older rows that matter.
+FILTER_TOLERANCE = timedelta(hours=48)
+
+
 class FilterIgnoredError(Exception):
-    """The store answered with rows that were changed before the instant that was asked for."""
+    """The store answered with rows that were changed long before the instant that was asked for."""
 
 
 class Watcher(Protocol):
@@ -68,12 +74,13 @@ def stage(
     if watcher:
         watcher.begin(staged.pull, staged.pages)
     number = staged.pages[-1].number if staged.pages else 0
-    enough = PassedWindow(pull.window) if pull.window else None
+    window = pull.window
     paginator = PageNumberPaginator(
         per_page=client.page_size(pull.endpoint),
-        enough=enough or never_enough,
         log=log,
-        overlap=pull.window is None or client.overlap_windows,
+        enough=lambda: PassedWindow(window) if window else never_enough,
+        overlap=window is None or client.overlap_windows,
+        rows_stay=pull.endpoint.is_partitioned,
     )
     if not staged.is_complete:
         log.info("%s: asking %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
@@ -88,15 +95,16 @@ def stage(
             interval=client.pacer.interval,
             concurrency=client.concurrency,
             latency=lambda: client.latency,
-            is_safe=lambda: paginator.overlaps or (enough is not None and enough.is_oldest_first),
+            overlap=paginator.overlap,
         )
         try:
             with staged.writer() as writer, ahead:
-                for page, facts, is_last in paginator.pages(ahead, after=staged.pages, last=last):
+                ids = staged.item_ids() if last else ()
+                for page, facts, end in paginator.pages(ahead, after=staged.pages, last=last, ids=ids):
                     number = page.number
                     _check_filter(staged, facts)
-                    writer.write(page, facts, is_last=is_last, store_clock=client.store_clock)
-                    progress.page(number, facts.count, is_last=is_last)
+                    writer.write(page, facts, end=end, store_clock=client.store_clock)
+                    progress.page(number, facts.count, is_last=end is not None)
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:
@@ -122,17 +130,26 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
     if staged.is_complete:
         log.info("%s: all %s rows were staged by an earlier run; loading them", staged.pull, f"{staged.count:,}")
         return None
+    if staged.has_moved:
+        log.info("%s: the list moved while an earlier run read it; starting again", staged.pull)
+        staged.clear()
+        return None
     last = staged.pages[-1]
     again = client.page(staged.pull, decoder, last.number, per_page=last.per_page)
     if again.facts(per_page=last.per_page).digest == last.digest:
         log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
         return again
-    log.info("%s: the list has moved since an earlier run; starting anew", staged.pull)
+    log.info("%s: the list has moved since an earlier run; starting again", staged.pull)
     staged.clear()
     return None
 
 
 def _check_filter(staged: StagedPages, facts: PageFacts) -> None:
-    asked = staged.pull.updated_after
-    if asked and facts.oldest_update and facts.oldest_update < asked:
-        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed before that")
+    if not honours_updated_after(staged.pull, facts.oldest_update):
+        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed long before that")
+
+
+def honours_updated_after(pull: ListRequest, oldest_update: datetime | None) -> bool:
+    """Whether rows as old as this may be an answer to `updated_after`."""
+    asked = pull.updated_after
+    return not asked or oldest_update is None or oldest_update >= asked - FILTER_TOLERANCE

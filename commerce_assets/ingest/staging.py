@@ -25,12 +25,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 from filelock import FileLock, Timeout
 
-from commerce_assets.api.decoding import Item, Page, PageFacts
+from commerce_assets.api.decoding import Item, Page, PageFacts, as_bigint
+from commerce_assets.api.pagination import ListEnd
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import EXTRA, Endpoint
 
@@ -69,15 +70,15 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
         facts: Of the page.
         segment: Which of the files of items it is in, from 1.
         items_end: Where its items end in that file, in bytes.
-        is_last: The list ends with it.
+        end: How the list ended, if it ended here.
         store_clock: Seconds that the store's clock was ahead of this machine's.
     """
 
     facts: PageFacts
     segment: int
     items_end: int
-    is_last: bool
     store_clock: float
+    end: ListEnd | None = None
 
 
 class StagedPages:
@@ -104,23 +105,57 @@ class StagedPages:
 
     @property
     def is_complete(self) -> bool:
-        return bool(self._pages) and self._pages[-1].is_last
+        return self.end is not None
 
     @property
-    def is_gapless(self) -> bool:
-        """Whether no row can have been passed by: the list was read at one moment, or its pages overlap."""
-        sizes = {page.facts.per_page for page in self._pages}
-        return len(self._pages) <= 1 or len(sizes) > 1
+    def end(self) -> ListEnd | None:
+        """How the list ended; None as long as the pull is not complete."""
+        return self._pages[-1].end if self._pages else None
 
     @property
     def end_proven(self) -> bool:
-        """Whether the answer itself has shown where the list ends."""
-        return self.is_complete
+        """Whether an answer has proved that the list holds no more rows; not so where the pull stopped earlier."""
+        return self.end is not None and self.end.proven
 
     @property
     def is_consistent(self) -> bool:
-        """Whether every row that existed throughout the extraction is among the staged ones."""
-        return self.is_complete
+        """Whether every place of the list is accounted for by a row that was read."""
+        return self.end is not None and self.end.consistent
+
+    @property
+    def is_gapless(self) -> bool:
+        """Whether no row can have slipped by unnoticed: the list is one page, or its pages overlap."""
+        return self.end is not None and self.end.gapless
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the list was seen to move while it was read."""
+        return any(page.facts.repeated or page.facts.reading > 1 for page in self._pages)
+
+    @property
+    def has_replaced_text(self) -> bool:
+        """Whether U+FFFD replaces bytes in some item that were no text."""
+        return any(page.facts.has_replaced_text for page in self._pages)
+
+    @property
+    def page_size(self) -> int | None:
+        """Rows of a full page, as the server gives them."""
+        return self.end.page_size if self.end else None
+
+    @property
+    def reason(self) -> str:
+        """What proved the end, and how often the list was read."""
+        return self.end.reason if self.end else "the list was not read to its end"
+
+    def item_ids(self) -> Iterator[int]:
+        """The primary key of every staged item."""
+        key = self.pull.endpoint.primary_key
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("Key", [(key, Any)], gc=False))
+        for segment in self.segments:
+            with segment.open("rb") as file:
+                for line in file:
+                    if (number := as_bigint(getattr(decoder.decode(line), key))) is not None:
+                        yield number
 
     @property
     def began_at_store(self) -> datetime:
@@ -182,11 +217,11 @@ class StagingWriter:
         self._unlisted: list[StagedPage] = []
         self._synced_at = float("-inf")
 
-    def write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+    def write(self, page: Page, facts: PageFacts, *, end: ListEnd | None, store_clock: float) -> None:
         with _usable(self._folder):
-            self._write(page, facts, is_last=is_last, store_clock=store_clock)
+            self._write(page, facts, end=end, store_clock=store_clock)
 
-    def _write(self, page: Page, facts: PageFacts, *, is_last: bool, store_clock: float) -> None:
+    def _write(self, page: Page, facts: PageFacts, *, end: ListEnd | None, store_clock: float) -> None:
         if self._items.tell() >= _SEGMENT_BYTES:
             self._sync()
             self._items.close()
@@ -198,12 +233,12 @@ class StagingWriter:
             facts=facts,
             segment=self._segment,
             items_end=self._items.tell(),
-            is_last=is_last,
             store_clock=store_clock,
+            end=end,
         )
         self._pages.append(staged)
         self._unlisted.append(staged)
-        if is_last or time.monotonic() - self._synced_at >= _SYNC_EVERY_SECONDS:
+        if end or time.monotonic() - self._synced_at >= _SYNC_EVERY_SECONDS:
             self._sync()
 
     def _sync(self) -> None:

@@ -1,9 +1,9 @@
 """Decide whether staged rows may replace stored rows: rows disappear on proof only.
 
-A stored row that the store no longer returns is deleted, or soft-deleted, when the end of the list is proven, the list
-was consistent while it was read, the store and the account are those of the loads before, a second complete reading
-misses the same rows, and at most half of the stored rows are gone (or one or two, however few there are). Otherwise
-nothing is stored, and a person decides.
+A stored row that the store no longer returns is deleted, or soft-deleted, when the end of the list is proven, the
+store and the account are those of the loads before, a second complete reading misses the same rows, and at most half of
+the stored rows are gone (or one or two, however few there are). Otherwise nothing is stored, and a person decides.
+That every reading is consistent is the paginator's business: a list that moves faster than it can be read fails there.
 """
 
 import logging
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.staging import StagedPages
-from commerce_assets.warehouse.diff import vanished_rows
+from commerce_assets.warehouse.diff import Vanished, vanished_rows
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import last_store
 
@@ -38,10 +38,6 @@ class RowCountCollapsedError(VerificationError):
         self.verified = verified
 
 
-class InconsistentListError(VerificationError):
-    """The list moved while it was read, so rows may be missing from what was staged."""
-
-
 class StoreChangedError(VerificationError):
     """The rows stored before came from another store or account."""
 
@@ -55,12 +51,16 @@ class Verified:
         extracted: Rows that the store returned.
         vanished: Stored rows that the store did not return.
         readings: How many times the list was read.
+        end: What proved the end of the list, and whether it moved.
+        has_replaced_text: Some bytes of the answer were not text, and were replaced.
     """
 
     stored: int
     extracted: int
     vanished: int = 0
     readings: int = 1
+    end: str = ""
+    has_replaced_text: bool = False
 
     @property
     def has_collapsed(self) -> bool:
@@ -105,21 +105,15 @@ def verify(
 
     Raises:
         RowCountCollapsedError: Too many rows are gone, or two readings do not agree on which.
-        InconsistentListError: The list moved while it was read.
     """
     request = staged.pull
     missing: frozenset[int] | None = None
     for reading in range(1, _MOST_READINGS + 1):
-        if not staged.is_consistent and not allow_shrinkage:
-            raise InconsistentListError(
-                f"{request}: the list moved while it was read: rows may be missing. Nothing was stored. "
-                "Fix: run it again; if it stays so, see docs/faults.md, The order of a list."
-            )
         if request.updated_after or not file.path.exists():
-            return Verified(stored=0, extracted=staged.count)
+            return _verified(staged, Vanished(stored=0, extracted=staged.count), reading)
         with file.read() as connection:
             found = vanished_rows(connection, staged)
-        verified = Verified(stored=found.stored, extracted=found.extracted, vanished=len(found.keys), readings=reading)
+        verified = _verified(staged, found, reading)
         if not found.keys or allow_shrinkage:
             return verified
         if verified.has_collapsed:
@@ -138,6 +132,17 @@ def verify(
             log.warning("%s: %d stored rows are missing from the answer; reading the list again", request, len(missing))
             read_again()
     raise _collapsed(f"{request}: {_MOST_READINGS} readings miss different rows", verified)
+
+
+def _verified(staged: StagedPages, found: Vanished, reading: int) -> Verified:
+    return Verified(
+        stored=found.stored,
+        extracted=found.extracted,
+        vanished=len(found.keys),
+        readings=reading,
+        end=staged.reason,
+        has_replaced_text=staged.has_replaced_text,
+    )
 
 
 def _collapsed(cause: str, verified: Verified) -> RowCountCollapsedError:

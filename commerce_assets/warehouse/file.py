@@ -33,7 +33,7 @@ from commerce_assets.warehouse.swap import (
 _NEW_FILE = "STORAGE_VERSION 'v1.5.0'"
 # DuckDB names the catalog of a file after the file. In commerce.duckdb the name commerce.orders could mean a schema or
 # a catalog, and DuckDB refuses it. Under an alias it means the schema in every file.
-_ALIAS = "warehouse"
+_ALIAS = "__commerce__"
 # The default folder, relative to Dagster's working directory. A person creates any other folder.
 _OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05
@@ -145,7 +145,7 @@ class DatabaseFile:
                 # An existing file keeps its format, even a newer one.
                 options = _NEW_FILE if source is None else "READ_WRITE"
                 connection.execute(f"ATTACH {text(str(part))} AS {_ALIAS} ({options})")
-                connection.execute(f"USE {_ALIAS}")
+                _use(connection)
             try:
                 connection.begin()
                 yield connection
@@ -178,7 +178,7 @@ class DatabaseFile:
             self._connection(spill=spill, config=self.config) as connection,
         ):
             self._attach_read_only(connection, _Wait(self))
-            connection.execute(f"USE {_ALIAS}")
+            _use(connection)
             try:
                 yield connection
             except duckdb.Error as error:
@@ -376,6 +376,12 @@ class _OwnerOnly:
 
 
 _OWNER_ONLY = _OwnerOnly()
+
+
+def _use(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"USE {_ALIAS}")
+    # A schema may have this name.
+    connection.execute("DETACH memory")
 
 
 def _versions(path: Path) -> tuple[FileVersion | None, FileVersion | None]:

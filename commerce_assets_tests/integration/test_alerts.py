@@ -164,7 +164,7 @@ def test_a_failed_run_is_alerted_on_with_job_step_and_fix(alerts: Alerts, monkey
     (line,) = alerts.told()
 
     assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, Failure: orders changed since ")
-    assert "401 Unauthorized. What to do: The key or the secret is wrong" in line
+    assert "401 Unauthorized. Fix: The key or the secret is wrong" in line
     assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
     assert pytest.approx(datetime.now(UTC).timestamp(), abs=120) == (
@@ -541,7 +541,7 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
     assert [line.partition(": ")[2].partition(" (2")[0] for line in told if "of 2026-01-01" in line] == [
         "warns: values that do not fit, kept in _invalid: download_attempts in 1 rows",
         "warns: fields that are not declared, kept in _extra: [...] in 1 rows, newsletter_email in 1 rows",
-        "failed: step orders, ValueError",
+        "failed: step extract_orders, ValueError",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}
     sent = "\n".join(alerts.receiver.bodies).encode()

@@ -21,6 +21,7 @@ from commerce_assets_tests.support.staged import FIRST_PULL, ORDERS, PRODUCTS, S
 WINDOW = days("2024-03-15")
 CANARY = "canary@buyer.example"
 VERIFIED = {"row_count_not_collapsed", "list_was_consistent"}
+TEXT = "text_is_valid"
 BLOCKING = {"columns_match_schema", "id_is_unique_and_present"}
 WARNING = {"values_fit_their_types", "no_undeclared_fields"}
 ORDERS_SCOPE = Scope(ORDERS, WINDOW, FIRST_PULL)
@@ -84,7 +85,7 @@ def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherev
 def test_every_check_passes_on_what_a_load_has_stored(storage: Storage, scope: Scope) -> None:
     found = results(storage, scope)
     assert {name for name, result in found.items() if result.passed} == set(found)
-    assert {*found, *VERIFIED} == {spec.name for spec in build_check_specs(endpoint=scope.endpoint)}
+    assert {*found, *VERIFIED, TEXT} == {spec.name for spec in build_check_specs(endpoint=scope.endpoint)}
 
 
 @pytest.mark.parametrize("window", [days("2024-03-20"), days("1999-01-01", "2030-01-01")], ids=str)
@@ -254,7 +255,7 @@ def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: E
     specs = build_check_specs(endpoint=endpoint)
     cursor = {"created_at_within_partition"} if endpoint.is_partitioned else set()
     assert {spec.name for spec in specs if spec.blocking} == BLOCKING | cursor | VERIFIED
-    assert {spec.name for spec in specs if not spec.blocking} == WARNING
+    assert {spec.name for spec in specs if not spec.blocking} == WARNING | {TEXT}
     assert all(spec.description for spec in specs)
 
 

@@ -275,7 +275,7 @@ MISTAKES: dict[str, Mistake] = {
         subject="products",
         says="redirects in circles",
         advises="the endpoint's path",
-        otherwise=Redirect("/api/v1/products"),
+        otherwise=Redirect("/api/v1/products?page=1"),
     ),
     "in trouble": Mistake(
         subject="products", says="503 Service Unavailable", advises="run it again later", otherwise=Status(503)
@@ -493,6 +493,12 @@ ELSEWHERE = {
     "there is nothing to tell it by": "test_an_account_without_orders_leaves_the_filters_open",
     "did not answer in time": "test_client.py",
     "the answer is larger than": "test_client.py",
+    "compressed in a way that was not asked for": "test_client.py",
+    "the encrypted connection broke": "test_retry.py",
+    "the file of certificate authorities is missing": "test_client.py",
+    "and drops the query": "test_client.py",
+    "it is throttled": "test_decoding.py",
+    "longer than a run is kept waiting": "test_client.py",
 }
 
 
@@ -518,8 +524,8 @@ SAYING = {
     "cli/diagnosis.py": {"Row"},
     "settings.py": {"SettingError"},
     "api/client.py": {"ApiError"},
-    "api/failures.py": {"ApiError", "TransientApiError"},
-    "api/decoding.py": {"ApiError", "TransientApiError"},
+    "api/errors.py": {"ApiError", "TransientApiError"},
+    "api/decoding.py": {"ApiError", "BlockedApiError", "TransientApiError"},
     "warehouse/file.py": {"WarehouseError"},
 }
 # Errors of settings that end any command, and of a file that is only read: `check` has no row for them.

@@ -19,9 +19,9 @@ from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
 from commerce_assets_tests.support.pulling import order, store_of
 from commerce_assets_tests.support.shell import Shell, settings_for
 
-WRONG_KEY = "401 Unauthorized. What to do: The key or the secret is wrong"
-WRONG_URL = "404 Not Found. What to do: The path is wrong: look at COMMERCE_API_BASE_URL"
-DOWN = "nothing listens at its address. What to do: Is the store up?"
+WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"
+WRONG_URL = "404 Not Found. Fix: The path is wrong: look at COMMERCE_API_BASE_URL"
+DOWN = "nothing listens at its address. Fix: Is the store up?"
 NOTHING = "nothing is stored yet. What to do: pull or materialize something first."
 
 

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from commerce_assets.api.client import CommerceClient, Limits
+from commerce_assets.api.client import Limits
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.ingest.stage_pages import stage
 from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url
@@ -26,6 +28,7 @@ from commerce_assets_tests.support.faulty_store import (
     CutOff,
     Delay,
     Edit,
+    Exchange,
     Fault,
     GzipBomb,
     OnPage,
@@ -39,18 +42,20 @@ from commerce_assets_tests.support.faulty_store import (
 )
 from commerce_assets_tests.support.pulling import (
     IMPATIENT,
+    LOG,
     ORDERS_OF_DAY,
+    PRODUCTS,
     Puller,
     body_of,
     order,
     product,
     puller_of,
+    staged_rows,
     store_of,
 )
 from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
-LOG = logging.getLogger(__name__)
 LOGIN_PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
 MEBIBYTE = 1 << 20
 
@@ -85,10 +90,10 @@ def test_a_429_with_seconds_waits_that_long_and_asks_for_the_same_page_again(pul
     """Fault 1."""
     puller.server.script(None, Status(429, {"Retry-After": "7"}))
     pulled = puller.pull()
-    assert puller.server.pages == [1, 2, 2, 3]
+    assert puller.server.pages == [1, 2, 2, 3, 4]
     assert puller.sleeper.seconds == [7]
     assert pulled.ids == [*range(1, 121)]
-    assert (pulled.cost.requests, pulled.cost.retries, pulled.cost.seconds_waited) == (4, 1, 7)
+    assert (pulled.cost.requests, pulled.cost.retries, pulled.cost.seconds_waited) == (5, 1, 7)
 
 
 def test_a_429_with_a_date_waits_until_then(puller: Puller) -> None:
@@ -128,7 +133,7 @@ def test_a_store_that_stumbles_twice_is_asked_again_and_the_pull_is_complete(pul
     """Fault 3."""
     puller.server.script(None, Status(status), Status(status))
     assert puller.pull().ids == [*range(1, 121)]
-    assert puller.server.pages == [1, 2, 2, 2, 3]
+    assert puller.server.pages == [1, 2, 2, 2, 3, 4]
     assert backed_off(puller.sleeper.seconds)
 
 
@@ -141,7 +146,7 @@ def test_a_store_that_stays_down_is_given_up_after_three_retries_and_the_error_s
     assert backed_off(puller.sleeper.seconds)
     assert str(error) == (
         "products, page 2, attempt 4: the store answered 503 Service Unavailable. "
-        "What to do: The store has trouble: run it again later; what has been pulled is kept."
+        "Fix: The store has trouble: run it again later; what has been pulled is kept."
     )
 
 
@@ -186,8 +191,8 @@ def test_a_block_that_is_lifted_costs_two_minutes_and_no_row(puller: Puller) -> 
     [
         (403, "The key may not read this: tick its permission for this resource"),
         (404, "The path is wrong: look at COMMERCE_API_BASE_URL and the endpoint's path."),
-        (415, "415 Unsupported Media Type. What to do: The store does not offer JSON"),
-        (204, "204 No Content. What to do: A list that is empty would be 200 and []"),
+        (415, "415 Unsupported Media Type. Fix: The store does not offer JSON"),
+        (204, "204 No Content. Fix: A list that is empty would be 200 and []"),
         (400, "The store does not understand the request"),
         (206, "This is not one of the API's known answers"),
         (304, "This is not one of the API's known answers"),
@@ -206,7 +211,7 @@ def test_an_answer_that_another_attempt_would_not_change_fails_at_once_with_a_hi
 
 def test_a_path_that_the_store_does_not_have_is_named_as_that(puller: Puller) -> None:
     """Fault 8."""
-    assert "404 Not Found. What to do: The path is wrong" in str(failure(puller, paths={"products": "goods"}))
+    assert "404 Not Found. Fix: The path is wrong" in str(failure(puller, paths={"products": "goods"}))
 
 
 def test_the_messages_of_a_422_are_shown_without_what_may_be_a_buyers_or_a_credential(puller: Puller) -> None:
@@ -268,7 +273,7 @@ def test_a_page_that_did_not_come_through_is_asked_for_again_as_a_whole(puller: 
     puller.server.script(None, fault)
     began = time.monotonic()
     assert puller.pull(limits=limits_for(fault)).ids == [*range(1, 121)]
-    assert puller.server.pages == [1, 2, 2, 3]
+    assert puller.server.pages == [1, 2, 2, 3, 4]
     assert backed_off(puller.sleeper.seconds)
     assert time.monotonic() - began < 5
 
@@ -418,16 +423,9 @@ def test_a_redirect_that_leaves_scheme_host_or_port_is_refused(puller: Puller, l
     assert puller.server.pages == [1]
 
 
-def trust(client: CommerceClient, certificate: Path) -> None:
-    """Has the client's next request trust a certificate that nobody else does."""
-    session = client._new_session()
-    session.verify = str(certificate)
-    client._idle.append(session)
-
-
 @pytest.mark.parametrize("variable", ["COMMERCE_API_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_ca_bundle_of_the_settings_is_trusted(variable: str, tmp_path: Path) -> None:
-    """Fault 23."""
+    """Faults 23, 89."""
     context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as server:
         settings = {
@@ -436,7 +434,7 @@ def test_ca_bundle_of_the_settings_is_trusted(variable: str, tmp_path: Path) -> 
             "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
         }
         with CommerceSettings.read(settings | {variable: str(certificate)}).build_client(LOG) as client:
-            assert client._get(client.url_of("products", "products"), {}).startswith(b'[{"product"')
+            assert client._get(client.url_of("products", "products"), {})[0].startswith(b'[{"product"')
         with (
             CommerceSettings.read(settings).build_client(LOG) as client,
             pytest.raises(ApiError, match="not trusted"),
@@ -450,10 +448,9 @@ def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
     with faulty(store_of(products=1), tls=context) as server, faulty(store_of(products=1)) as plain:
         puller = Puller(server, tmp_path / "staging")
         server.script(Redirect(f"{plain.base_url}products"))
-        with puller.client() as client:
-            trust(client, certificate)
-            with pytest.raises(ApiError, match=r"redirects to http://127\.0\.0\.1, where credentials are not sent"):
-                client._get(client.url_of("products", "products"), {})
+        refused = pytest.raises(ApiError, match=r"redirects to http://127\.0\.0\.1, where credentials are not sent")
+        with puller.client(ca_bundle=certificate) as client, refused:
+            client._get(client.url_of("products", "products"), {"page": "1"})
         assert plain.requests == []
 
 
@@ -462,13 +459,13 @@ def test_a_redirect_within_the_host_is_followed_and_counts_as_a_request(puller: 
     puller.server.script(Redirect("/api/v1/products?page=1&per_page=50"))
     pulled = puller.pull()
     assert pulled.ids == [*range(1, 121)]
-    assert pulled.cost.requests == len(puller.server.requests) == 4
+    assert pulled.cost.requests == len(puller.server.requests) == 5
     assert all(request.has_credentials for request in puller.server.requests)
 
 
 def test_redirects_in_circles_end(puller: Puller) -> None:
     """Fault 20."""
-    puller.server.script(otherwise=Redirect("/api/v1/products"))
+    puller.server.script(otherwise=Redirect("/api/v1/products?page=1"))
     assert "redirects in circles" in str(failure(puller))
     assert len(puller.server.requests) == 4
 
@@ -476,7 +473,7 @@ def test_redirects_in_circles_end(puller: Puller) -> None:
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (GzipBomb(1 << 40, 302, {"location": "/api/v1/products"}), "larger than 1 MiB"),
+        (GzipBomb(1 << 40, 302, {"location": "/api/v1/products?page=1"}), "larger than 1 MiB"),
         (Trickle("body", status=302, location="/api/v1/products"), "in time"),
     ],
     ids=["bomb", "trickle"],
@@ -504,21 +501,19 @@ def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once
 ) -> None:
     """Fault 23."""
     context, certificate = issue_certificate(tmp_path, name=name)
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+    for variable in ("CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(variable, str(certificate))
     with faulty(store_of(products=1), tls=context) as server:
         puller = Puller(server, tmp_path / "staging")
-        with puller.client() as client:
-            if trusted:
-                trust(client, certificate)
+        with puller.client(ca_bundle=certificate if trusted else None) as client:
             url = client.url_of("products", "products")
             if fails:
                 with pytest.raises(ApiError, match="certificate is not valid for its name, or not trusted") as caught:
-                    client._get(url, {})
+                    client._get(url, {"page": "1"})
                 assert type(caught.value) is ApiError
                 assert server.requests == []
             else:
-                assert client._get(url, {}).startswith(b'[{"product"')
+                assert client._get(url, {"page": "1"})[0].startswith(b'[{"product"')
 
 
 @pytest.mark.parametrize(
@@ -622,7 +617,7 @@ def test_a_signal_during_a_wait_ends_the_process_at_once_and_the_next_run_goes_o
     pulled = puller.pull()
     assert pulled.ids == [*range(1, 121)]
     assert pulled.cost.rows_resumed == 50
-    assert puller.server.pages == [1, 2, 3]
+    assert puller.server.pages == [1, 2, 3, 4]
 
 
 # Clocks and compression
@@ -650,7 +645,7 @@ def test_the_stores_clock_is_read_off_the_date_header_and_garbage_there_is_no_fa
         in_an_hour = datetime.now(UTC) + timedelta(hours=1)
         puller.server.script(Serve({"Date": in_an_hour.strftime(date) if "%" in date else date}))
         with puller.client() as client:
-            client._get(client.url_of("products", "products"), {})
+            client._get(client.url_of("products", "products"), {"page": "1"})
             assert client.store_clock == pytest.approx(ahead, abs=30)
     finally:
         monkeypatch.undo()
@@ -746,3 +741,156 @@ def test_the_credentials_are_not_in_the_clients_repr_nor_in_the_staging_director
     assert CANARY_EMAIL in on_disk
     assert CANARY_KEY not in on_disk
     assert CANARY_SECRET not in on_disk
+
+
+# The wire
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", '"ISO-8859-1"'])
+def test_a_body_is_decoded_by_the_charset_of_its_content_type(puller: Puller, charset: str) -> None:
+    """Fault 84."""
+    body = body_of(product(1, name="Zoë Müller")).decode().encode("latin-1")
+    puller.server.script(Body(body, f"application/json; charset={charset}"))
+    page = puller.page()
+    assert json.loads(bytes(page.items[0].raw))["name"] == "Zoë Müller"
+    assert not page.has_replaced_text
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=nonsense"])
+def test_bytes_that_are_no_text_are_replaced_and_flagged(puller: Puller, content_type: str) -> None:
+    """Fault 84."""
+    puller.server.script(Body(body_of(product(1, name="Zoë")).replace("ë".encode(), b"\xeb"), content_type))
+    with puller.hold(PRODUCTS) as staged, puller.client() as client:
+        stage(client, staged, log=LOG)
+        assert staged.has_replaced_text
+        assert staged_rows(staged)[0]["name"] == "Zo\ufffd"
+
+
+def test_utf_8_is_read_as_such_whatever_the_content_type_says(puller: Puller) -> None:
+    """Fault 84."""
+    puller.server.script(Body(body_of(product(1, name="Zoë")), "application/json; charset=iso-8859-1"))
+    assert json.loads(bytes(puller.page().items[0].raw))["name"] == "Zoë"
+
+
+@contextmanager
+def damaging_relay(port: int, *, damage: str) -> Iterator[int]:
+    """A port that relays to another one; it closes the first connection at once, or damages what the server says."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def pump(source: socket.socket, target: socket.socket, *, flip: bool) -> None:
+            with suppress(OSError):
+                while data := source.recv(65_536):
+                    target.sendall(data[:-1] + bytes([data[-1] ^ 1]) if flip else data)
+                    flip = False
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
+
+        def relay() -> None:
+            is_first = True
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    if is_first and damage == "close":
+                        client.recv(65_536)
+                        client.close()
+                    else:
+                        server = socket.create_connection(("127.0.0.1", port))
+                        for ends, flip in (((client, server), False), ((server, client), is_first)):
+                            threading.Thread(target=pump, args=ends, kwargs={"flip": flip}, daemon=True).start()
+                    is_first = False
+
+        threading.Thread(target=relay, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("damage", ["close", "flip"])
+def test_a_tls_handshake_that_breaks_once_is_retried(tmp_path: Path, damage: str) -> None:
+    """Fault 85."""
+    context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
+    with faulty(store_of(products=3), tls=context) as server, damaging_relay(server.port, damage=damage) as port:
+        puller = Puller(server, tmp_path / "staging")
+        pulled = puller.pull(base_url=f"https://127.0.0.1:{port}/api/v1/", ca_bundle=certificate)
+    assert pulled.ids == [1, 2, 3]
+    assert pulled.cost.retries == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause"),
+    [({"Retry-After": "16.5"}, 16.5), ({"X-RateLimit-Reset": "16"}, 16), ({"RateLimit-Reset": "9.5"}, 9.5)],
+)
+def test_what_a_rate_limit_says_is_waited_for(puller: Puller, headers: dict[str, str], pause: float) -> None:
+    """Fault 86."""
+    puller.server.script(None, Status(429, headers))
+    assert puller.pull().ids == [*range(1, 121)]
+    assert puller.sleeper.seconds == [pause]
+
+
+def test_a_rate_limit_that_resets_at_an_instant_is_waited_for(puller: Puller) -> None:
+    """Fault 86."""
+    puller.server.script(None, Status(429, {"X-RateLimit-Reset": str(int(time.time()) + 30)}))
+    assert puller.pull().ids == [*range(1, 121)]
+    assert 27 <= puller.sleeper.seconds[0] <= 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "pause"),
+    [
+        (Status(403, {"Retry-After": "3", "content-type": "text/html"}, LOGIN_PAGE), 3),
+        (Status(420, {"Retry-After": "3"}), 3),
+        (Status(403), 120),
+        (Status(409), 120),
+        (Status(423), 120),
+        (Status(430), 120),
+        (Status(499), 120),
+        (Body(b'{"errors": [{"message": "Throttled"}]}'), 120),
+        (Body(b'{"error": "Rate limit exceeded", "code": 7}'), 120),
+    ],
+    ids=["403 with Retry-After", "420", "403 later", "409", "423", "430", "499", "200 throttled", "200 rate limit"],
+)
+def test_a_refusal_that_passes_is_waited_for(puller: Puller, fault: Fault, pause: float) -> None:
+    """Fault 87."""
+    puller.server.script(None, fault)
+    assert puller.pull().ids == [*range(1, 121)]
+    assert puller.sleeper.seconds == [pause]
+    puller.server.script(None, otherwise=fault)
+    failure(puller)
+    assert puller.sleeper.seconds[1:] == [pause, pause]
+
+
+def test_early_hints_before_an_answer_are_passed_over(puller: Puller) -> None:
+    """Fault 88."""
+
+    def hint(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n" * 2)
+        Serve()(exchange)
+
+    puller.server.script(otherwise=hint)
+    assert puller.pull().ids == [*range(1, 121)]
+
+
+def test_two_byte_order_marks_are_passed_over(puller: Puller) -> None:
+    """Fault 88."""
+    puller.server.script(otherwise=Edit(lambda body: b"\xef\xbb\xbf" * 2 + body))
+    assert puller.pull().ids == [*range(1, 121)]
+
+
+def test_an_encoding_that_was_not_asked_for_is_named(puller: Puller) -> None:
+    """Fault 88."""
+    puller.server.script(otherwise=Serve({"content-encoding": "x-zap"}))
+    assert "compressed in a way that was not asked for (x-zap)" in str(failure(puller))
+    assert puller.server.pages == [1]
+
+
+def test_a_redirect_to_the_same_host_in_capitals_is_followed(tmp_path: Path) -> None:
+    """Fault 92."""
+    with puller_of(store_of(products=3), tmp_path) as puller:
+        there = f"HTTP://LocalHost:{puller.server.port}/api/v1/products?page=1&per_page=50"
+        puller.server.script(Redirect(there))
+        assert puller.pull(base_url=f"http://localhost:{puller.server.port}/api/v1/").ids == [1, 2, 3]
+
+
+def test_a_redirect_that_drops_the_query_is_named(puller: Puller) -> None:
+    """Fault 92."""
+    puller.server.script(None, Redirect("/api/v1/products"))
+    assert "the store redirects and drops the query" in str(failure(puller))

@@ -15,11 +15,13 @@ printed with a line `@reproduce_failure(...)`: put it above the test's `@given`,
     .venv/bin/python -m pytest -m "slow or not slow" -k <the test's name>
 """
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, get_args
 from unittest.mock import patch
@@ -46,10 +48,21 @@ from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets_tests.support.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
 from commerce_assets_tests.support.project import as_stored
 from commerce_assets_tests.support.pulling import LOG
-from commerce_assets_tests.support.random_plans import SINCE, WINDOW, Change, Kind, Plan, created, item, plans
+from commerce_assets_tests.support.random_plans import (
+    SINCE,
+    WINDOW,
+    Change,
+    Kind,
+    Plan,
+    created,
+    item,
+    plans,
+    size_given,
+)
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
+from sample_store.transport import Answer
 from sample_store.values import Item, timestamp
 
 Row = dict[str, Any]
@@ -115,6 +128,18 @@ def kept_open(database: OpenDatabase) -> Iterator[None]:
         del _open_files[database.path]
 
 
+class Hiding(Exchange):
+    """An exchange with a store that hides some rows, whatever fault answers it."""
+
+    def __init__(self, exchange: Exchange, without_hidden: Callable[[bytes], bytes]) -> None:
+        self.__dict__ = exchange.__dict__
+        self._without_hidden = without_hidden
+
+    def answer(self) -> Answer:
+        status, headers, body = super().answer()
+        return Answer(status, headers, self._without_hidden(body) if status == HTTPStatus.OK else body)
+
+
 @dataclass
 class World:
     """A store behind its server, and a warehouse; `history` is what the store has held, and since when."""
@@ -133,7 +158,9 @@ class World:
             item(self.plan, number, created(self.plan, number, rows), version=number % 3 // 2)
             for number in range(1, rows + 1)
         ]
-        # The list is in the order of its ids, which grow as the rows are created.
+        # The ids grow as the rows are created.
+        if self.plan.order != "by id":
+            self.rows.sort(key=lambda row: -row["id"] if self.plan.order == "newest first" else row["id"] * 7 % 181)
         self.server.store = SampleStore(Shop(), dialect=replace(self.plan.dialect))
         self._publish()
 
@@ -141,7 +168,7 @@ class World:
         store, kind = self.server.store, self.plan.pull.endpoint.name
         getattr(store.shop, kind)[:] = self.rows
         store.touch()
-        self.history.append((datetime.now(UTC), list(self.rows)))
+        self.history.append((datetime.now(UTC), [row for row in self.rows if row["id"] not in self.plan.hidden]))
 
     def weather(self, exchange: Exchange) -> None:
         """A `Fault`: what becomes of the next request."""
@@ -152,17 +179,28 @@ class World:
         if len(self.server.requests) > self.most_requests:
             Status(404)(exchange)
         else:
-            ((step and step.fault) or Serve())(exchange)
+            query = exchange.request.query
+            query["per_page"] = str(size_given(self.plan, int(query["per_page"])))
+            ((step and step.fault) or Serve())(Hiding(exchange, self._without_hidden) if self.plan.hidden else exchange)
+
+    def _without_hidden(self, body: bytes) -> bytes:
+        """The page without the rows that the store hides after it has cut the page out of the list."""
+        answer = json.loads(body)
+        rows = answer if isinstance(answer, list) else next(iter(answer.values()))
+        unwrapped = [row if "id" in row else next(iter(row.values())) for row in rows]
+        shown = [row for row, item in zip(rows, unwrapped, strict=True) if item["id"] not in self.plan.hidden]
+        rows[:] = shown
+        return json.dumps(answer).encode()
 
     def calm_down(self) -> None:
         self._steps = iter(())
 
     @property
     def most_requests(self) -> int:
-        """How many requests there may be in all: for a list that is read four times, and for what happens to it."""
-        at_once = min(self.plan.per_page, self.plan.dialect.max_per_page)
-        longest = max(len(rows) for _, rows in self.history)
-        return 4 * (longest // at_once + 2) + 8 * len(self.plan.steps)
+        """How many requests there may be in all: for a list that is read six times, and for what happens to it."""
+        at_once = size_given(self.plan, self.plan.per_page)
+        longest = max(len(rows) for _, rows in self.history) + len(self.plan.hidden)
+        return 6 * (2 * longest // at_once + 4) + 12 * len(self.plan.steps)
 
     def _change(self, change: Change) -> None:
         rows = self.rows
@@ -181,6 +219,9 @@ class World:
         else:
             changed = [self._next_version(row) for row in rows[at : at + change.count]]
             rows[at : at + change.count] = changed if change.kind == "update" else []
+            if change.kind == "move up":
+                stamp = timestamp(SINCE + timedelta(days=len(self.history)))
+                rows[at // 2 : at // 2] = [row | {"updated_at": stamp} for row in changed]
             if change.kind == "move":
                 # A row that moves is known by its stamp.
                 rows += [row | {"updated_at": timestamp(SINCE + timedelta(days=len(self.history)))} for row in changed]
@@ -207,7 +248,7 @@ class World:
             if plan.stored == "nothing":
                 return
             create_or_migrate(connection, endpoint)
-            rows = list(self.rows)
+            rows = [row for row in self.rows if row["id"] not in plan.hidden]
             if plan.stored == "older":
                 rows = [item(plan, row["id"], created(plan, row["id"], plan.rows), version=0) for row in rows]
             elif plan.stored == "half":
@@ -343,7 +384,7 @@ def recovered(world: World, before: Sequence[Row]) -> datetime:
         return world.run(allow_shrinkage=True)
     except PullError as error:
         # It has gone on with what is staged, of a list that had moved on by whole pages. It forgets that, and says so.
-        if "does not heed `page`" not in str(error):
+        if "the store ignores `page`" not in str(error):
             raise
         assert world.table() == before
         try:

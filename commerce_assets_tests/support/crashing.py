@@ -17,11 +17,10 @@ from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest import staging
-from commerce_assets.ingest.stage_pages import stage
-from commerce_assets.ingest.staging import Staging
+from commerce_assets.ingest.ingest import ingest
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.load import load
-from commerce_assets.warehouse.load_log import has_loaded
+from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
+from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
 from commerce_assets_tests.support.disturbances import undisturbed
 from commerce_assets_tests.support.pulling import DAY, LOG
@@ -90,7 +89,7 @@ class Scene:
 
     def __init__(self, folder: Path, store: SampleStore, base_url: str) -> None:
         self.folder = folder
-        self.database = DatabaseFile(path=folder / "commerce.duckdb")
+        self.database = DatabaseFile(path=folder / "shop.duckdb")
         self.store = store
         self._base_url = base_url
         self._versions = count(1)
@@ -185,34 +184,24 @@ def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer:
     disturb(folder)
     error = None
     try:
-        _pull_and_load(base_url, folder)
+        _ingest(base_url, folder)
     except BaseException as raised:  # noqa: BLE001 - whatever it is, it is told
         error = f"{type(raised).__name__}: {raised}"
     answer.send((error, getattr(disturb, "seen", [])))
     raise SystemExit(error is not None)
 
 
-def _pull_and_load(base_url: str, folder: Path) -> None:
-    """What a run of the asset does, from the first request to the end of the staged pages."""
-    database = DatabaseFile(path=folder / "commerce.duckdb")
-    pacer = RateLimiter(base_url=base_url, requests_per_second=0)
-    with (
-        CommerceClient(
-            base_url=base_url,
-            key=SAMPLE_API_KEY,
-            secret=SAMPLE_API_SECRET,
-            pacer=pacer,
-            paths={"orders": ORDERS_PATH},
-            per_page=PER_PAGE,
-        ) as client,
-        Staging(folder / "staging", log=LOG).hold(PULL, store=base_url, wait_seconds=5) as staged,
-    ):
-        if staged.is_complete and database.path.exists():
-            with database.read() as connection:
-                stored = has_loaded(connection, staged.manifest.pull_id)
-            if stored:
-                staged.clear()
-        stage(client, staged, log=LOG)
-        with database.write() as connection:
-            load(connection, staged)
-        staged.discard()
+def _ingest(base_url: str, folder: Path) -> None:
+    """The product's own path, from the first request to the removal of the staged pages."""
+    warehouse = Warehouse(
+        file=DatabaseFile(path=folder / "shop.duckdb"), staging_dir=folder / "staging", policy=DEFAULT_POLICY
+    )
+    with CommerceClient(
+        base_url=base_url,
+        key=SAMPLE_API_KEY,
+        secret=SAMPLE_API_SECRET,
+        pacer=RateLimiter(base_url=base_url, requests_per_second=0),
+        paths={"orders": ORDERS_PATH},
+        per_page=PER_PAGE,
+    ) as client:
+        ingest(PULL, client=client, warehouse=warehouse, log=LOG)

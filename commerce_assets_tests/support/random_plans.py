@@ -32,7 +32,8 @@ from sample_store.values import Item
 
 Stored: TypeAlias = Literal["nothing", "same", "older", "half"]
 Kind: TypeAlias = Literal["window", "list", "changes"]
-ChangeKind: TypeAlias = Literal["append", "insert", "update", "delete", "move"]
+ChangeKind: TypeAlias = Literal["append", "insert", "update", "delete", "move", "move up"]
+ListOrder: TypeAlias = Literal["by id", "newest first", "by name"]
 
 WINDOW = Window.of_days(date(2024, 3, 15), date(2024, 3, 15))
 SINCE = datetime(2024, 6, 1, tzinfo=UTC)
@@ -108,7 +109,10 @@ FINAL: Sequence[Fault] = (
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody does to the store: `at` is where in the list, modulo its length; `count` how many rows."""
+    """What somebody does to the store: `at` is where in the list, modulo its length; `count` how many rows.
+
+    A row that moves goes to the end of the list; one that moves up, to half of its position.
+    """
 
     kind: ChangeKind
     at: int = 0
@@ -134,6 +138,9 @@ class Plan:
     stored: Stored
     vanished: int
     dialect: Dialect
+    snaps: bool
+    hidden: frozenset[int]
+    order: ListOrder
     per_page: int
     overlap: bool
     concurrency: int
@@ -147,16 +154,25 @@ class Plan:
         return PULLS[self.kind]
 
 
-def overlaps(*, kind: Kind, overlap: bool, per_page: int, dialect: Dialect) -> bool:
-    """Whether the pages of a pull overlap: small ones, and those of a store that gives ten rows, cannot."""
-    return (kind != "window" or overlap) and per_page >= 20 and dialect.max_per_page >= per_page
+def size_given(plan: Plan, asked: int) -> int:
+    """How many rows the store puts on a page."""
+    clamped = min(asked, plan.dialect.max_per_page)
+    return max((size for size in (1, 3, 10, 25, 50) if size <= clamped), default=1) if plan.snaps else clamped
+
+
+def overlaps(
+    *, kind: Kind, overlap: bool, per_page: int, dialect: Dialect, snaps: bool, hidden: frozenset[int]
+) -> bool:
+    """Whether the pages of a pull overlap from the first: small ones cannot, nor if the store changes their size."""
+    is_plain = dialect.max_per_page < per_page or snaps or hidden
+    return (kind != "window" or overlap) and per_page >= 20 and not is_plain
 
 
 @st.composite
 def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
     per_page = draw(st.sampled_from([50, 50, 20, 25, 3, 10, 11, 1]))
     dialect = Dialect(
-        max_per_page=draw(st.sampled_from([50, 50, 50, 10])),
+        max_per_page=draw(st.sampled_from([50, 50, 50, 50, 10, 15, 20, 25, 30, 40])),
         to_is_inclusive=draw(st.booleans()),
         day_zone=timezone(timedelta(hours=draw(st.sampled_from([0, -12, 14, 5.75])))),
         ignores_dates=draw(st.booleans()),
@@ -164,18 +180,21 @@ def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
         oldest_first=draw(st.booleans()),
         wrapped=draw(st.sampled_from(["items", "items", "object"])),
     )
+    snaps = draw(st.sampled_from([False, False, False, True]))
+    hidden: frozenset[int] = frozenset(draw(st.sampled_from([(), (), (1,), (60,), (49, 50, 99)])))
+    orders: Sequence[ListOrder] = get_args(ListOrder) if kind == "list" else ("by id",)
+    order = draw(st.sampled_from(orders))
     overlap = draw(st.booleans())
     concurrency = draw(st.sampled_from([1, 1, 1, 1, 1, 4]))
     stored = draw(st.sampled_from(get_args(Stored)))
     vanished = draw(st.sampled_from([0, 0, 1, 5]))
     changing: list[ChangeKind] = ["append", "insert", "update"]
+    if kind == "list":
+        changing.append("move up")
     may_kill = True
-    if overlaps(kind=kind, overlap=overlap, per_page=per_page, dialect=dialect):
+    if overlaps(kind=kind, overlap=overlap, per_page=per_page, dialect=dialect, snaps=snaps, hidden=hidden):
         # Orders are listed by their creation, which does not change.
         changing += ["delete", "move"] if kind == "list" else ["delete"]
-    elif concurrency > 1 and dialect.oldest_first:
-        # With several pages in flight that do not overlap, rows may come in at the end of the list only.
-        changing.remove("insert")
     elif kind != "changes" and stored in {"same", "older"} and not vanished and draw(st.booleans()):
         # Where pages do not overlap, a deletion hides another row, and that shows only if the row is stored: the list
         # is then read once more. So everything is stored here, and only one deletion happens.
@@ -201,6 +220,9 @@ def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
         stored=stored,
         vanished=vanished,
         dialect=dialect,
+        snaps=snaps,
+        hidden=hidden,
+        order=order,
         per_page=per_page,
         overlap=overlap,
         concurrency=concurrency,

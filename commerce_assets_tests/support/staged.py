@@ -17,6 +17,7 @@ import duckdb
 import msgspec
 
 from commerce_assets.api.decoding import PageDecoder
+from commerce_assets.api.pagination import ListEnd
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
@@ -28,6 +29,7 @@ from commerce_assets.window import Window
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_NAME: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+ENDED = ListEnd(proven=True, consistent=True, gapless=True, page_size=50, reason="page 2 is empty")
 ORDERS, PRODUCTS = BY_NAME["orders"], BY_NAME["products"]
 LOG = logging.getLogger("staged")
 FIRST_PULL = datetime(2025, 1, 1, tzinfo=UTC)
@@ -90,7 +92,10 @@ class Storage:
                     body = body_of(endpoint, items[first : first + per_page])
                     page = decoder.decode(body, number=first // per_page + 1)
                     writer.write(
-                        page, page.facts(per_page=per_page), is_last=first + per_page >= len(items), store_clock=0.0
+                        page,
+                        page.facts(per_page=per_page),
+                        end=ENDED if first + per_page >= len(items) else None,
+                        store_clock=0.0,
                     )
         return staged
 

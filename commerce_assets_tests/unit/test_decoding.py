@@ -171,7 +171,8 @@ def test_the_same_id_twice_on_a_page_is_handed_on_twice(puller: Puller) -> None:
         *(
             "2024-03-15T12:00:00Z\n",
             "٢٠٢٤-03-15T12:00:00Z",
-            "2024-03-15T12:00:00.1234567Z",
+            "2024-03-15T12:00:00.1234567890Z1",
+            "2024-03-15T12:00:00UTC",
             "9999-12-31T23:59:59-14:00",
         ),
     ],
@@ -181,6 +182,29 @@ def test_an_order_whose_created_at_cannot_be_read_fails_and_is_named(puller: Pul
     error = failure(puller, wrapped(order(1), order(4711) | {"created_at": sent}))
     assert "page 1, first attempt: item 1, order 4711: its created_at is missing or no instant" in error
     assert "Without it the row belongs to no partition" in error
+
+
+@pytest.mark.parametrize("said", ['{"errors": [{"message": "Throttled"}]}', '{"error": "Rate limit exceeded"}'])
+def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: Puller, said: str) -> None:
+    """Fault 87."""
+    assert "the store answered 200 and an error: it is throttled" in failure(puller, said.encode())
+
+
+@pytest.mark.parametrize(
+    ("sent", "microseconds"),
+    [
+        ("2024-01-02T00:00:00.1234567Z", 123456),
+        ("2024-01-02T00:00:00.123456789+00:00", 123456),
+        ("2024-01-02T00:00:00.999999999Z", 999999),
+        ("2024-01-02 00:00:00 UTC", 0),
+        ("2024-01-02T00:00:00.5 UTC", 500_000),
+    ],
+)
+def test_nanoseconds_and_the_word_utc_are_read(puller: Puller, sent: str, microseconds: int) -> None:
+    """Fault 91."""
+    puller.server.script(Body(wrapped(order(1) | {"created_at": sent})))
+    (item,) = puller.page(ORDERS_OF_DAY).items
+    assert item.cursor == datetime(2024, 1, 2, microsecond=microseconds, tzinfo=UTC)
 
 
 def test_an_order_without_created_at_fails_and_is_named(puller: Puller) -> None:

@@ -9,7 +9,7 @@ import pytest
 PROJECT = Path(__file__).parents[2]
 RUNTIME, DEV = "requirements.lock", "requirements-dev.lock"
 # A package with its one version, perhaps for some machines only; each file that may be installed by its hash.
-PINNED = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[a-z0-9.+!]+)(?: ; [\w .'<>=!()]+)?")
+PINNED = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[a-z0-9.+!]+)(?: ; [\w .*'<>=!()]+)?")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 

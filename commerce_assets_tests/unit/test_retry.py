@@ -1,13 +1,23 @@
 """Which failures are worth another attempt, and after how long: the pure functions, as tables."""
 
+import ssl
 from datetime import UTC, datetime
 
 import pytest
+import requests
 from requests.structures import CaseInsensitiveDict
 
-from commerce_assets.api.errors import ApiError, BlockedApiError, PullError, TransientApiError
-from commerce_assets.api.responses import error_of
-from commerce_assets.api.retry import is_retryable, parse_retry_after, retries_allowed, seconds_to_wait
+from commerce_assets.api.errors import (
+    ApiError,
+    BlockedApiError,
+    PullError,
+    TransientApiError,
+    as_api_error,
+    error_of,
+    parse_retry_after,
+    seconds_asked_for,
+)
+from commerce_assets.api.retry import is_retryable, retries_allowed, seconds_to_wait
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
 
@@ -77,7 +87,9 @@ def test_the_wait_doubles_up_to_a_minute_unless_the_store_says_how_long(
         ("Wed, 21 Oct 2015 07:27:00 GMT", None),
         ("0", None),
         ("-5", None),
-        ("1.5", None),
+        ("1.5", 1.5),
+        ("0.0", None),
+        (".5", None),
         ("1e3", None),
         ("٣", None),
         ("²", None),
@@ -91,8 +103,54 @@ def test_the_wait_doubles_up_to_a_minute_unless_the_store_says_how_long(
 def test_a_retry_after_holds_seconds_or_a_date_and_is_ignored_if_it_is_past_or_garbage(
     value: str | None, expected: float | None
 ) -> None:
-    """Faults 1, 2."""
+    """Faults 1, 2 and 86."""
     assert parse_retry_after(value, now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"X-RateLimit-Reset": "16"}, 16),
+        ({"RateLimit-Reset": "16.5"}, 16.5),
+        ({"X-Rate-Limit-Reset": str(int(NOW.timestamp()) + 30)}, 30),
+        ({"X-RateLimit-Reset": str((int(NOW.timestamp()) + 30) * 1000)}, 30),
+        ({"X-RateLimit-Reset": str(int(NOW.timestamp()) - 30)}, None),
+        ({"X-RateLimit-Reset": "0"}, None),
+        ({"X-RateLimit-Reset": "soon"}, None),
+        ({"Retry-After": "7", "X-RateLimit-Reset": "16"}, 7),
+        ({"Retry-After": "soon", "X-RateLimit-Reset": "16"}, 16),
+        ({}, None),
+    ],
+)
+def test_the_reset_of_a_rate_limit_is_in_seconds_or_an_instant(headers: dict[str, str], expected: float | None) -> None:
+    """Fault 86."""
+    assert seconds_asked_for(headers, now=NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "listed_before", "kind"),
+    [
+        (403, {}, False, ApiError),
+        (403, {}, True, BlockedApiError),
+        (403, {"Retry-After": "3"}, False, BlockedApiError),
+        (403, {"X-RateLimit-Remaining": "0"}, False, BlockedApiError),
+        (420, {}, False, BlockedApiError),
+        (409, {}, False, BlockedApiError),
+        (423, {}, False, BlockedApiError),
+        (430, {}, False, BlockedApiError),
+        (499, {}, False, BlockedApiError),
+        (420, {"Retry-After": "36000"}, False, TransientApiError),
+    ],
+)
+def test_a_refusal_that_passes_is_tried_few_times_with_long_pauses(
+    status: int,
+    headers: dict[str, str],
+    listed_before: bool,  # noqa: FBT001 - a parameter of the test
+    kind: type[ApiError],
+) -> None:
+    """Fault 87."""
+    error = error_of(status, headers, b"", now=NOW, succeeded_before=True, listed_before=listed_before)
+    assert type(error) is kind
 
 
 @pytest.mark.parametrize(
@@ -127,6 +185,24 @@ def test_a_status_is_an_error_of_its_kind(
     assert error.reason == said
     assert error.hint
     assert "never shown" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (requests.exceptions.SSLError(ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC] bad")), True),
+        (requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol")), True),
+        (requests.exceptions.SSLError(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")), False),
+    ],
+)
+def test_only_a_certificate_or_no_tls_at_all_is_final(
+    error: Exception,
+    expected: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Fault 85."""
+    found = as_api_error(error)
+    assert is_retryable(found) is expected
+    assert ("the encrypted connection broke" in found.reason) is expected
 
 
 def test_a_200_is_no_error_whatever_it_holds() -> None:

@@ -92,9 +92,9 @@ def test_a_pull_that_was_cut_short_goes_on_after_its_last_staged_page_which_is_a
 ) -> None:
     cut_short(puller, after=pages)
     pulled = puller.pull()
-    assert puller.server.pages == [*range(pages, 6)]
+    assert puller.server.pages == [*range(pages, 7)]
     assert pulled.ids == ALL
-    assert (pulled.cost.requests, pulled.cost.rows_resumed) == (6 - pages, rows)
+    assert (pulled.cost.requests, pulled.cost.rows_resumed) == (7 - pages, rows)
 
 
 def test_a_pull_goes_on_as_the_same_pull_and_one_that_starts_anew_is_another(puller: Puller) -> None:
@@ -128,14 +128,14 @@ def test_where_the_list_ends_is_known_after_going_on_as_well(puller: Puller) -> 
     puller.server.store.dialect.max_per_page = 10
     cut_short(puller, after=3)
     assert puller.pull().ids == ALL
-    assert puller.server.pages == [*range(3, 24)]
+    assert puller.server.pages == [*range(3, 25)]
 
 
 def test_a_page_that_repeats_one_from_before_the_cut_is_noticed(puller: Puller) -> None:
     """Fault 31."""
     cut_short(puller)
     puller.server.script(None, otherwise=lambda exchange: exchange.send_answer(answer_to_page(puller, 1)))
-    with pytest.raises(PullError, match="page 4 holds only items of the pages before it"):
+    with pytest.raises(PullError, match="page 4 holds only rows of the pages before it"):
         puller.pull()
 
 
@@ -499,7 +499,7 @@ def test_a_pull_goes_on_in_the_file_that_its_last_page_is_in(
     index = (folder / "pages.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "pages.jsonl").write_bytes(b"".join(index[:pages]))
     assert puller.pull().ids == ALL
-    assert puller.server.pages == [*range(pages, 6)]
+    assert puller.server.pages == [*range(pages, 7)]
 
 
 @dataclasses.dataclass

@@ -58,6 +58,7 @@ _OWN = {
             "began_at_store": "The same by the store's clock.",
             "loaded_at": "When its rows were stored.",
             "rows_loaded": "Rows that it brought, one a key.",
+            "store": "Address of the store and a hash of the API key; NULL if the load is older than this column.",
         },
     ),
     "high_water_marks": _OwnTable(

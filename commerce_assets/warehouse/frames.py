@@ -1,0 +1,142 @@
+"""Convert between the frames that assets return or take, and the Arrow tables that DuckDB reads and writes.
+
+pandas and polars are optional: a class is recognised by its name, and its library is imported by whoever has it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from commerce_assets.warehouse.file import WarehouseError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+
+class FrameError(WarehouseError):
+    """An object cannot be stored as a table, or a table cannot be loaded as the type that is asked for."""
+
+
+def to_arrow(frame: object) -> "pa.Table":
+    """The frame as an Arrow table.
+
+    Raises:
+        FrameError: It is of another type, or has a column that Arrow cannot hold.
+    """
+    return _conversions(type(frame))[0](frame)
+
+
+def from_arrow(table: "pa.Table", wanted: type) -> object:
+    """The table as the wanted type; a relation if that is `Any` or `object`.
+
+    Raises:
+        FrameError: It is not the type of a frame.
+    """
+    return _conversions(wanted)[1](table)
+
+
+def check_supported(wanted: type) -> None:
+    """Raise a FrameError if frames of the type cannot be stored and loaded."""
+    _conversions(wanted)
+
+
+def _conversions(frame_type: Any) -> tuple[Callable[[Any], "pa.Table"], Callable[["pa.Table"], object]]:
+    if frame_type in (Any, object):
+        return _BY_NAME["DuckDBPyRelation"]
+    for base in getattr(frame_type, "__mro__", ()):
+        library = base.__module__.partition(".")[0].lstrip("_")
+        name = base.__name__ if library == "duckdb" else f"{library}.{base.__name__}"
+        if name in _BY_NAME:
+            return _BY_NAME[name]
+    raise FrameError(
+        f"{getattr(frame_type, '__name__', frame_type)} is not the type of a frame. "
+        "Fix: use pandas.DataFrame, polars.DataFrame, pyarrow.Table or duckdb.DuckDBPyRelation."
+    )
+
+
+def _from_pandas(frame: "pd.DataFrame") -> "pa.Table":
+    import pyarrow as pa  # noqa: PLC0415 - only who returns a DataFrame pays for it
+
+    names = [str(name) for name in frame.columns]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise FrameError(f"columns have the same name: {', '.join(repeated)}. Fix: rename them.")
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise _mixed(names, [frame.iloc[:, position] for position in range(len(names))]) from error
+    for field in table.schema:
+        # Of a period or an interval DuckDB would store the number that pandas keeps it as.
+        if str(getattr(field.type, "extension_name", "")).startswith("pandas."):
+            dtype = field.type.extension_name.removeprefix("pandas.")
+            raise FrameError(
+                f"column {field.name} holds values of the pandas type {dtype}, which a table has not. "
+                "Fix: return timestamps (.dt.to_timestamp()) or text (.astype(str))."
+            )
+    return table
+
+
+def _mixed(names: list[str], columns: list[Any]) -> FrameError:
+    """The error that names the columns, and not, as pyarrow does, a value."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    failing = []
+    for name, column in zip(names, columns, strict=True):
+        try:
+            pa.Array.from_pandas(column)
+        except (pa.ArrowException, TypeError, ValueError):
+            failing.append(name)
+    return FrameError(
+        f"columns hold values of several types, or of a type that a table has not: {', '.join(failing)}. "
+        "Fix: convert each to one type, for example with .astype(str)."
+    )
+
+
+def _to_pandas(table: "pa.Table") -> "pd.DataFrame":
+    """Integers and flags with NULLs as `Int64` and `boolean`, which are exact; dates as `datetime64`."""
+    import pandas as pd  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+
+    nullable = {getattr(pa, name.lower())(): getattr(pd, f"{name}Dtype")() for name in _PANDAS_INTEGERS}
+    nullable[pa.bool_()] = pd.BooleanDtype()
+    frame = table.to_pandas(date_as_object=False)
+    for field in table.schema:
+        if field.type in nullable and table[field.name].null_count:
+            frame[field.name] = table[field.name].to_pandas(types_mapper=nullable.get)
+    return frame
+
+
+def _from_polars(frame: "pl.DataFrame") -> "pa.Table":
+    import polars as pl  # noqa: PLC0415
+
+    if failing := [name for name, dtype in frame.schema.items() if dtype == pl.Object]:
+        raise FrameError(f"columns hold Python objects: {', '.join(failing)}. Fix: convert each to a type of polars.")
+    return frame.to_arrow()
+
+
+def _to_polars(table: "pa.Table") -> "pl.DataFrame":
+    import polars as pl  # noqa: PLC0415
+
+    return pl.DataFrame(table)
+
+
+def _to_relation(table: "pa.Table") -> duckdb.DuckDBPyRelation:
+    """A relation that lives in memory and outlives the connection to the file."""
+    memory = duckdb.connect(config={"custom_user_agent": "dagster"})
+    # The day of an instant is its day in UTC here too, wherever the machine is.
+    memory.execute("SET TimeZone = 'UTC'")
+    if not table.column_names:
+        # A relation needs a column.
+        return memory.sql("SELECT NULL AS no_columns WHERE FALSE")
+    return memory.from_arrow(table)
+
+
+_PANDAS_INTEGERS = ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+_BY_NAME: dict[str, tuple[Callable[[Any], "pa.Table"], Callable[["pa.Table"], object]]] = {
+    "pandas.DataFrame": (_from_pandas, _to_pandas),
+    "polars.DataFrame": (_from_polars, _to_polars),
+    "pyarrow.Table": (lambda table: table, lambda table: table),
+    "DuckDBPyRelation": (lambda relation: relation.to_arrow_table(), _to_relation),
+}
