@@ -69,7 +69,7 @@ _OWN = {
         "One row per endpoint and kind: the latest finding.",
         {
             "endpoint": "Which table.",
-            "kind": "reckoning: the last comparison with the store; update_filter: whether the store heeds it.",
+            "kind": "reconciliation: the last comparison; update_filter: whether the API honours updated_after.",
             "noted_at": "When it was found.",
             "value": "What was found: counts, days, flags.",
         },
