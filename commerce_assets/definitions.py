@@ -30,7 +30,7 @@ def build_definitions(
     settings = CommerceSettings.read(environment, endpoints=endpoints)
     endpoints = settings.configured_endpoints()
     partitions = build_partitions(start=settings.orders_start_date)
-    health_checks = [build_health_checks(endpoint=endpoint) for endpoint in endpoints]
+    health_checks = [build_health_checks(endpoint=endpoint, start=settings.orders_start_date) for endpoint in endpoints]
     jobs, schedules = build_jobs_and_schedules(
         endpoints=endpoints,
         partitions=partitions,

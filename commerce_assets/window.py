@@ -1,5 +1,6 @@
 """A window: the half-open range of UTC days that a pull of a partitioned endpoint covers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -57,3 +58,14 @@ class Window:
         if self.first_day == self.last_day:
             return self.first_day.isoformat()
         return f"{self.first_day.isoformat()}...{self.last_day.isoformat()}"
+
+
+def join_windows(windows: Iterable[Window]) -> list[Window]:
+    """Return the windows oldest first, with overlapping and adjacent ones joined."""
+    joined: list[Window] = []
+    for window in sorted(windows):
+        if joined and window.start <= joined[-1].end:
+            joined[-1] = Window(joined[-1].start, max(joined[-1].end, window.end))
+        else:
+            joined.append(window)
+    return joined

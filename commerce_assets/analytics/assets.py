@@ -13,10 +13,12 @@ from commerce_assets.analytics.build import BuildResult, CheckOutcome, build, ch
 from commerce_assets.analytics.checks import build_check_specs, check_results
 from commerce_assets.analytics.metadata import definition_metadata, recent_revenue, rows_by_day
 from commerce_assets.analytics.tables import MODELS, Model
+from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.defs.assets import window_of
 from commerce_assets.defs.pools import WAREHOUSE_POOL
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
+from commerce_assets.warehouse.schema import exists
 from commerce_assets.window import Window
 
 GROUP = "analytics"
@@ -51,7 +53,7 @@ def build_analytics_job() -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         GROUP,
         selection=dg.AssetSelection.groups(GROUP),
-        description="Rebuilds the tables of the analytics layer; order_items of some days, the others whole.",
+        description="Rebuilds the marts: the chosen days of order_items, and every other table as a whole.",
     )
 
 
@@ -76,8 +78,8 @@ def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",
         target=dg.AssetSelection.all(),
-        description="Rebuilds the tables of analytics when what they are built from has been pulled or has changed "
-        "late; of order_items, just the days that were touched.",
+        description="Rebuilds a mart when a run has loaded or changed what it is built from; of order_items, only the "
+        "days that were touched.",
     )
 
 
@@ -86,6 +88,7 @@ class _Built:
     """What the transaction of a build found about one model; `result` is None if only its checks ran."""
 
     result: BuildResult | None
+    is_there: bool = True
     outcomes: list[CheckOutcome] | None
     metadata: Mapping[str, RawMetadataValue] = field(default_factory=dict)
     rows_by_day: Mapping[str, int] = field(default_factory=dict)
@@ -143,7 +146,8 @@ def build_models_asset(
                     built[model.name] = _build(connection, model, sources, window)
                 elif checks[model.name]:
                     outcomes = inspect(connection, model, sources, window)
-                    built[model.name] = _Built(result=None, outcomes=outcomes)
+                    is_there = exists(connection, ANALYTICS, model.name)
+                    built[model.name] = _Built(result=None, outcomes=outcomes, is_there=is_there)
         for model in models:
             if model.name in built:
                 yield from _results(context, model, built[model.name], checks[model.name])
@@ -181,8 +185,10 @@ def _results(
             dg.AssetCheckResult(
                 check_name=name,
                 asset_key=model.name,
-                passed=False,
-                description="the table has other columns than the model: build it first",
+                passed=not built.is_there,
+                description="the table has other columns than the model: build it first"
+                if built.is_there
+                else "not yet built",
             )
             for name in sorted(checks)
         )
@@ -195,7 +201,7 @@ def _description(model: Model) -> str:
     built_from = f"{', '.join(others)} and {last}" if others else last
     return (
         f"{model.description}\n\nBuilt from {built_from} by `commerce_assets/analytics/sql/{model.name}.sql`, again "
-        "when they have changed, once `default_automation_condition_sensor` is switched on. Right? See the checks."
+        "when they have changed, once `default_automation_condition_sensor` is switched on. Health: see its checks."
     )
 
 

@@ -1,8 +1,10 @@
 """How the stored tables stand: what `status` shows, gathered from the warehouse without a request."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 
 import duckdb
 
@@ -13,7 +15,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
-from commerce_assets.warehouse.load_log import followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded, loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
 from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
@@ -101,11 +103,13 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
         newest=newest,
         refreshed=refreshed,
         changes_up_to=changes_up_to,
-        missing=[*_missing_days(connection, endpoint, start, now)] if endpoint.is_partitioned else [],
-        fresh=fresh(connection, endpoint, now),
-        complete=complete(connection, endpoint, now) if endpoint.is_partitioned else None,
+        missing=days_never_loaded(connection, endpoint, first=start, last=_yesterday(now))
+        if endpoint.is_partitioned
+        else [],
+        fresh=fresh(connection, endpoint, start, now),
+        complete=complete(connection, endpoint, start, now) if endpoint.is_partitioned else None,
         # Before the first refresh there is nothing to tell it by.
-        in_step=updated_after_supported(connection, endpoint, now) if changes_up_to else None,
+        in_step=updated_after_supported(connection, endpoint, start, now) if changes_up_to else None,
         failing={query.name: outcome for query, outcome in failing.items()},
         is_blocked=any(query.blocking for query in failing),
     )
@@ -113,11 +117,13 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
 
 def _of_model(connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime) -> TableStatus:
     name = table(ANALYTICS, model.name)
-    # The day that goes on is no partition yet.
-    window = Window.of_days(start, max(_yesterday(now), start)) if model.is_partitioned else None
-    found = inspect(connection, model, ENDPOINTS, window)
-    wrong = [f"{finding.check}: {finding.wrong:,} rows" for finding in found or () if finding.wrong]
-    if found is None:
+    windows = _loaded_days(connection, model, start, now) if model.is_partitioned else [None]
+    found = [inspect(connection, model, ENDPOINTS, window) for window in windows]
+    rows_wrong = Counter[str]()
+    for outcome in chain.from_iterable(outcomes or () for outcomes in found):
+        rows_wrong[outcome.check] += outcome.wrong
+    wrong = [f"{name}: {count:,} rows" for name, count in rows_wrong.items() if count]
+    if None in found:
         wrong = ["its columns are of another version"]
     rows, newest = _extent(connection, name, next(c.name for c in model.columns if c.type in _STAMPS))
     return TableStatus(
@@ -137,18 +143,20 @@ def _extent(connection: duckdb.DuckDBPyConnection, name: str, stamp: str) -> tup
     return row or (0, None)
 
 
-def _missing_days(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime
-) -> Iterator[date]:
-    """The days from `start` to yesterday that lie in no window that has been loaded, oldest first."""
+def _loaded_days(
+    connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime
+) -> list[Window | None]:
+    """Return the days that a partitioned model can be built for: its partitions whose source has been loaded.
+
+    Late changes may have stored rows of other days; those days are materialized neither here nor in the UI.
+    """
+    (source,) = (endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps and endpoint.is_partitioned)
     yesterday = _yesterday(now)
-    covered = sorted((window.first_day, window.last_day) for window in loaded_windows(connection, endpoint))
-    day = start
-    for first, last in [*covered, (yesterday + timedelta(days=1), yesterday)]:
-        while day < first and day <= yesterday:
-            yield day
-            day += timedelta(days=1)
-        day = max(day, last + timedelta(days=1))
+    return [
+        Window.of_days(max(window.first_day, start), min(window.last_day, yesterday))
+        for window in loaded_windows(connection, source)
+        if window.last_day >= start and window.first_day <= yesterday
+    ]
 
 
 def _yesterday(now: datetime) -> date:

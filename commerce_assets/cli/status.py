@@ -34,10 +34,10 @@ _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=
 def command(session: Session, *, form: str, strict: bool) -> int:
     """Show what is stored, how new it is, which days are missing and which checks fail.
 
-    A table is fresh if what is due has been loaded: yesterday, late changes within three hours, a whole list within
-    a day. It is complete if the store had as many rows of each day when the job reconcile compared them; "?" if it
-    never did. It is in step if the store heeds the request for changes, or, in the analytics layer, if it holds what
-    the orders come to now. Nothing is asked of the store.
+    A table is fresh if what is due has been loaded: every day up to yesterday, changes within three hours, a whole
+    list within a day. It is complete if every day was loaded and had as many rows as in the store when the job
+    reconcile compared them; "not yet" if that has not run. It is in step if the store heeds the request for changes,
+    or, in the analytics layer, if it holds what the orders of the loaded days come to now. No request is made.
 
     Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday; one is missing until a pull has covered it.
 
@@ -75,9 +75,7 @@ def _pulled_cells(table: TableStatus, now: datetime) -> list[str | Text]:
     if table.rows is None:
         return [table.table, "", "never pulled", "", "", "", ""]
     refreshed = _ago(now - table.refreshed) if table.refreshed else ""
-    # Where nothing was counted, nobody has looked.
-    is_compared = table.complete and table.complete.evidence
-    marks = [_mark(table.fresh), _mark(table.complete, if_not="no" if is_compared else "?"), _mark(table.in_step)]
+    marks = [_mark(table.fresh), _mark(table.complete), _mark(table.in_step)]
     return [table.table, f"{table.rows:,}", _minute(table.newest), refreshed, *marks]
 
 
@@ -85,10 +83,12 @@ def _built_cells(table: TableStatus) -> list[str | Text]:
     return [table.table, f"{table.rows:,}", _minute(table.newest)[:10], _mark(table.in_step)]
 
 
-def _mark(finding: CheckOutcome | None, *, if_not: str = "no") -> Text:
-    if finding is None:
+def _mark(outcome: CheckOutcome | None) -> Text:
+    if outcome is None:
         return Text("-", style="dim")
-    return Text("yes", style="green") if finding.passed else Text(if_not, style="bold yellow")
+    if outcome.pending:
+        return Text("not yet", style="dim")
+    return Text("yes", style="green") if outcome.passed else Text("no", style="bold yellow")
 
 
 def _remarks(table: TableStatus) -> Iterator[str]:

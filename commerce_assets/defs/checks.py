@@ -1,8 +1,7 @@
 """The asset checks: their specs, and their results from what is stored."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import duckdb
@@ -18,7 +17,6 @@ from commerce_assets.warehouse.freshness import health_queries
 _ROW_COUNT = "row_count_not_collapsed"
 _CONSISTENT = "list_was_consistent"
 _TEXT = "text_is_valid"
-_NOTHING_YET = CheckOutcome(passed=False, summary="nothing has been loaded yet: materialize the asset")
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
@@ -104,32 +102,40 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
 
 
 def health_results(
-    connection: duckdb.DuckDBPyConnection | None, endpoint: Endpoint, now: datetime
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, start: date, now: datetime
 ) -> Iterator[dg.AssetCheckResult]:
-    """The result of each health check; without a connection, nothing has been loaded."""
+    """The result of each health check; every due day from `start` must be loaded."""
     for query in health_queries(endpoint):
-        outcome = query.run(connection, endpoint, now) if connection else _NOTHING_YET
-        yield _result(endpoint, query.name, outcome, dg.AssetCheckSeverity.WARN)
+        yield _result(endpoint, query.name, query.run(connection, endpoint, start, now), dg.AssetCheckSeverity.WARN)
 
 
-def build_health_checks(*, endpoint: Endpoint) -> dg.AssetChecksDefinition:
-    """Build the checks of freshness and completeness, which query the warehouse and make no request."""
+def build_health_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
+    """A spec for each health check of the endpoint's asset."""
+    return [
+        dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description)
+        for query in health_queries(endpoint)
+    ]
+
+
+def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDefinition:
+    """Build the checks of freshness and completeness, which query the warehouse and make no request.
+
+    Args:
+        endpoint: The asset.
+        start: The first day that must be loaded, if the asset is partitioned.
+    """
 
     @dg.multi_asset_check(
-        name=f"{endpoint.name}_health",
-        specs=[
-            dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description)
-            for query in health_queries(endpoint)
-        ],
-        can_subset=True,
+        name=f"{endpoint.name}_health", specs=build_health_check_specs(endpoint=endpoint), can_subset=True
     )
     def health_checks(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult]:
         file, now = warehouse.open(context.log).file, datetime.now(UTC)
         selected = {key.name for key in context.selected_asset_check_keys}
-        with file.read() if file.path.exists() else nullcontext() as connection:
-            for result in health_results(connection, endpoint, now):
+        # Before the first load, an empty database has the same answers.
+        with file.read() if file.path.exists() else duckdb.connect() as connection:
+            for result in health_results(connection, endpoint, start=start, now=now):
                 if result.check_name in selected:
                     yield result
 

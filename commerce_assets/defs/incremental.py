@@ -14,7 +14,7 @@ import duckdb
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
-from commerce_assets.defs.materialization_events import report_checks, report_load
+from commerce_assets.defs.materialization_events import has_unevaluated_checks, report_checks, report_load
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
@@ -22,8 +22,7 @@ from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.stage_pages import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.load_log import Followed, followed, set_mark
-from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.warehouse.load_log import Followed, Kind, followed, set_mark, write_note
 from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
 
@@ -59,8 +58,8 @@ def build_refresh_job(
                     lookback_days=lookback_days,
                 )
             changed = report_load(context, ingested, opened.file, partitions=partitions, description="Late changes")
-            if changed:
-                report_checks(context, ingested, opened.file)
+            if changed or has_unevaluated_checks(context, endpoint):
+                report_checks(context, ingested, opened.file, partitions=partitions)
 
     @dg.job(name=f"{endpoint.name}_refresh", description=description)
     def refresh_job() -> None:

@@ -1,4 +1,4 @@
-"""The jobs and their schedules, derived from the endpoint table: a new endpoint edits nothing here."""
+"""The jobs and their schedules, derived from the endpoint table."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, timedelta
@@ -22,54 +22,55 @@ from commerce_assets.defs.incremental import build_refresh_job
 from commerce_assets.defs.reconcile_job import build_reconcile_job
 from commerce_assets.endpoint import Endpoint
 
-# After midnight UTC, and not at the full hour, when everybody else's jobs start.
+# After midnight UTC, and not on the hour, when most other jobs start.
 _CATALOG_AT = "20 1 * * *"
 _YESTERDAY_AT = "10 0 * * *"
 _HOURLY = "40 * * * *"
 _HEALTH_CHECKS_AT = "55 * * * *"
 _ON_SUNDAYS_AT = "20 3 * * 0"
-# A day that was missed longer ago is found by the reconciliation.
+# `complete` names days that were missed longer ago.
 _DAYS_TO_CATCH_UP = 31
 
 AnyJob = JobDefinition | UnresolvedAssetJobDefinition
 
 
 def build_catalog_job(*, endpoints: Sequence[Endpoint]) -> UnresolvedAssetJobDefinition:
-    """The job `catalog`: all endpoints that are read whole."""
+    """Build the job `catalog`: a full refresh of every unpartitioned endpoint."""
+    names = [endpoint.name for endpoint in endpoints if not endpoint.is_partitioned]
     return define_asset_job(
         "catalog",
-        selection=AssetSelection.assets(*(endpoint.name for endpoint in endpoints if not endpoint.is_partitioned)),
-        description="Reads the catalogue whole: products, packages, plans and whatever else has no date filter.",
+        selection=AssetSelection.assets(*names),
+        description=f"Full refresh of the unpartitioned assets: {', '.join(names)}.",
     )
 
 
 def build_partitioned_job(*, endpoint: Endpoint) -> UnresolvedAssetJobDefinition:
-    """The job `<endpoint>`: some of its days."""
+    """Build the job `<endpoint>`: load some of its partitions."""
     return define_asset_job(
         endpoint.name,
         selection=AssetSelection.assets(endpoint.name),
-        description=f"Pulls {endpoint.name} of some days; a range of days is one run.",
+        description=f"Loads the partitions of {endpoint.name} that you choose; a range of days is one run.",
     )
 
 
 def build_daily_schedule(
     *, job: UnresolvedAssetJobDefinition, partitions: DailyPartitionsDefinition
 ) -> ScheduleDefinition:
-    """Every day, the day before, and what earlier runs have missed: `<endpoint>_daily`."""
+    """Build `<endpoint>_daily`: load yesterday, and the days that earlier runs have missed."""
 
     @schedule(
         name=f"{job.name}_daily",
         job=job,
         cron_schedule=_YESTERDAY_AT,
         execution_timezone="UTC",
-        description="Pulls yesterday (UTC) as soon as it is over, with days of the last month that were missed.",
+        description="Loads yesterday (UTC) after midnight, and the days of the last month that were missed.",
     )
     def daily(context: ScheduleEvaluationContext) -> RunRequest | None:
         yesterday = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
         if not partitions.has_partition_key(yesterday.isoformat()):
             return None
         first = _first_missed(context.instance, AssetKey(job.name), yesterday)
-        # A range is one run; days in the middle of it that are there already cost their pages, and nothing else.
+        # A range is one run. Days within it that are loaded already cost only their requests.
         tags = {
             "dagster/asset_partition_range_start": first.isoformat(),
             "dagster/asset_partition_range_end": yesterday.isoformat(),
@@ -82,21 +83,21 @@ def build_daily_schedule(
 
 
 def _first_missed(instance: DagsterInstance, asset: AssetKey, yesterday: date) -> date:
-    """The first day of the last month that follows one which is materialized, and is not; else yesterday."""
-    there = instance.get_materialized_partitions(asset)
+    """Return the first missing day of the last month that follows a materialized one; else yesterday."""
+    keys = instance.get_materialized_partitions(asset)
     recent = [yesterday - timedelta(days=back) for back in range(_DAYS_TO_CATCH_UP, 0, -1)]
-    materialized = [day for day in recent if day.isoformat() in there]
+    materialized = [day for day in recent if day.isoformat() in keys]
     if not materialized:
         return yesterday
-    return next((day for day in recent if day > materialized[0] and day.isoformat() not in there), yesterday)
+    return next((day for day in recent if day > materialized[0] and day.isoformat() not in keys), yesterday)
 
 
 def build_health_checks_job(*, checks: Sequence[AssetChecksDefinition]) -> UnresolvedAssetJobDefinition:
-    """The job `health_checks`: freshness, completeness and change tracking, without a request."""
+    """Build the job `health_checks`: freshness, completeness and change tracking, without a request."""
     return define_asset_job(
         "health_checks",
         selection=AssetSelection.checks(*checks),
-        description="Asks whether every table is fresh, complete and in step; costs no request.",
+        description="Checks that every table is fresh and complete and that changes arrive; makes no request.",
     )
 
 
@@ -108,24 +109,24 @@ def build_jobs_and_schedules(
     lookback_days: int,
     request_budget: int,
 ) -> tuple[list[AnyJob], list[ScheduleDefinition]]:
-    """Every job and every schedule; schedules are off until somebody switches them on."""
+    """Build every job and every schedule; schedules are off until somebody switches them on."""
     catalog = build_catalog_job(endpoints=endpoints)
     health = build_health_checks_job(checks=health_checks)
     reconcile = build_reconcile_job(endpoints=endpoints, partitions=partitions, request_budget=request_budget)
     jobs: list[AnyJob] = [catalog, health, reconcile]
     schedules: list[ScheduleDefinition] = [
-        _schedule("catalog_daily", catalog, _CATALOG_AT, "Reads the catalogue once a day."),
+        _schedule("catalog_daily", catalog, _CATALOG_AT, "Full refresh of the unpartitioned assets once a day."),
         _schedule(
             "health_checks_hourly",
             health,
             _HEALTH_CHECKS_AT,
-            "Checks that every table is fresh and complete.",
+            "Checks every hour that every table is fresh and complete.",
         ),
         _schedule(
             "reconcile_weekly",
             reconcile,
             _ON_SUNDAYS_AT,
-            "Compares every day with the store, and pulls again what differs.",
+            "Compares the row count of every day with the store, and extracts the days again that differ.",
         ),
     ]
     for endpoint in endpoints:
@@ -137,8 +138,8 @@ def build_jobs_and_schedules(
         if endpoint.update_filter:
             refresh = build_refresh_job(endpoint=endpoint, partitions=partitions, lookback_days=lookback_days)
             jobs.append(refresh)
-            what = "Brings in refunds, renewals and edits of the last hour, and today's orders."
-            schedules.append(_schedule(f"{refresh.name}_hourly", refresh, _HOURLY, what))
+            description = f"Upserts {endpoint.name} changed since the last refresh, today's included."
+            schedules.append(_schedule(f"{refresh.name}_hourly", refresh, _HOURLY, description))
     return jobs, schedules
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import dagster as dg
 import duckdb
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from commerce_assets.defs.checks import check_results, health_results, verified_results
+from commerce_assets.defs.checks import build_check_specs, check_results, health_results, verified_results
 from commerce_assets.defs.metadata import load_metadata, partitions_metadata
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested
@@ -59,7 +60,13 @@ def report_load(
     return reported
 
 
-def report_checks(context: dg.OpExecutionContext, ingested: Ingested, file: DatabaseFile) -> None:
+def report_checks(
+    context: dg.OpExecutionContext,
+    ingested: Ingested,
+    file: DatabaseFile,
+    *,
+    partitions: dg.DailyPartitionsDefinition,
+) -> None:
     """Evaluate every check of the asset after a load; keys are compared only with those that it wrote."""
     endpoint = ingested.request.endpoint
     with file.read() as connection:
@@ -67,12 +74,34 @@ def report_checks(context: dg.OpExecutionContext, ingested: Ingested, file: Data
         _report(
             context, endpoint, check_results(connection, Scope(endpoint, None, ingested.began_at, only_written=True))
         )
-        report_health(context, endpoint, connection)
+        report_health(context, endpoint, connection, partitions=partitions)
 
 
-def report_health(context: dg.OpExecutionContext, endpoint: Endpoint, connection: duckdb.DuckDBPyConnection) -> None:
+def report_health(
+    context: dg.OpExecutionContext,
+    endpoint: Endpoint,
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    partitions: dg.DailyPartitionsDefinition,
+) -> None:
     """Evaluate the health checks of an asset."""
-    _report(context, endpoint, health_results(connection, endpoint, datetime.now(UTC)))
+    start = partitions.start.astimezone(UTC).date()
+    _report(context, endpoint, health_results(connection, endpoint, start=start, now=datetime.now(UTC)))
+
+
+def has_unevaluated_checks(context: dg.OpExecutionContext, endpoint: Endpoint) -> bool:
+    """Return whether a check of the asset was last planned by a run that ended, or was killed, before it ran.
+
+    The UI shows such a check as failed until it is evaluated again.
+    """
+    keys = [dg.AssetCheckKey(dg.AssetKey(endpoint.name), spec.name) for spec in build_check_specs(endpoint=endpoint)]
+    records = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    planned = {record.run_id for record in records.values() if record.status == AssetCheckExecutionRecordStatus.PLANNED}
+    return (
+        any(run.is_finished for run in context.instance.get_runs(dg.RunsFilter(run_ids=[*planned])))
+        if planned
+        else False
+    )
 
 
 def _report(context: dg.OpExecutionContext, endpoint: Endpoint, results: Iterable[dg.AssetCheckResult]) -> None:

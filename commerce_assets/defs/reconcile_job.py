@@ -1,15 +1,16 @@
-"""The reconciliation: does the warehouse hold the orders that the store holds, and only these?
+"""The job `reconcile`: compare the row counts of the loaded days with the store, and repair the days that differ.
 
-The job `reconcile` counts the store's rows by a binary search of its list, at a few requests per month of data,
-compares them with the warehouse's, and extracts the days again on which they differ: a run that failed unseen, a
-machine that slept, an order that was deleted or came late.
+It finds the store's counts by a binary search of its list, at a few requests per month of data. It also extracts days
+after the first load that were never loaded. Earlier days are only named: a backfill may take hours and is for a person
+to start.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import duckdb
 from pydantic import Field
 
 from commerce_assets.api.decoding import PageDecoder
@@ -22,10 +23,10 @@ from commerce_assets.defs.resources import CommerceApiResource, WarehouseResourc
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.reconciliation import ReconciliationReport, days_to_compare, reconcile
-from commerce_assets.warehouse.load_log import count_by_day, loaded_windows
-from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.warehouse.freshness import describe_never_loaded, due_days_never_loaded
+from commerce_assets.warehouse.load_log import Kind, count_by_day, loaded_windows, write_note
 from commerce_assets.warehouse.warehouse import Warehouse
-from commerce_assets.window import Window
+from commerce_assets.window import Window, join_windows
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -81,11 +82,17 @@ def _build_reconcile_op(
         with known_errors_as_failures(), commerce_api.client(log) as client:
             opened = warehouse.open(log)
             found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
+            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
+            windows = _to_extract(found, missing) if found and config.repair else []
+            if named := [
+                day for day in missing if not any(window.first_day <= day <= window.last_day for window in windows)
+            ]:
+                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, named))
             if found is None:
-                log.info("%s: nothing has been loaded yet, nothing to compare", endpoint.name)
+                log.info("%s: no day has been loaded yet, nothing to compare", endpoint.name)
                 return
-            if found.differences and config.repair:
-                for window in _joined(found):
+            if windows:
+                for window in windows:
                     request = ListRequest(endpoint=endpoint, window=window)
                     ingested = ingest(request, client=client, warehouse=opened, log=log)
                     report_load(
@@ -96,14 +103,26 @@ def _build_reconcile_op(
                         description="Differed from the store",
                         whole_window=True,
                     )
-                    report_checks(context, ingested, opened.file)
+                    report_checks(context, ingested, opened.file, partitions=partitions)
                 found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests) or found
             with opened.file.write() as connection:
                 write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
             with opened.file.read() as connection:
-                report_health(context, endpoint, connection)
+                report_health(context, endpoint, connection, partitions=partitions)
 
     return reconcile_endpoint
+
+
+def _days_never_loaded(warehouse: Warehouse, endpoint: Endpoint, *, start: date) -> list[date]:
+    """Return the due days that no load has covered; before the first load, all of them."""
+    with warehouse.file.read() if warehouse.file.path.exists() else duckdb.connect() as connection:
+        return due_days_never_loaded(connection, endpoint, start, datetime.now(UTC))
+
+
+def _to_extract(found: ReconciliationReport, missing: Sequence[date]) -> list[Window]:
+    """Return the days that differ, and the compared days that were never loaded; consecutive days are one window."""
+    gaps = (Window.of_days(day, day) for day in missing if day >= found.window.first_day)
+    return join_windows([*(difference.window for difference in found.differences), *gaps])
 
 
 def _compare(
@@ -115,7 +134,7 @@ def _compare(
     with warehouse.file.read() as connection:
         windows = loaded_windows(connection, endpoint)
         stored = count_by_day(connection, endpoint) if windows else {}
-    first = min((window.first_day for window in windows), default=None)
+    first = windows[0].first_day if windows else None
     window = days_to_compare(first, datetime.now(UTC)) if first else None
     if window is None:
         return None
@@ -142,14 +161,3 @@ def _offset_search(client: "CommerceClient", endpoint: Endpoint, window: Window,
     return OffsetSearch(
         lambda number: client.page(request, decoder, number), per_page=client.page_size(endpoint), budget=requests
     )
-
-
-def _joined(found: ReconciliationReport) -> list[Window]:
-    """The windows to extract again; consecutive days are one."""
-    joined: list[Window] = []
-    for window in (difference.window for difference in found.differences):
-        if joined and joined[-1].end == window.start:
-            joined[-1] = Window(joined[-1].start, window.end)
-        else:
-            joined.append(window)
-    return joined

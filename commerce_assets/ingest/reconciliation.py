@@ -1,10 +1,9 @@
-"""Whether the store and the warehouse hold the same number of rows, and if not, on which days they differ.
+"""Reconciliation: compare the number of rows per day in the store and in the warehouse.
 
-The positions of two midnights in the store's list tell how many rows lie between them, and the warehouse's own counts
-tell about where to look, so that a day, or a decade, that is as it should be costs a request or two. Where the counts
-of two midnights agree, the rows between are taken to be the same; but one too many may make up for one that is missing.
-So half of the budget goes into looking closely: at each day if that suffices, else each week, else each month. What
-differs is halved until its days are known.
+The offsets of two midnights in the store's list give the number of rows between them. The warehouse's own counts
+predict the offset, so a day, or a decade, without a difference costs a request or two. Between two midnights with equal
+counts, a surplus row can hide a missing one. So half of the budget is spent on a grid: every day if the budget covers
+it, else every week, else every month. Each interval that differs is halved until its days are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,14 @@ from typing import Any
 from commerce_assets.api.offset_search import BudgetSpentError, OffsetSearch
 from commerce_assets.window import Window
 
-# An instant is found with one request, or two where it lies between two pages.
+# One request finds an instant, two where it is between two pages.
 _REQUESTS_FOR_AN_INSTANT = 2
 _DAYS_OF_A_WEEK = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Days whose rows are not as many here as in the store."""
+    """Days with another number of rows in the warehouse than in the store."""
 
     window: Window
     in_store: int
@@ -35,15 +34,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ReconciliationReport:
-    """What a comparison has found.
+    """The result of a comparison.
 
     Attributes:
-        window: The days that were looked at.
-        in_store: The store's rows of these days.
-        stored: The warehouse's.
-        differences: Where they differ, oldest first; of single days, unless the budget was spent before.
-        requests: What it cost.
-        within_budget: Whether every difference could be narrowed down to days.
+        window: The compared days.
+        in_store: The number of rows in the store.
+        stored: The number of rows in the warehouse.
+        differences: The days that differ, oldest first; longer intervals where the budget ran out.
+        requests: The number of requests.
+        within_budget: Whether every difference was narrowed down to days.
     """
 
     window: Window
@@ -58,7 +57,7 @@ class ReconciliationReport:
         return not self.differences
 
     def as_json(self) -> dict[str, Any]:
-        """For the warehouse, which remembers it."""
+        """Return the report as the note in the warehouse."""
         return {
             **{name: value for name, value in asdict(self).items() if isinstance(value, int)},
             "first_day": self.window.first_day.isoformat(),
@@ -68,17 +67,17 @@ class ReconciliationReport:
 
 
 def reconcile(positions: OffsetSearch, stored_by_day: Mapping[date, int], window: Window) -> ReconciliationReport:
-    """Compares the rows of a window.
+    """Compare the number of rows of each day of a window.
 
     Args:
-        positions: Of the store's list, which holds the window and may begin before it and end after it.
-        stored_by_day: How many rows the warehouse has of which UTC day.
+        positions: Offsets in the store's list, which covers the window.
+        stored_by_day: The number of stored rows per UTC day.
         window: The days to compare.
 
     Raises:
-        BudgetSpentError: Not even the two ends of the window could be found.
+        BudgetSpentError: The budget does not cover the two ends of the window.
         NotInOrderError: The store's list is not oldest first.
-        PullError: A page could not be had.
+        PullError: A request failed.
     """
     return _Search(positions, stored_by_day, window).run()
 
@@ -90,7 +89,7 @@ class _Search:
         days = (window.end - window.start).days
         self._midnights = [window.start + timedelta(days=n) for n in range(days + 1)]
         counts = (stored_by_day.get(midnight.date(), 0) for midnight in self._midnights[:-1])
-        # How many stored rows lie before each midnight, and, as far as it is known, how many of the store's.
+        # The rows before each midnight: those in the warehouse and, where it is known, those in the store.
         self._stored = [0, *accumulate(counts)]
         self._in_store: dict[int, int] = {}
         self._first_position = positions.before(window.start)
@@ -127,7 +126,7 @@ class _Search:
         )
 
     def _grid(self) -> Sequence[int]:
-        """Which midnights to look at in any case: as many as half of the budget is enough for."""
+        """Return the midnights to look at in any case: as many as half of the budget covers."""
         every = range(len(self._midnights))
         months = [n for n in every if self._midnights[n].day == 1]
         affordable = self._positions.left // 2 // _REQUESTS_FOR_AN_INSTANT
@@ -141,7 +140,7 @@ class _Search:
             self._in_store[n] = position - self._first_position
 
     def _surplus(self, n: int) -> int:
-        """How many rows the store has more than the warehouse, before a midnight."""
+        """Return the number of rows before a midnight that the store has and the warehouse lacks."""
         return self._in_store[n] - self._stored[n]
 
     def _narrow(self, low: int, high: int) -> None:
@@ -153,6 +152,6 @@ class _Search:
 
 
 def days_to_compare(first: date, now: datetime) -> Window | None:
-    """From a first day up to yesterday; None if that is no day."""
+    """Return the window from a first day to yesterday; None if it is empty."""
     yesterday = now.astimezone(UTC).date() - timedelta(days=1)
     return Window.of_days(first, yesterday) if first <= yesterday else None

@@ -41,11 +41,19 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """Whether all is well, in a sentence, with what it was concluded from."""
+    """The outcome of a check, in a sentence, with its evidence.
+
+    Attributes:
+        passed: Nobody must act.
+        summary: The sentence.
+        evidence: Counts, ids and names; the metadata of the check's result.
+        pending: It passes because what it checks has not run yet.
+    """
 
     passed: bool
     summary: str
     evidence: dict[str, int | str | list[str] | dict[str, int]] = field(default_factory=dict)
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,100 +1,132 @@
-"""Whether a table is fresh and complete, whatever run was the last one.
+"""Health checks of a table: freshness, completeness and change tracking, whichever run was the last one.
 
-Read from what the loads have recorded in the warehouse, without a request: a backfill of an old day makes no table
-fresh.
+They query the log of loads and the notes in the warehouse and make no request. A check fails only if somebody must act:
+what has not run yet since the first load is "not yet" and passes, until its absence has lasted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import duckdb
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.check_queries import CheckOutcome
-from commerce_assets.warehouse.load_log import last_followed, loaded_windows
-from commerce_assets.warehouse.notes import Kind, read_note
+from commerce_assets.warehouse.load_log import Kind, days_never_loaded, first_loaded, last_followed, read_note
 
-# Schedules run within the hour after midnight; a day that is not in by then was missed.
+# The schedules run within the hour after midnight; a day that is not loaded by then was missed.
 _YESTERDAY_IS_DUE_AT = time(3)
 _REFRESH_IS_DUE_AFTER = timedelta(hours=3)
-_LIST_IS_DUE_AFTER = timedelta(hours=26)
-_RECKONING_IS_DUE_AFTER = timedelta(days=8)
+_FULL_REFRESH_IS_DUE_AFTER = timedelta(hours=26)
+_RECONCILIATION_IS_DUE_AFTER = timedelta(days=8)
 _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
 class HealthQuery:
-    """A check of a table's state at an instant: its name and description in the UI, and the query behind it."""
+    """A health check: its name and description in the UI, and the query behind it.
+
+    Attributes:
+        name: As in `orders: fresh`.
+        description: What holds while it passes.
+        run: Queries the warehouse for an endpoint; takes the first day that must be loaded, and the current time.
+    """
 
     name: str
     description: str
-    run: Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome]
+    run: Callable[[duckdb.DuckDBPyConnection, Endpoint, date, datetime], CheckOutcome]
 
 
-def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
-    """Yesterday is loaded and late changes were followed within three hours; a whole list was read within a day."""
-    followed = last_followed(connection, endpoint)
+def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> CheckOutcome:
+    """Check that every due day is loaded and changes were upserted, or that the whole list was loaded within a day."""
     if endpoint.is_partitioned:
-        due = (now - timedelta(days=1 if now.time() >= _YESTERDAY_IS_DUE_AT else 2)).date()
-        midnight = datetime.combine(due, time(0), UTC)
-        filtered = read_note(connection, endpoint, Kind.UPDATE_FILTER)
-        # Where the store does not heed the filter, the refresh pulls days instead, and notes that it did.
-        changes = max((at for at in (followed, filtered.at if filtered else None) if at), default=None)
-        faults = []
-        if not any(window.contains(midnight) for window in loaded_windows(connection, endpoint)):
-            faults.append(f"{due} is not loaded: run the job {endpoint.name}")
-        if endpoint.update_filter and _is_late(changes, now, _REFRESH_IS_DUE_AFTER):
-            followed_when = f"last followed {_ago(changes, now)}" if changes else "never followed"
-            faults.append(f"late changes were {followed_when}: run the job {endpoint.name}_refresh")
-        good = f"{due} is loaded; late changes were followed {_ago(changes, now)}"
-    else:
-        read_when = f"last read {_ago(followed, now)}" if followed else "never read"
-        faults = [f"{read_when}: run the job catalog"] if _is_late(followed, now, _LIST_IS_DUE_AFTER) else []
-        good = f"read {_ago(followed, now)}"
-    return CheckOutcome(passed=not faults, summary="; ".join(faults) or good)
+        return _days_are_fresh(connection, endpoint, start, now)
+    loaded = last_followed(connection, endpoint)
+    if loaded is None:
+        return CheckOutcome(passed=False, summary="never loaded: run the job catalog")
+    if now - loaded > _FULL_REFRESH_IS_DUE_AFTER:
+        return CheckOutcome(passed=False, summary=f"last loaded {_ago(loaded, now)}: run the job catalog")
+    return CheckOutcome(passed=True, summary=f"loaded {_ago(loaded, now)}")
 
 
-def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
-    """The warehouse holds as many rows of each day as the store did when they were last compared."""
+def _days_are_fresh(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime
+) -> CheckOutcome:
+    problems = []
+    if missing := due_days_never_loaded(connection, endpoint, start, now):
+        problems.append(describe_never_loaded(endpoint, missing))
+    due = _due_day(now)
+    said = [f"every day up to {due} is loaded" if due >= start else "no day is due yet"]
+    pending = False
+    if endpoint.update_filter:
+        job = f"{endpoint.name}_refresh"
+        refreshed = _last_refresh(connection, endpoint)
+        since = refreshed or first_loaded(connection, endpoint)
+        if since and now - since > _REFRESH_IS_DUE_AFTER:
+            ran = f"last ran {_ago(since, now)}" if refreshed else "has never run"
+            problems.append(f"{job} {ran}; run it to pick up updates")
+        elif refreshed:
+            said.append(f"{job} ran {_ago(refreshed, now)}")
+        else:
+            pending = True
+            said.insert(0, "not yet refreshed")
+    return CheckOutcome(passed=not problems, summary="; ".join(problems or said), pending=pending and not problems)
+
+
+def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> CheckOutcome:
+    """Check that every due day was loaded, and that the last reconciliation found no difference."""
+    missing = due_days_never_loaded(connection, endpoint, start, now)
+    problems = [describe_never_loaded(endpoint, missing)] if missing else []
+    evidence: dict[str, int | str | list[str] | dict[str, int]] = {"days_never_loaded": len(missing)}
     note = read_note(connection, endpoint, Kind.RECONCILIATION)
-    if note is None:
-        return CheckOutcome(passed=False, summary="never compared with the store: run the job reconcile")
-    found = note.value
-    differences: list[str] = found["differences"]
-    compared = f"{found['first_day']}...{found['last_day']}, compared {_ago(note.at, now)}"
-    if differences:
-        summary = f"{'; '.join(differences[:_SHOWN])} ({compared}); run the job reconcile"
-    elif now - note.at > _RECKONING_IS_DUE_AFTER:
-        summary = f"last compared with the store {_ago(note.at, now)}: run the job reconcile"
-    else:
-        return CheckOutcome(
-            passed=True,
-            summary=f"{found['stored']:,} rows in the store and here ({compared})",
-            evidence=_evidence(found),
-        )
-    return CheckOutcome(passed=False, summary=summary, evidence=_evidence(found))
+    since = note.at if note else first_loaded(connection, endpoint)
+    summary = "not yet compared with the store"
+    if note:
+        found = note.value
+        evidence |= {name: found[name] for name in ("in_store", "stored", "requests")}
+        compared = f"{found['first_day']}...{found['last_day']}, compared {_ago(note.at, now)}"
+        summary = f"{found['stored']:,} rows in the store and here ({compared})"
+        if differences := found["differences"]:
+            problems.append(f"{'; '.join(differences[:_SHOWN])} ({compared}): run the job reconcile")
+    if since and now - since > _RECONCILIATION_IS_DUE_AFTER:
+        ran = f"last ran {_ago(since, now)}" if note else "has never run"
+        problems.append(f"reconcile {ran}; run it to compare row counts with the store")
+    return CheckOutcome(
+        passed=not problems,
+        summary="; ".join(problems) or summary,
+        evidence=evidence,
+        pending=not problems and note is None,
+    )
 
 
-def updated_after_supported(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: datetime) -> CheckOutcome:
-    """The store gives only changed rows when it is asked for them; else the refresh pulls the last days again."""
+def updated_after_supported(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime
+) -> CheckOutcome:
+    """Check that the API honoured the filter for changed rows at the last refresh."""
+    del start
     note = read_note(connection, endpoint, Kind.UPDATE_FILTER)
-    if note is None or note.value["is_supported"]:
-        return CheckOutcome(passed=True, summary=f"{endpoint.update_filter} is heeded" if note else "not asked for yet")
+    if note is None:
+        return CheckOutcome(passed=True, summary=f"{endpoint.update_filter} was not yet requested", pending=True)
+    if note.value["is_supported"]:
+        return CheckOutcome(passed=True, summary=f"the API honours {endpoint.update_filter}")
     return CheckOutcome(
         passed=False,
-        summary=f"the store did not heed {endpoint.update_filter} {_ago(note.at, now)}: the days of "
-        "COMMERCE_ORDERS_LOOKBACK_DAYS were pulled instead, and changes of older rows are not seen",
+        summary=f"the API ignored {endpoint.update_filter} {_ago(note.at, now)}: the last days "
+        "(COMMERCE_ORDERS_LOOKBACK_DAYS) were extracted again instead, and changes of older rows are not seen",
     )
 
 
 _FRESH = HealthQuery(
     "fresh",
-    "Yesterday is loaded and changes were upserted within three hours; an unpartitioned list was read within a day.",
+    "Every day from COMMERCE_ORDERS_START_DATE to yesterday is loaded and changes were upserted within three hours; "
+    "an unpartitioned list was loaded within a day.",
     fresh,
 )
 _COMPLETE = HealthQuery(
-    "complete", "Every day holds as many rows as the store did when the job reconcile last compared them.", complete
+    "complete",
+    "Every day from COMMERCE_ORDERS_START_DATE to yesterday is loaded, and had as many rows as in the store when "
+    "the job reconcile last compared them.",
+    complete,
 )
 _UPDATED_AFTER = HealthQuery(
     "updated_after_supported",
@@ -104,7 +136,7 @@ _UPDATED_AFTER = HealthQuery(
 
 
 def health_queries(endpoint: Endpoint) -> list[HealthQuery]:
-    """The health checks of an endpoint."""
+    """Return the health checks of an endpoint."""
     queries = [_FRESH]
     if endpoint.is_partitioned:
         queries.append(_COMPLETE)
@@ -113,18 +145,36 @@ def health_queries(endpoint: Endpoint) -> list[HealthQuery]:
     return queries
 
 
-def _evidence(found: dict[str, object]) -> dict[str, int | str | list[str] | dict[str, int]]:
-    counts = ("in_store", "stored", "requests")
-    return {name: value for name in counts if isinstance(value := found.get(name), int)}
+def due_days_never_loaded(
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime
+) -> list[date]:
+    """Return the days that no load has covered, from `start` to yesterday, which is due three hours after midnight."""
+    return days_never_loaded(connection, endpoint, first=start, last=_due_day(now))
 
 
-def _is_late(at: datetime | None, now: datetime, allowed: timedelta) -> bool:
-    return at is None or now - at > allowed
+def describe_never_loaded(endpoint: Endpoint, days: Sequence[date]) -> str:
+    """Say how many days were never loaded, and what loads them."""
+    name, first, last = endpoint.name, days[0], days[-1]
+    missing = f"{first} was" if first == last else f"{len(days):,} days from {first} were"
+    return (
+        f"{missing} never loaded: backfill {name} (`commerce-assets pull {name} --from {first} --to {last}`, or "
+        "Materialize in the UI)"
+    )
 
 
-def _ago(at: datetime | None, now: datetime) -> str:
-    if at is None:
-        return "never"
+def _due_day(now: datetime) -> date:
+    """Return the last day that must be loaded by now."""
+    now = now.astimezone(UTC)
+    return (now - timedelta(days=1 if now.time() >= _YESTERDAY_IS_DUE_AT else 2)).date()
+
+
+def _last_refresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> datetime | None:
+    """Return when changes were last requested; where the API ignores the filter, when days were extracted instead."""
+    note = read_note(connection, endpoint, Kind.UPDATE_FILTER)
+    return max((at for at in (last_followed(connection, endpoint), note.at if note else None) if at), default=None)
+
+
+def _ago(at: datetime, now: datetime) -> str:
     hours = max((now - at) / timedelta(hours=1), 0)
     if hours < 1:
         return f"{hours * 60:.0f} minutes ago"

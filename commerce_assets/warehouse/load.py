@@ -129,7 +129,7 @@ def load(
     is_whole = pull.updated_after is None
     connection.execute(f"CREATE TEMP TABLE merge_plan ({_MERGE_PLAN_COLUMNS})")
     if endpoint.keeps_versions:
-        row_history.prepare(connection, endpoint)
+        row_history.prepare(connection, endpoint, staged.manifest.began_at)
     if policy.key:
         bind_key(connection, policy.key)
     result.notes = apply_policy(connection, endpoint, policy)

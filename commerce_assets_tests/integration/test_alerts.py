@@ -40,7 +40,7 @@ from commerce_assets.settings import SettingError, checked_webhook_url
 from commerce_assets_tests.support.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
 from commerce_assets_tests.support.leftovers import forms_of, search
 from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.pulling import Sleeper, product
+from commerce_assets_tests.support.pulling import Sleeper, order, product
 from commerce_assets_tests.support.receiver import TOKEN, Receiver, receiving
 
 DAY = date(2026, 1, 1)
@@ -232,24 +232,22 @@ def test_a_blocking_check_is_part_of_the_failed_runs_line(alerts: Alerts) -> Non
     assert line.startswith(f"- job catalog: failed: check row_count_not_collapsed on products: {failed}")
 
 
-def test_reconcile_turns_the_check_complete_good_again(
-    alerts: Alerts,
-) -> None:
-    alerts.project.settings["COMMERCE_ORDERS_START_DATE"] = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-    alerts.project.run("orders", days=(yesterday,) * 2)
-    alerts.tick()
-    for _ in range(2):
-        alerts.project.run("health_checks")
-    told = alerts.told()
-    alerts.project.run("reconcile")
-    told_after = alerts.told()
+def test_a_perfect_first_load_sends_no_alert_and_reconcile_clears_one(alerts: Alerts) -> None:
+    project = alerts.project
+    start, yesterday = ((datetime.now(UTC) - timedelta(days=back)).date() for back in (3, 1))
+    project.settings["COMMERCE_ORDERS_START_DATE"] = start.isoformat()
+    project.run("catalog")
+    project.run("orders", days=(start, yesterday))
+    project.run("health_checks")
+    assert alerts.told() == []
 
-    assert [line for line in told if "complete" in line] == [
-        line for line in told if line.startswith("- check complete on orders: warns: never compared with the store")
-    ]
-    assert len({line.partition(": ")[0] for line in told}) == len(told)
-    (line,) = told_after
+    project.store.add_order(order(7_000, datetime.combine(yesterday, NOON.timetz())))
+    project.run("reconcile", config={"ops": {"reconcile_orders": {"config": {"repair": False}}}})
+    (line,) = alerts.told()
+    assert line.startswith(f"- check complete on orders: warns: {yesterday}: ")
+
+    project.run("reconcile")
+    (line,) = alerts.told()
     assert line.startswith("- check complete on orders: is good again (")
 
 

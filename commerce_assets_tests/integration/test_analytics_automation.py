@@ -1,14 +1,18 @@
-"""The tables follow their dependencies: which of them are asked for, by whatever run brought the change."""
+"""Automation of the marts: which partitions are requested after a run, and their health before the first build."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import duckdb
 import pytest
 from dagster import AssetKey, DagsterRunStatus, evaluate_automation_conditions
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets_tests.support.project import Project, running_project
+from commerce_assets_tests.support.shell import Shell
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 
@@ -19,27 +23,27 @@ WHOLE: dict[str, set[str | None]] = {model.name: {None} for model in MODELS if n
 
 
 class Sensor:
-    """What the sensor of the automation conditions asks for, tick after tick, without running any of it."""
+    """The automation conditions, evaluated tick by tick without launching a run."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self._cursor: AssetDaemonCursor | None = None
-        # The first tick takes what there is for granted.
+        # The first tick only initialises the cursor.
         assert self.tick() == {}
 
     def tick(self) -> dict[str, set[str | None]]:
-        """The partitions asked for, by asset; a table that is rebuilt whole has the one partition None."""
+        """Return the requested partitions by asset; an unpartitioned one has the partition None."""
         evaluated = evaluate_automation_conditions(
             defs=self.project.definitions, instance=self.project.instance, cursor=self._cursor
         )
         self._cursor = evaluated.cursor
-        asked = {model.name: set(evaluated.get_requested_partitions(AssetKey(model.name))) for model in MODELS}
-        return {name: keys for name, keys in asked.items() if keys}
+        requested = {model.name: set(evaluated.get_requested_partitions(AssetKey(model.name))) for model in MODELS}
+        return {name: keys for name, keys in requested.items() if keys}
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """Twenty days of three orders each, up to yesterday; each test looks at what happens from where it begins."""
+    """Load twenty days of three orders each, up to yesterday; each test starts from where the last one ended."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -50,7 +54,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
 
 
-def test_a_refresh_asks_for_the_days_that_it_touched_and_for_the_tables_that_are_rebuilt_whole(loaded: Project) -> None:
+def test_a_refresh_requests_the_days_it_touched_and_whole_marts(loaded: Project) -> None:
     sensor = Sensor(loaded)
     days = [(FIRST + timedelta(days=number)).date().isoformat() for number in (2, 3, 11)]
     for day in days:
@@ -60,11 +64,11 @@ def test_a_refresh_asks_for_the_days_that_it_touched_and_for_the_tables_that_are
     loaded.run("orders_refresh")
 
     assert sensor.tick() == {"order_items": {*days}, **WHOLE}
-    # What has been asked for is not asked for again, also before it has run.
+    # A request is not repeated, also before its run.
     assert sensor.tick() == {}
 
 
-def test_a_refresh_that_touches_nothing_asks_for_nothing(loaded: Project) -> None:
+def test_a_refresh_without_changes_requests_nothing(loaded: Project) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("orders_refresh")
@@ -72,7 +76,7 @@ def test_a_refresh_that_touches_nothing_asks_for_nothing(loaded: Project) -> Non
     assert sensor.tick() == {}
 
 
-def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: Project) -> None:
+def test_a_day_extracted_again_requests_that_day(loaded: Project) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
 
@@ -81,7 +85,7 @@ def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: Project) -> None:
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
 
 
-def test_the_catalogue_asks_for_the_tables_with_todays_names_and_for_no_day_of_order_items(loaded: Project) -> None:
+def test_the_catalog_requests_marts_with_names_not_order_items(loaded: Project) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("catalog")
@@ -89,7 +93,7 @@ def test_the_catalogue_asks_for_the_tables_with_todays_names_and_for_no_day_of_o
     assert sensor.tick() == {"product_performance": {None}, "subscription_orders": {None}}
 
 
-def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
+def test_a_build_by_hand_leaves_nothing_to_request(loaded: Project) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
     loaded.run("orders", days=(day, day))
@@ -99,7 +103,7 @@ def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
     assert sensor.tick() == {}
 
 
-def test_what_changes_while_a_dependency_is_being_pulled_is_asked_for_when_the_pull_has_ended(loaded: Project) -> None:
+def test_a_change_during_a_load_is_requested_after_the_load(loaded: Project) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=5)).date()
     loaded.run("orders", days=(day, day))
@@ -112,3 +116,55 @@ def test_what_changes_while_a_dependency_is_being_pulled_is_asked_for_when_the_p
     loaded.instance.report_run_failed(pull)
 
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
+
+
+def execute(project: Project, sql: str) -> None:
+    """Change the database without the project."""
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{project.database}' AS shop")
+        connection.execute(sql)
+
+
+def test_checks_of_a_mart_that_was_never_built_pass_as_not_yet(loaded: Project) -> None:
+    name = "subscription_orders"
+    keys = {key for key in loaded.definitions.resolve_asset_graph().asset_check_keys if key.asset_key == AssetKey(name)}
+    job = loaded.definitions.resolve_implicit_global_asset_job_def()
+    job = job.get_subset(asset_selection=set(), asset_check_selection=keys)
+    execute(loaded, f"DROP TABLE IF EXISTS shop.analytics.{name}")
+
+    before = job.execute_in_process(instance=loaded.instance).get_asset_check_evaluations()
+    execute(loaded, f"CREATE SCHEMA IF NOT EXISTS shop.analytics; CREATE TABLE shop.analytics.{name} (order_id BIGINT)")
+    outdated = job.execute_in_process(instance=loaded.instance, raise_on_error=False).get_asset_check_evaluations()
+
+    assert {(check.passed, check.description) for check in before} == {(True, "not yet built")}
+    assert {check.passed for check in outdated} == {False}
+    assert {check.check_name for check in before} == {key.name for key in keys}
+
+
+def test_status_and_ui_agree_on_days_of_which_only_changes_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
+    loaded_day = (FIRST + timedelta(days=15)).date()
+    monkeypatch.chdir(tmp_path)
+    with running_project(store, tmp_path, monkeypatch) as project:
+        project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
+        project.run("orders", days=(loaded_day, loaded_day))
+        project.run("orders_refresh")
+        order = next(
+            order for order in store.shop.orders if order["created_at"] > (FIRST + timedelta(days=17)).isoformat()
+        )
+        store.update_order(order["id"], settled_gross="0.01")
+        project.run("orders_refresh")
+        result = project.run("analytics", days=(loaded_day, loaded_day))
+        in_ui = {
+            check.check_name: check.passed
+            for check in result.get_asset_check_evaluations()
+            if check.asset_key == AssetKey("order_items")
+        }
+        status = json.loads(Shell(tmp_path, project.environment).run("status", "--format", "json").stdout)
+
+    assert project.query(f"SELECT count(*) FROM orders WHERE id = {order['id']}") == [(1,)]
+    assert set(in_ui.values()) == {True}
+    (row,) = [table for table in status["tables"] if table["table"] == "analytics.order_items"]
+    assert row["in_step"] == {"passed": True, "summary": "in step"}

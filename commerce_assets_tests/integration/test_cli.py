@@ -439,7 +439,7 @@ def test_the_status_tells_rows_dates_and_the_days_that_no_pull_has_covered(shell
     assert [re.split(" {2,}", line) for line in table.splitlines()] == [
         ["products", "3", "2024-01-01 00:00", "just now", "yes", "-", "-"],
         ["packages", "never pulled"],
-        ["orders", "36", "2024-03-05 22:00", "just now", "no", "?", "-"],
+        ["orders", "36", "2024-03-05 22:00", "just now", "no", "no", "-"],
         ["subscriptions", "never pulled"],
     ]
     missing = (YESTERDAY - date(2024, 3, 1)).days + 1 - 3
@@ -494,7 +494,7 @@ def test_the_status_of_a_shop_in_which_all_is_well_is_0_however_strict(shell: Sh
     assert behind.exit_code == 1
     assert "analytics.daily_revenue: not in step: money_equals_orders: " in behind.stdout
     told = {table["table"]: table for table in json.loads(shell.run("status", "--format", "json").stdout)["tables"]}
-    assert told["orders"]["in_step"] == {"passed": True, "summary": "updated_after is heeded"}
+    assert told["orders"]["in_step"] == {"passed": True, "summary": "the API honours updated_after"}
     assert told["analytics.daily_revenue"]["in_step"]["passed"] is False
     assert told["analytics.daily_revenue"]["rows"] == 0
 

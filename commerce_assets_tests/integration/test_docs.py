@@ -143,7 +143,7 @@ def test_the_page_of_operations_says_what_to_do_about_every_check_and_every_erro
     page = (DOCS / "operations.md").read_text()
     specs = [
         *(spec for endpoint in ENDPOINTS for spec in checks.build_check_specs(endpoint=endpoint)),
-        *(spec for endpoint in ENDPOINTS for spec in checks.build_health_checks(endpoint=endpoint).check_specs),
+        *(spec for endpoint in ENDPOINTS for spec in checks.build_health_check_specs(endpoint=endpoint)),
         *(spec for model in MODELS for spec in model_checks.build_check_specs(model=model)),
     ]
     source = "".join(path.read_text() for path in (ROOT / "commerce_assets").rglob("*.py") if path.parent.name != "api")

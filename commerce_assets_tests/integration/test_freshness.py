@@ -1,7 +1,7 @@
-"""How things stand with a table, asked of the warehouse: no run makes fresh, complete or in step what is not."""
+"""Health checks: freshness, completeness and change tracking, queried from the warehouse whatever ran last."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -11,13 +11,15 @@ from dagster import AssetCheckEvaluation, ExecuteInProcessResult
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse import freshness
 from commerce_assets.warehouse.check_queries import CheckOutcome
-from commerce_assets.warehouse.notes import Kind, write_note
+from commerce_assets.warehouse.load_log import Kind, days_never_loaded, write_note
 from commerce_assets_tests.support.project import Project, endpoint_named
 from commerce_assets_tests.support.staged import ORDERS, PRODUCTS, Storage, days, order, product
 from sample_store.shop import Shop, build_orders
 
 NOW = datetime(2024, 3, 16, 12, tzinfo=UTC)
-YESTERDAY = "2024-03-15"
+START, YESTERDAY = "2024-03-11", "2024-03-15"
+
+Check = Callable[[duckdb.DuckDBPyConnection, Endpoint, date, datetime], CheckOutcome]
 
 
 @pytest.fixture
@@ -25,77 +27,23 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path)
 
 
-def ask(
-    storage: Storage,
-    question: Callable[[duckdb.DuckDBPyConnection, Endpoint, datetime], CheckOutcome],
-    endpoint: Endpoint = ORDERS,
-    *,
-    now: datetime = NOW,
+def outcome(
+    storage: Storage, check: Check, endpoint: Endpoint = ORDERS, *, start: str = START, now: datetime = NOW
 ) -> CheckOutcome:
     with storage.database.read() as connection:
-        return question(connection, endpoint, now)
+        return check(connection, endpoint, date.fromisoformat(start), now)
 
 
-def loaded_at(storage: Storage, at: datetime) -> None:
-    """Has every load so far have been at that time."""
+def date_loads(storage: Storage, at: datetime) -> None:
+    """Set the time of every load so far."""
     storage.execute(f"UPDATE commerce_loads.loads SET loaded_at = TIMESTAMPTZ '{at.isoformat()}'")
 
 
-def load_yesterday_and_changes(storage: Storage, *, at: datetime) -> None:
-    storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
-    storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
-    loaded_at(storage, at)
-
-
-def test_orders_are_fresh_when_yesterday_is_loaded_and_changes_were_followed_within_hours(storage: Storage) -> None:
-    load_yesterday_and_changes(storage, at=NOW - timedelta(hours=2))
-
-    finding = ask(storage, freshness.fresh)
-
-    assert finding == CheckOutcome(passed=True, summary="2024-03-15 is loaded; late changes were followed 2 hours ago")
-
-
-def test_a_backfill_of_an_old_day_makes_no_orders_fresh(storage: Storage) -> None:
-    storage.load(ORDERS, [order(1, "2024-02-01T12:00:00Z")], window=days("2024-02-01"))
-    loaded_at(storage, NOW)
-
-    finding = ask(storage, freshness.fresh)
-
-    assert not finding.passed
-    missing, late = finding.summary.split("; ")
-    assert missing == "2024-03-15 is not loaded: run the job orders"
-    assert late == "late changes were never followed: run the job orders_refresh"
-
-
-@pytest.mark.parametrize(("hour", "passed"), [(1, True), (2, True), (3, False), (12, False)])
-def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int, *, passed: bool) -> None:
-    now = datetime(2024, 3, 17, hour, tzinfo=UTC)
-    load_yesterday_and_changes(storage, at=now)
-
-    assert ask(storage, freshness.fresh, now=now).passed is passed
-
-
-def test_orders_whose_changes_were_not_followed_for_hours_are_stale(storage: Storage) -> None:
-    load_yesterday_and_changes(storage, at=NOW - timedelta(hours=3, minutes=1))
-
-    finding = ask(storage, freshness.fresh)
-
-    assert finding.summary == "late changes were last followed 3 hours ago: run the job orders_refresh"
-
-
-@pytest.mark.parametrize(("hours", "passed"), [(0, True), (26, True), (27, False), (200, False)])
-def test_a_whole_list_is_fresh_for_a_day(storage: Storage, hours: int, *, passed: bool) -> None:
-    storage.load(PRODUCTS, [product(1)])
-    loaded_at(storage, NOW - timedelta(hours=hours))
-
-    assert ask(storage, freshness.fresh, PRODUCTS).passed is passed
-
-
-def test_what_was_never_loaded_is_not_fresh(storage: Storage) -> None:
-    storage.load(PRODUCTS, [product(1)])
-
-    assert ask(storage, freshness.fresh, endpoint_named("packages")).summary == "never read: run the job catalog"
-    assert not ask(storage, freshness.fresh, ORDERS).passed
+def load_days(storage: Storage, *, at: datetime, refreshed: bool = True) -> None:
+    storage.load(ORDERS, [order(1)], window=days(START, YESTERDAY))
+    if refreshed:
+        storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
+    date_loads(storage, at)
 
 
 def note(storage: Storage, kind: Kind, **value: object) -> None:
@@ -103,110 +51,275 @@ def note(storage: Storage, kind: Kind, **value: object) -> None:
         write_note(connection, ORDERS, kind, value)
 
 
-def test_orders_that_were_never_compared_with_the_store_are_not_called_complete(storage: Storage) -> None:
+# Days that were never loaded
+
+
+@pytest.mark.parametrize(
+    ("loaded", "missing"),
+    [
+        ([], "11 12 13 14 15"),
+        ([("2024-03-11", "2024-03-15")], ""),
+        ([("2024-03-01", "2024-03-31")], ""),
+        ([("2024-03-12", "2024-03-12"), ("2024-03-14", "2024-03-14")], "11 13 15"),
+        ([("2024-03-13", "2024-03-20"), ("2024-03-13", "2024-03-13"), ("2024-03-01", "2024-03-11")], "12"),
+        ([("2024-04-01", "2024-04-02"), ("2024-02-01", "2024-02-02")], "11 12 13 14 15"),
+    ],
+)
+def test_days_never_loaded_are_in_no_loaded_window(
+    storage: Storage, loaded: list[tuple[str, str]], missing: str
+) -> None:
+    storage.load(PRODUCTS, [product(1)])
+    for first, last in loaded:
+        storage.load(ORDERS, [order(1, f"{first}T00:00:00Z")], window=days(first, last))
+
+    with storage.database.read() as connection:
+        found = days_never_loaded(
+            connection, ORDERS, first=date.fromisoformat(START), last=date.fromisoformat(YESTERDAY)
+        )
+
+    assert found == [date(2024, 3, int(day)) for day in missing.split()]
+
+
+@pytest.mark.parametrize("check", [freshness.fresh, freshness.complete])
+def test_days_never_loaded_fail_with_the_command_that_helps(storage: Storage, check: Check) -> None:
+    """Fault 83."""
+    storage.load(ORDERS, [order(1)], window=days("2024-03-14", YESTERDAY))
+    storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
+    date_loads(storage, NOW)
+
+    found = outcome(storage, check, start="2023-11-24")
+
+    assert not found.passed
+    assert found.summary == (
+        "111 days from 2023-11-24 were never loaded: backfill orders "
+        "(`commerce-assets pull orders --from 2023-11-24 --to 2024-03-13`, or Materialize in the UI)"
+    )
+
+
+def test_completeness_names_missing_days_beside_a_good_report(storage: Storage) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
+    note(storage, Kind.RECONCILIATION, **FOUND, differences=[])
 
-    finding = ask(storage, freshness.complete)
+    found = outcome(storage, freshness.complete, start="2024-03-14", now=NOW)
 
-    assert finding == CheckOutcome(passed=False, summary="never compared with the store: run the job reconcile")
+    assert not found.passed
+    assert found.summary.startswith("2024-03-14 was never loaded: backfill orders")
+    assert found.evidence["days_never_loaded"] == 1
 
+
+@pytest.mark.parametrize(("hour", "passed"), [(0, True), (1, True), (2, True), (3, False), (12, False), (23, False)])
+def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int, *, passed: bool) -> None:
+    now = datetime(2024, 3, 17, hour, tzinfo=UTC)
+    load_days(storage, at=now)
+
+    assert outcome(storage, freshness.fresh, now=now).passed is passed
+    assert outcome(storage, freshness.complete, now=now).passed is passed
+
+
+def test_no_day_before_the_start_date_is_due(storage: Storage) -> None:
+    storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
+    for hour in range(24):
+        now = datetime(2024, 3, 16, hour, tzinfo=UTC)
+        date_loads(storage, now)
+        assert outcome(storage, freshness.fresh, start=YESTERDAY, now=now).passed
+        assert outcome(storage, freshness.complete, start=YESTERDAY, now=now).passed
+
+
+# Freshness
+
+
+def test_orders_with_all_days_and_a_recent_refresh_are_fresh(storage: Storage) -> None:
+    load_days(storage, at=NOW - timedelta(hours=2))
+
+    found = outcome(storage, freshness.fresh)
+
+    assert found == CheckOutcome(
+        passed=True, summary="every day up to 2024-03-15 is loaded; orders_refresh ran 2 hours ago"
+    )
+
+
+def test_a_backfill_of_an_old_day_does_not_make_orders_fresh(storage: Storage) -> None:
+    storage.load(ORDERS, [order(1, "2024-03-12T12:00:00Z")], window=days("2024-03-11", "2024-03-14"))
+    date_loads(storage, NOW)
+
+    found = outcome(storage, freshness.fresh)
+
+    assert not found.passed
+    assert found.summary.startswith("2024-03-15 was never loaded: backfill orders")
+
+
+@pytest.mark.parametrize(("minutes", "passed"), [(0, True), (179, True), (181, False), (6000, False)])
+def test_a_refresh_that_never_ran_is_not_yet_due_for_three_hours(
+    storage: Storage, minutes: int, *, passed: bool
+) -> None:
+    load_days(storage, at=NOW - timedelta(minutes=minutes), refreshed=False)
+
+    found = outcome(storage, freshness.fresh)
+
+    assert (found.passed, found.pending) == (passed, passed)
+    assert found.summary == (
+        "not yet refreshed; every day up to 2024-03-15 is loaded"
+        if passed
+        else "orders_refresh has never run; run it to pick up updates"
+    )
+
+
+def test_orders_not_refreshed_for_hours_are_not_fresh(storage: Storage) -> None:
+    load_days(storage, at=NOW - timedelta(hours=3, minutes=1))
+
+    found = outcome(storage, freshness.fresh)
+
+    assert not found.passed
+    assert found.summary == "orders_refresh last ran 3 hours ago; run it to pick up updates"
+
+
+@pytest.mark.parametrize(("hours", "passed"), [(0, True), (26, True), (27, False), (200, False)])
+def test_an_unpartitioned_list_is_fresh_for_a_day(storage: Storage, hours: int, *, passed: bool) -> None:
+    storage.load(PRODUCTS, [product(1)])
+    date_loads(storage, NOW - timedelta(hours=hours))
+
+    assert outcome(storage, freshness.fresh, PRODUCTS).passed is passed
+
+
+def test_an_endpoint_that_was_never_loaded_is_not_fresh(storage: Storage) -> None:
+    storage.load(PRODUCTS, [product(1)])
+
+    packages = outcome(storage, freshness.fresh, endpoint_named("packages"))
+    assert packages == CheckOutcome(passed=False, summary="never loaded: run the job catalog")
+    assert outcome(storage, freshness.fresh).summary.startswith("5 days from 2024-03-11 were never loaded")
+
+
+# Completeness
 
 FOUND = {"first_day": "2024-01-01", "last_day": "2024-03-15", "in_store": 1200, "stored": 1200, "requests": 7}
 
 
+@pytest.mark.parametrize(("age", "passed"), [(0, True), (7, True), (9, False)])
+def test_a_reconciliation_that_never_ran_is_not_yet_due_for_a_week(storage: Storage, age: int, *, passed: bool) -> None:
+    load_days(storage, at=NOW - timedelta(days=age))
+
+    found = outcome(storage, freshness.complete)
+
+    assert (found.passed, found.pending) == (passed, passed)
+    assert found.summary == (
+        "not yet compared with the store"
+        if passed
+        else "reconcile has never run; run it to compare row counts with the store"
+    )
+
+
 @pytest.mark.parametrize(
-    ("differences", "later", "said"),
+    ("differences", "later", "summary"),
     [
         ([], timedelta(0), "1,200 rows in the store and here (2024-01-01...2024-03-15, compared 0 minutes ago)"),
         (
             ["2024-02-03: 24 in the store, 23 here"],
             timedelta(0),
-            "2024-02-03: 24 in the store, 23 here (2024-01-01...2024-03-15, compared 0 minutes ago); run the job",
+            "2024-02-03: 24 in the store, 23 here (2024-01-01...2024-03-15, compared 0 minutes ago): run the job",
         ),
-        ([], timedelta(days=9), "last compared with the store 9 days ago: run the job reconcile"),
+        ([], timedelta(days=9), "reconcile last ran 9 days ago; run it to compare row counts with the store"),
     ],
 )
-def test_completeness_is_what_the_last_comparison_found_as_long_as_it_is_not_too_old(
-    storage: Storage, differences: list[str], later: timedelta, said: str
+def test_completeness_is_the_last_report_until_it_is_too_old(
+    storage: Storage, differences: list[str], later: timedelta, summary: str
 ) -> None:
+    now = datetime.now(UTC) + later
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     note(storage, Kind.RECONCILIATION, **FOUND, differences=differences)
 
-    finding = ask(storage, freshness.complete, now=datetime.now(UTC) + later)
+    found = outcome(storage, freshness.complete, start=now.date().isoformat(), now=now)
 
-    assert finding.summary.startswith(said)
-    assert finding.passed is (not differences and not later)
+    assert found.summary.startswith(summary)
+    assert found.passed is (not differences and not later)
+    assert not found.pending
 
 
-@pytest.mark.parametrize("heeded", [True, False])
-def test_a_filter_that_the_store_did_not_heed_is_told(storage: Storage, *, heeded: bool) -> None:
+# Change tracking
+
+
+@pytest.mark.parametrize("honoured", [True, False])
+def test_an_ignored_filter_is_a_warning(storage: Storage, *, honoured: bool) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
-    note(storage, Kind.UPDATE_FILTER, is_supported=heeded)
+    note(storage, Kind.UPDATE_FILTER, is_supported=honoured)
 
-    finding = ask(storage, freshness.updated_after_supported, now=datetime.now(UTC))
+    found = outcome(storage, freshness.updated_after_supported, now=datetime.now(UTC))
 
-    assert finding.passed is heeded
-    assert ("COMMERCE_ORDERS_LOOKBACK_DAYS" in finding.summary) is not heeded
+    assert found.passed is honoured
+    assert ("COMMERCE_ORDERS_LOOKBACK_DAYS" in found.summary) is not honoured
 
 
-def standing_results(result: ExecuteInProcessResult) -> dict[tuple[str, str], AssetCheckEvaluation]:
+def test_a_filter_that_was_never_requested_is_not_yet_known(storage: Storage) -> None:
+    load_days(storage, at=NOW, refreshed=False)
+
+    found = outcome(storage, freshness.updated_after_supported)
+
+    assert (found.passed, found.pending) == (True, True)
+    assert found.summary == "updated_after was not yet requested"
+
+
+# The job
+
+
+def results(result: ExecuteInProcessResult) -> dict[tuple[str, str], AssetCheckEvaluation]:
     return {
         (check.asset_key.to_user_string(), check.check_name): check for check in result.get_asset_check_evaluations()
     }
 
 
-def test_the_job_standing_asks_about_every_table_without_a_request_and_a_refresh_and_a_comparison_turn_it_green(
-    project: Project,
-) -> None:
+def set_up_days(project: Project, *, per_day: int) -> tuple[date, date]:
+    """Let the shop have five days of orders, from its start date to yesterday."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = today - timedelta(days=5)
-    project.store.shop = Shop(orders=build_orders(start=start, days=5, per_day=3))
+    project.settings["COMMERCE_ORDERS_START_DATE"] = start.date().isoformat()
+    project.store.shop = Shop(orders=build_orders(start=start, days=5, per_day=per_day))
     project.store.touch()
-    project.run("catalog")
-    project.run("orders", days=(start.date(), (today - timedelta(days=1)).date()))
-    project.store.forget_requests()
+    return start.date(), (today - timedelta(days=1)).date()
 
-    before = standing_results(project.run("health_checks"))
-    assert project.requests() == 0
+
+def test_a_perfect_first_load_is_green(project: Project) -> None:
+    all_days = set_up_days(project, per_day=3)
+    project.run("catalog")
+    project.run("orders", days=all_days)
+    requests = project.requests()
+
+    first = results(project.run("health_checks"))
+    assert project.requests() == requests
     project.run("orders_refresh")
     project.run("reconcile")
-    after = standing_results(project.run("health_checks"))
+    second = results(project.run("health_checks"))
 
-    assert before.keys() == after.keys()
-    assert before["products", "fresh"].passed
-    assert [before["orders", name].passed for name in ("fresh", "complete", "updated_after_supported")] == [
-        False,
-        False,
-        True,
-    ]
-    assert all(check.passed for check in after.values()), after
+    assert first.keys() == second.keys()
+    assert all(check.passed for check in [*first.values(), *second.values()])
+    orders = [first["orders", name] for name in ("fresh", "complete", "updated_after_supported")]
+    assert all("not yet" in str(check.description) for check in orders)
+    assert not any("not yet" in str(check.description) for check in second.values())
 
 
-def test_before_anything_is_loaded_the_job_standing_says_so_and_does_not_fail(project: Project) -> None:
+def test_before_the_first_load_the_health_checks_say_what_to_load(project: Project) -> None:
+    set_up_days(project, per_day=3)
+
     result = project.run("health_checks")
 
+    checks = results(result)
     assert result.success
-    assert {check.description for check in standing_results(result).values()} == {
-        "nothing has been loaded yet: materialize the asset"
-    }
+    assert checks["products", "fresh"].description == "never loaded: run the job catalog"
+    for name in ("fresh", "complete"):
+        assert not checks["orders", name].passed
+        assert "`commerce-assets pull orders --from " in str(checks["orders", name].description)
+    assert checks["orders", "updated_after_supported"].passed
     assert not project.database.exists()
 
 
-def test_a_store_that_does_not_heed_the_filter_turns_the_check_yellow_and_the_days_count_as_followed(
-    project: Project,
-) -> None:
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    start = today - timedelta(days=5)
-    project.store.shop = Shop(orders=build_orders(start=start, days=5, per_day=30))
+def test_a_store_that_ignores_the_filter_warns_and_orders_are_fresh(project: Project) -> None:
+    all_days = set_up_days(project, per_day=30)
     project.store.dialect.ignores_updated_after = True
-    project.store.touch()
-    project.run("orders", days=(start.date(), (today - timedelta(days=1)).date()))
+    project.run("orders", days=all_days)
     for item in project.store.shop.orders[:40]:
         item["updated_at"] = "2020-01-01T00:00:00Z"
     project.store.touch()
 
     project.run("orders_refresh")
 
-    results = standing_results(project.run("health_checks"))
-    assert not results["orders", "updated_after_supported"].passed
-    assert results["orders", "fresh"].passed
+    checks = results(project.run("health_checks"))
+    assert not checks["orders", "updated_after_supported"].passed
+    assert checks["orders", "fresh"].passed

@@ -1,12 +1,15 @@
 """Late changes: the real refresh job against a store whose orders change after they were loaded."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import AssetCheckEvaluation, AssetKey, ExecuteInProcessResult
+from dagster import AssetCheckEvaluation, AssetKey, DagsterRunStatus, ExecuteInProcessResult
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus
 
 from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.machine import Machine, machine_of
@@ -62,14 +65,14 @@ def after_the_next_answer(store: SampleStore, change: Callable[[], None], monkey
     monkeypatch.setattr(store, "respond", answer)
 
 
-def test_a_refresh_with_nothing_new_costs_at_most_two_requests_and_touches_nothing(loaded: Project) -> None:
+def test_a_refresh_without_changes_costs_at_most_two_requests(loaded: Project) -> None:
     result = loaded.run("orders_refresh")
 
     assert loaded.requests() <= 2
     assert touched(result) == {}
 
 
-def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refresh(loaded: Project) -> None:
+def test_a_refund_of_an_old_order_arrives_with_the_next_refresh(loaded: Project) -> None:
     """Fault 62."""
     day = (TODAY - timedelta(days=60)).date()
     order = order_of(loaded, day)
@@ -86,7 +89,7 @@ def test_a_refund_on_an_order_sixty_days_old_is_in_the_table_after_the_next_refr
     assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
 
 
-def test_after_a_late_change_the_result_of_every_check_is_of_the_table_as_it_is_then(loaded: Project) -> None:
+def test_a_refresh_with_changes_evaluates_every_check(loaded: Project) -> None:
     loaded.store.update_order(order_of(loaded, ALL_DAYS[0]), settled_gross="a lot")
 
     result = loaded.run("orders_refresh")
@@ -94,14 +97,47 @@ def test_after_a_late_change_the_result_of_every_check_is_of_the_table_as_it_is_
     passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
     every = loaded.definitions.resolve_asset_graph().asset_check_keys
     assert passed.keys() == {key.name for key in every if key.asset_key == AssetKey("orders")}
-    # Nobody has compared these orders with the store yet.
-    assert {name for name, is_well in passed.items() if not is_well} == {"values_fit_their_types", "complete"}
+    assert {name for name, is_well in passed.items() if not is_well} == {"values_fit_their_types"}
+
+
+def check_statuses(project: Project) -> dict[str, AssetCheckExecutionResolvedStatus]:
+    """The status of each check of orders, as the UI resolves it."""
+    keys = project.definitions.resolve_asset_graph().asset_check_keys
+    context = LoadingContextForTest(project.instance)
+    records = project.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [key for key in keys if key.asset_key == AssetKey("orders")]
+    )
+    return {key.name: asyncio.run(record.resolve_status(context)) for key, record in records.items()}
+
+
+def test_checks_of_a_killed_run_pass_after_the_next_refresh(loaded: Project) -> None:
+    killed = loaded.instance.create_run_for_job(
+        loaded.definitions.resolve_job_def("orders"),
+        status=DagsterRunStatus.STARTED,
+        tags={
+            "dagster/asset_partition_range_start": str(ALL_DAYS[0]),
+            "dagster/asset_partition_range_end": str(ALL_DAYS[1]),
+        },
+    )
+    running = check_statuses(loaded)
+    loaded.run("orders_refresh")
+    while_running = check_statuses(loaded)
+    loaded.instance.report_run_failed(killed)
+    dead = check_statuses(loaded)
+    changed = touched(loaded.run("orders_refresh"))
+    after = check_statuses(loaded)
+
+    assert set(running.values()) == {AssetCheckExecutionResolvedStatus.IN_PROGRESS}
+    assert while_running == running
+    assert set(dead.values()) == {AssetCheckExecutionResolvedStatus.EXECUTION_FAILED}
+    assert changed == {}
+    assert set(after.values()) == {AssetCheckExecutionResolvedStatus.SUCCEEDED}
+    # Once is enough: a refresh without changes costs no checks.
+    assert loaded.run("orders_refresh").get_asset_check_evaluations() == []
 
 
 @pytest.mark.slow
-def test_a_refund_on_an_order_of_400_days_ago_rewrites_one_row_and_reports_one_partition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refund_400_days_late_rewrites_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = TODAY - timedelta(days=420)
     store = SampleStore(Shop(orders=build_orders(start=start, days=420, per_day=2)))
     with running_project(store, tmp_path, monkeypatch) as project:
@@ -125,7 +161,7 @@ def test_a_refund_on_an_order_of_400_days_ago_rewrites_one_row_and_reports_one_p
         assert touched(result)[day.isoformat()]["rows_updated"] == 1
 
 
-def test_changes_on_many_days_are_reported_as_just_those_partitions(loaded: Project) -> None:
+def test_changes_on_many_days_report_just_those_partitions(loaded: Project) -> None:
     days = [(TODAY - timedelta(days=back)).date() for back in (3, 17, 44)]
     for day in days:
         loaded.store.update_order(order_of(loaded, day), tag="looked at")
@@ -144,7 +180,7 @@ def test_more_changes_than_a_page_holds_all_arrive(loaded: Project) -> None:
     assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'sale'") == [(120,)]
 
 
-def test_an_order_of_today_is_stored_but_today_is_no_partition_yet(loaded: Project) -> None:
+def test_an_order_of_today_is_stored_but_today_no_partition(loaded: Project) -> None:
     loaded.store.add_order(order_of_now(9_000))
 
     result = loaded.run("orders_refresh")
@@ -153,9 +189,7 @@ def test_an_order_of_today_is_stored_but_today_is_no_partition_yet(loaded: Proje
     assert TODAY.date().isoformat() not in touched(result)
 
 
-def test_a_day_of_which_only_late_changes_are_known_does_not_look_materialized(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_with_only_late_changes_is_not_materialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
     with running_project(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
@@ -180,7 +214,7 @@ def test_orders_of_before_the_first_partition_are_left_out(loaded: Project) -> N
     assert loaded.query("SELECT count(*) FROM orders WHERE id = 9001") == [(0,)]
 
 
-def test_a_store_that_ignores_the_filter_is_noticed_on_the_first_request_and_recent_days_are_pulled(
+def test_an_ignored_filter_is_noticed_at_the_first_request(
     loaded: Project,
 ) -> None:
     loaded.store.dialect.ignores_updated_after = True
@@ -198,9 +232,7 @@ def test_a_store_that_ignores_the_filter_is_noticed_on_the_first_request_and_rec
     assert len(others) == 8
 
 
-def test_whether_the_filter_is_heeded_is_said_in_the_log_and_by_a_check(
-    loaded: Project, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_ignored_filter_is_in_the_log_and_in_a_check(loaded: Project, capfd: pytest.CaptureFixture[str]) -> None:
     def evaluation() -> AssetCheckEvaluation:
         checks = loaded.run("health_checks").get_asset_check_evaluations()
         return next(check for check in checks if check.check_name == "updated_after_supported")
@@ -219,7 +251,7 @@ def test_whether_the_filter_is_heeded_is_said_in_the_log_and_by_a_check(
     assert evaluation().passed
 
 
-def test_changes_that_no_window_reached_arrive_when_the_store_heeds_the_filter_again(loaded: Project) -> None:
+def test_older_changes_arrive_once_the_filter_is_honoured_again(loaded: Project) -> None:
     loaded.run("orders_refresh")
     loaded.store.dialect.ignores_updated_after = True
     order = order_of(loaded, (TODAY - timedelta(days=60)).date())
@@ -233,9 +265,7 @@ def test_changes_that_no_window_reached_arrive_when_the_store_heeds_the_filter_a
     assert loaded.query(f"SELECT tag FROM orders WHERE id = {order}") == [("out of reach",)]
 
 
-def test_orders_that_change_while_they_are_swept_are_right_after_the_next_refresh(
-    loaded: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changes_during_a_refresh_arrive_with_the_next_one(loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 121):
         loaded.store.update_order(number, tag="sale")
 
@@ -258,7 +288,7 @@ def test_orders_that_change_while_they_are_swept_are_right_after_the_next_refres
     ]
 
 
-def test_a_refresh_follows_on_from_the_one_before_it_also_after_a_month(loaded: Project) -> None:
+def test_a_refresh_continues_from_the_last_one_after_a_month(loaded: Project) -> None:
     day = (TODAY - timedelta(days=40)).date()
     loaded.store.update_order(order_of(loaded, day), tag="first")
     loaded.run("orders_refresh")
@@ -287,9 +317,7 @@ def test_an_edit_of_the_same_second_as_the_last_one_is_seen(loaded: Project) -> 
     assert loaded.query(f"SELECT tag FROM orders WHERE id = {order}") == [("two",)]
 
 
-def test_a_store_whose_orders_all_lie_in_the_past_is_followed_from_its_newest_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_with_old_orders_is_refreshed_from_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = datetime(2024, 3, 1, tzinfo=UTC)
     store = SampleStore(Shop(orders=build_orders(start=start, days=10, per_day=4)))
     with running_project(store, tmp_path, monkeypatch) as project:
@@ -303,7 +331,7 @@ def test_a_store_whose_orders_all_lie_in_the_past_is_followed_from_its_newest_or
         assert touched(result).keys() == {"2024-03-01"}
 
 
-def test_a_refresh_of_an_empty_warehouse_brings_what_is_new_and_materializes_nothing(project: Project) -> None:
+def test_a_refresh_of_an_empty_warehouse_materializes_nothing(project: Project) -> None:
     project.store.add_order(order_of_now(1))
 
     result = project.run("orders_refresh")
@@ -337,7 +365,7 @@ def asked_for(machine: Machine) -> datetime:
     return datetime.fromisoformat(machine.server.requests[0].query["updated_after"])
 
 
-def test_an_order_that_is_seen_an_hour_after_its_stamp_arrives_with_the_next_refresh(machine: Machine) -> None:
+def test_an_order_visible_an_hour_late_arrives(machine: Machine) -> None:
     mark = mark_of(machine)
     (order,) = build_orders(start=mark - timedelta(hours=1), days=1, per_day=1, first_id=9_000)
     stamp = (mark - timedelta(minutes=55)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -348,7 +376,7 @@ def test_an_order_that_is_seen_an_hour_after_its_stamp_arrives_with_the_next_ref
     assert machine.project.query("SELECT count(*) FROM orders WHERE id = 9000") == [(1,)]
 
 
-def test_once_a_day_a_refresh_asks_for_a_whole_day_again(machine: Machine) -> None:
+def test_once_a_day_a_refresh_requests_a_whole_day_again(machine: Machine) -> None:
     mark = mark_of(machine)
 
     machine.clocks.store += timedelta(hours=19)
@@ -359,7 +387,7 @@ def test_once_a_day_a_refresh_asks_for_a_whole_day_again(machine: Machine) -> No
     assert asked_for(machine) == mark - timedelta(hours=1)
 
 
-def test_a_machine_whose_clock_was_a_year_ahead_once_still_asks_for_a_whole_day(machine: Machine) -> None:
+def test_a_clock_once_a_year_ahead_still_requests_a_whole_day(machine: Machine) -> None:
     mark = mark_of(machine)
     machine.clocks.skew = timedelta(days=365)
     assert asked_for(machine) == mark - timedelta(days=1)
@@ -369,9 +397,7 @@ def test_a_machine_whose_clock_was_a_year_ahead_once_still_asks_for_a_whole_day(
     assert mark_of(machine) == mark
 
 
-def test_with_a_history_a_refund_is_a_new_version_of_its_order_and_the_old_one_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_history_a_refund_is_a_new_version_of_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=TODAY - timedelta(days=2), days=2, per_day=3)))
     with running_project(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDER_HISTORY"] = "true"

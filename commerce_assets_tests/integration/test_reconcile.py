@@ -1,6 +1,7 @@
-"""Completeness: the store's rows are counted by searching its list, and days that differ are pulled again."""
+"""Reconciliation: count the store's rows by a search of its list, and extract the days again that differ."""
 
 import json
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -96,7 +97,7 @@ def test_one_order_missing_among_a_million_is_narrowed_down_to_its_day(puller: P
     assert found.requests == len(puller.server.requests) <= 100
 
 
-def test_an_order_too_many_does_not_make_up_for_one_that_is_missing_in_another_month(puller: Puller) -> None:
+def test_a_surplus_order_does_not_hide_one_missing_elsewhere(puller: Puller) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(hours=1), 24 * 90))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=89))
     days = [MIDNIGHT.date() + timedelta(days=n) for n in range(90)]
@@ -107,7 +108,7 @@ def test_an_order_too_many_does_not_make_up_for_one_that_is_missing_in_another_m
     assert [difference.window.first_day for difference in found.differences] == [days[3], days[80]]
 
 
-def test_when_the_budget_is_spent_the_difference_is_reported_as_closely_as_it_is_known(puller: Puller) -> None:
+def test_a_spent_budget_leaves_a_wider_difference(puller: Puller) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=3), 480 * 64))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=63))
     days = [MIDNIGHT.date() + timedelta(days=n) for n in range(64)]
@@ -121,7 +122,7 @@ def test_when_the_budget_is_spent_the_difference_is_reported_as_closely_as_it_is
     assert found.requests == 12
 
 
-def test_a_budget_that_does_not_reach_for_the_two_ends_is_too_small(puller: Puller) -> None:
+def test_a_budget_below_the_two_ends_is_an_error(puller: Puller) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=1), 10_000))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=5))
     with pytest.raises(BudgetSpentError, match="raise COMMERCE_RECONCILE_REQUESTS"):
@@ -129,7 +130,7 @@ def test_a_budget_that_does_not_reach_for_the_two_ends_is_too_small(puller: Pull
 
 
 @pytest.mark.parametrize("oldest_first", [True, False])
-def test_a_list_that_is_not_oldest_first_cannot_be_counted_and_says_so(puller: Puller, *, oldest_first: bool) -> None:
+def test_a_list_that_is_not_oldest_first_is_an_error(puller: Puller, *, oldest_first: bool) -> None:
     items = orders(300, start=MIDNIGHT)
     if oldest_first:
         items[120], items[121] = items[121], items[120]
@@ -152,7 +153,7 @@ def test_a_list_that_is_not_oldest_first_cannot_be_counted_and_says_so(puller: P
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A hundred days of 24 orders each, up to yesterday, loaded; the store's request log is empty."""
+    """Load a hundred days of 24 orders each, up to yesterday, and empty the store's request log."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=24)))
     with running_project(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
@@ -170,13 +171,13 @@ def in_store(project: Project) -> set[int]:
 
 
 def lose(project: Project, *order_ids: int) -> None:
-    """Takes rows out of the warehouse behind the project's back."""
+    """Delete rows from the warehouse without the project."""
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{project.database}' AS shop")
         connection.execute(f"DELETE FROM shop.commerce.orders WHERE id IN ({', '.join(map(str, order_ids))})")
 
 
-def verdict(project: Project) -> tuple[bool, str]:
+def completeness(project: Project) -> tuple[bool, str]:
     (record,) = project.instance.event_log_storage.get_asset_check_execution_history(COMPLETE, limit=1)
     assert record.event is not None
     assert record.event.dagster_event is not None
@@ -184,22 +185,29 @@ def verdict(project: Project) -> tuple[bool, str]:
     return evaluation.passed, str(evaluation.description)
 
 
+def warnings(project: Project, result: ExecuteInProcessResult) -> list[str]:
+    return [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == logging.WARNING]
+
+
 def reported(result: ExecuteInProcessResult) -> list[str]:
     return [str(event.materialization.partition) for event in result.get_asset_materialization_events()]
 
 
-def test_a_warehouse_that_is_complete_is_found_to_be_with_a_few_requests(loaded: Project) -> None:
+def test_a_complete_warehouse_costs_a_few_requests(loaded: Project) -> None:
     result = loaded.run("reconcile")
 
     # Two ends, and fifteen weeks between them.
     assert loaded.requests() <= 2 * 17
     assert reported(result) == []
-    passed, said = verdict(loaded)
+    passed, summary = completeness(loaded)
     assert passed
-    assert said.startswith("2,400 rows in the store and here (")
+    assert summary.startswith("2,400 rows in the store and here (")
+    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'")
+    found = json.loads(value)
+    assert (found["in_store"], found["stored"], found["differences"]) == (2_400, 2_400, [])
 
 
-def test_days_that_differ_are_pulled_again_and_reported_and_then_all_is_complete(loaded: Project) -> None:
+def test_days_that_differ_are_extracted_again_and_complete(loaded: Project) -> None:
     lost, deleted = loaded.store.shop.orders[5 * 24 + 3], loaded.store.shop.orders[60 * 24 + 7]
     lose(loaded, lost["id"])
     loaded.store.delete("orders", deleted["id"])
@@ -210,15 +218,23 @@ def test_days_that_differ_are_pulled_again_and_reported_and_then_all_is_complete
     assert ids(loaded) == in_store(loaded)
     days = [(FIRST + timedelta(days=n)).date().isoformat() for n in (5, 60, 90)]
     assert reported(result) == days
-    assert verdict(loaded)[0]
-    # The reported days are newer than any check: all are looked at again.
+    assert completeness(loaded)[0]
+    # The report is written once, after the repair.
+    (noted_at, value, loaded_at), *others = loaded.query(
+        "SELECT noted_at, value, (SELECT max(loaded_at) FROM shop.commerce_loads.loads) "
+        "FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'"
+    )
+    assert not others
+    assert noted_at >= loaded_at
+    assert json.loads(value)["differences"] == []
+    # The reported days are newer than any check, so every check is evaluated again.
     every = loaded.definitions.resolve_asset_graph().asset_check_keys
     evaluated = {evaluation.check_name for evaluation in result.get_asset_check_evaluations()}
     assert evaluated == {key.name for key in every if key.asset_key == AssetKey("orders")}
     assert loaded.requests() <= 100
 
 
-def test_what_differs_can_be_told_without_being_repaired(loaded: Project) -> None:
+def test_differences_can_be_reported_without_a_repair(loaded: Project) -> None:
     lose(loaded, loaded.store.shop.orders[5 * 24 + 3]["id"])
 
     result = loaded.run("reconcile", config={"ops": {"reconcile_orders": {"config": {"repair": False}}}})
@@ -226,36 +242,44 @@ def test_what_differs_can_be_told_without_being_repaired(loaded: Project) -> Non
     assert len(ids(loaded)) == 2_399
     assert reported(result) == []
     day = (FIRST + timedelta(days=5)).date()
-    assert verdict(loaded) == (False, verdict(loaded)[1])
-    assert verdict(loaded)[1].startswith(f"{day}: 24 in the store, 23 here (")
+    passed, summary = completeness(loaded)
+    assert not passed
+    assert summary.startswith(f"{day}: 24 in the store, 23 here (")
+    assert warnings(loaded, result) == [f"orders of {day}: 24 in the store, 23 here"]
 
 
-def test_days_that_no_run_has_loaded_since_the_first_one_are_filled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=3)))
+def is_of(item: dict[str, Any], n: int) -> bool:
+    return bool(item["created_at"].startswith((FIRST + timedelta(days=n)).date().isoformat()))
+
+
+def test_gaps_are_filled_and_days_before_the_first_load_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of day 43 the store has no order: it differs from nothing, and was never loaded either.
+    orders = [item for item in build_orders(start=FIRST, days=DAYS, per_day=3) if not is_of(item, 43)]
+    store = SampleStore(Shop(orders=orders))
     with running_project(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
-        for n in (40, 43, 44):
+        for n in (40, 44, 45):
             day = (FIRST + timedelta(days=n)).date()
             project.run("orders", days=(day, day))
 
         result = project.run("reconcile")
 
-        expected = {item["id"] for item in store.shop.orders[40 * 3 :]}
-        assert ids(project) == expected
-        assert reported(result)[:3] == [(FIRST + timedelta(days=n)).date().isoformat() for n in (41, 42, 45)]
+        assert ids(project) == {item["id"] for item in store.shop.orders[40 * 3 :]}
+        assert reported(result)[:3] == [(FIRST + timedelta(days=n)).date().isoformat() for n in (41, 42, 43)]
+        passed, summary = completeness(project)
+        assert not passed
+        first, last = FIRST.date(), (FIRST + timedelta(days=39)).date()
+        assert summary == (
+            f"40 days from {first} were never loaded: backfill orders "
+            f"(`commerce-assets pull orders --from {first} --to {last}`, or Materialize in the UI)"
+        )
+        assert f"orders: {summary}" in warnings(project, result)
 
 
-def test_before_anything_is_loaded_there_is_nothing_to_compare(project: Project) -> None:
-    assert project.run("reconcile").success
+def test_before_the_first_load_reconcile_names_the_days_to_load(project: Project) -> None:
+    result = project.run("reconcile")
 
+    assert result.success
     assert project.requests() == 0
-
-
-def test_a_reckoning_is_remembered_in_the_warehouse(loaded: Project) -> None:
-    loaded.run("reconcile")
-
-    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reckoning'")
-    found = json.loads(value)
-    assert (found["in_store"], found["stored"], found["differences"]) == (2_400, 2_400, [])
+    (warning,) = warnings(project, result)
+    assert "days from 2024-01-01 were never loaded: backfill orders (`commerce-assets pull orders " in warning

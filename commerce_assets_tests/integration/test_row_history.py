@@ -1,11 +1,13 @@
-"""The history of orders: a row for each version that was stored, in the transactions of the loads."""
+"""Row history: one row per stored version, written in the transactions of the loads."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from commerce_assets.warehouse.load import load
 from commerce_assets_tests.support.staged import FIRST_PULL, ORDERS, Storage, days, order
 
 WITH_HISTORY = replace(ORDERS, keeps_versions=True)
@@ -26,7 +28,13 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(tmp_path)
 
 
-def test_each_version_that_is_stored_is_a_row_that_ends_where_the_next_one_begins(storage: Storage) -> None:
+def assert_open_versions_equal_the_table(storage: Storage) -> None:
+    columns = ", ".join(column.name for column in ORDERS.stored_columns)
+    stored = storage.query(f"SELECT {columns} FROM commerce.orders ORDER BY id")
+    assert storage.query(f"SELECT {columns} FROM commerce.orders_history WHERE valid_to IS NULL ORDER BY id") == stored
+
+
+def test_each_version_ends_where_the_next_one_begins(storage: Storage) -> None:
     storage.load(WITH_HISTORY, [version(1, "new", 12), version(2, "other", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "paid", 13)], updated_after=at(0))
     storage.load(WITH_HISTORY, [version(1, "refunded", 15), version(2, "other", 12)], window=WINDOW)
@@ -39,23 +47,19 @@ def test_each_version_that_is_stored_is_a_row_that_ends_where_the_next_one_begin
     ]
 
 
-def test_the_open_versions_are_the_table(storage: Storage) -> None:
+def test_the_open_versions_equal_the_table(storage: Storage) -> None:
     for hour in range(3):
         items = [version(number, f"{number % (hour + 2)}", hour) for number in range(hour, 40 + hour)]
         storage.load(WITH_HISTORY, items, window=WINDOW, per_page=7)
 
-    columns = ", ".join(column.name for column in ORDERS.stored_columns)
-    stored = storage.query(f"SELECT {columns} FROM commerce.orders ORDER BY id")
-    assert storage.query(f"SELECT {columns} FROM commerce.orders_history WHERE valid_to IS NULL ORDER BY id") == stored
+    assert_open_versions_equal_the_table(storage)
     overlapping = """
         SELECT count(*) FROM commerce.orders_history a JOIN commerce.orders_history b
         ON a.id = b.id AND a.rowid <> b.rowid AND a.valid_from < b.valid_to AND b.valid_from < a.valid_to"""
     assert storage.query(overlapping) == [(0,)]
 
 
-def test_an_order_that_the_store_no_longer_has_ends_when_the_pull_began_that_no_longer_held_it(
-    storage: Storage,
-) -> None:
+def test_a_deleted_order_ends_when_the_load_without_it_began(storage: Storage) -> None:
     storage.load(WITH_HISTORY, [version(1, "a", 12), version(2, "b", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
 
@@ -63,7 +67,7 @@ def test_an_order_that_the_store_no_longer_has_ends_when_the_pull_began_that_no_
     assert ended == FIRST_PULL.replace(hour=1)
 
 
-def test_a_history_that_is_switched_on_later_begins_with_what_is_stored(storage: Storage) -> None:
+def test_a_history_switched_on_later_begins_with_stored_rows(storage: Storage) -> None:
     storage.load(ORDERS, [version(1, "old", 12), version(2, "old", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "new", 14)], updated_after=at(0))
 
@@ -81,17 +85,59 @@ def test_a_load_that_changes_nothing_adds_no_version(storage: Storage) -> None:
     assert storage.query("SELECT count(*) FROM commerce.orders_history") == [(1,)]
 
 
-def test_a_load_that_fails_leaves_the_history_as_it_was(storage: Storage) -> None:
+def test_a_failed_load_leaves_the_history_unchanged(storage: Storage) -> None:
     storage.load(WITH_HISTORY, [version(number, "a", 12) for number in range(30)], window=WINDOW)
     before = storage.query(VERSIONS)
 
-    with pytest.raises(Exception, match="gives 1 rows where 30 are stored"):
-        storage.load(WITH_HISTORY, [version(1, "b", 13)], window=WINDOW)
+    staged = storage.stage(WITH_HISTORY, [version(1, "b", 13)], window=WINDOW)
+    with pytest.raises(duckdb.CatalogException), storage.database.write() as connection:  # noqa: PT012
+        load(connection, staged)
+        connection.execute("FROM no_such_table")
 
     assert storage.query(VERSIONS) == before
 
 
-def test_without_the_setting_there_is_no_history(storage: Storage) -> None:
+def test_no_history_without_the_setting(storage: Storage) -> None:
     storage.load(ORDERS, [version(1, "a", 12)], window=WINDOW)
 
     assert storage.query("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'orders_history'") == [(0,)]
+
+
+def test_history_off_and_on_catches_up_with_the_table(storage: Storage) -> None:
+    """Fault 82."""
+    storage.load(WITH_HISTORY, [version(number, "a", 12) for number in (1, 2, 3)], window=WINDOW)
+    storage.load(ORDERS, [version(1, "b", 13), version(3, "a", 12), version(4, "new", 13)], window=WINDOW)
+    storage.load(ORDERS, [version(1, "c", 14)], updated_after=at(0))
+    storage.load(WITH_HISTORY, [version(3, "z", 15)], updated_after=at(0))
+
+    assert_open_versions_equal_the_table(storage)
+    switched_on = FIRST_PULL.replace(hour=3)
+    assert storage.query(VERSIONS) == [
+        (1, "a", at(12), at(14)),
+        (1, "c", at(14), None),
+        (2, "a", at(12), switched_on),
+        (3, "a", at(12), at(15)),
+        (3, "z", at(15), None),
+        (4, "new", at(13), None),
+    ]
+
+
+def test_history_off_and_on_without_a_load_adds_no_version(storage: Storage) -> None:
+    storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
+    storage.load(ORDERS, [version(1, "a", 12)], window=WINDOW)
+    before = storage.query(VERSIONS)
+
+    storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
+
+    assert storage.query(VERSIONS) == before
+
+
+def test_a_row_deleted_and_stored_again_while_history_was_off(storage: Storage) -> None:
+    storage.load(WITH_HISTORY, [version(1, "a", 12), version(2, "a", 12)], window=WINDOW)
+    storage.load(ORDERS, [version(2, "a", 12)], window=WINDOW)
+    storage.load(ORDERS, [version(1, "a", 12), version(2, "a", 12)], window=WINDOW)
+
+    storage.load(WITH_HISTORY, [version(1, "a", 12), version(2, "a", 12)], window=WINDOW)
+
+    assert_open_versions_equal_the_table(storage)
+    assert storage.query("SELECT count(*) FROM commerce.orders_history WHERE id = 1") == [(2,)]

@@ -217,7 +217,7 @@ class Inspection:
         with machine.definitions.resources["warehouse"].database(LOG).read() as connection:  # type: ignore[index]
             for endpoint in endpoints:
                 for question in (freshness.fresh, *((freshness.complete,) if endpoint.is_partitioned else ())):
-                    finding = question(connection, endpoint, machine.clocks.machine)
+                    finding = question(connection, endpoint, NEW_YEAR.date(), machine.clocks.machine)
                     assert finding.passed, (endpoint.name, finding.summary)
 
 

@@ -58,6 +58,7 @@ _OWN = {
             "began_at_store": "The same by the store's clock.",
             "loaded_at": "When its rows were stored.",
             "rows_loaded": "Rows that it brought, one a key.",
+            "store": "Address of the store and a hash of the API key; NULL if the load is older than this column.",
         },
     ),
     "high_water_marks": _OwnTable(
@@ -68,7 +69,7 @@ _OWN = {
         "One row per endpoint and kind: the latest finding.",
         {
             "endpoint": "Which table.",
-            "kind": "reckoning: the last comparison with the store; update_filter: whether the store heeds it.",
+            "kind": "reconciliation: the last comparison; update_filter: whether the API honours updated_after.",
             "noted_at": "When it was found.",
             "value": "What was found: counts, days, flags.",
         },
@@ -122,7 +123,7 @@ def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
         "partitions": f"the UTC day of `{endpoint.cursor}`, never NULL" if endpoint.cursor else "none",
         "write disposition": f"`{endpoint.write_disposition}`: {_WRITES[endpoint.write_disposition]}",
     }
-    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_checks(endpoint=endpoint).check_specs]
+    specs = [*checks.build_check_specs(endpoint=endpoint), *checks.build_health_check_specs(endpoint=endpoint)]
     yield from _table(f"{SCHEMA}.{endpoint.name}", endpoint.description, facts, endpoint.stored_columns, specs)
     if endpoint.update_filter:
         yield f"### `{SCHEMA}.{history_of(endpoint)}`\n"
