@@ -20,8 +20,6 @@ from typing import Self, TypeVar
 from urllib.parse import unquote
 
 import msgspec
-import requests
-import urllib3
 
 from commerce_assets.api.timestamps import parse_http_date
 
@@ -276,6 +274,10 @@ def as_api_error(error: Exception) -> ApiError:
 
 
 def _without_answer(error: Exception) -> ApiError:
+    # requests opens a socket as it is imported: only code that calls the API pays for it.
+    import requests  # noqa: PLC0415
+    import urllib3  # noqa: PLC0415
+
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return _of_tls(error)
     if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):

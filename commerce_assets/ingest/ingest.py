@@ -17,9 +17,10 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage_pages import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.ingest.verify import Verified, check_store, verify
+from commerce_assets.warehouse.file import DatabaseMemoryError
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
-from commerce_assets.warehouse.parse import StagedItemsUnreadableError
+from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
 from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ def ingest(
     check_store(warehouse.file, request.endpoint, client.store, moved=store_moved)
     url = client.url_of(request.endpoint.name, request.endpoint.path)
     with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.file.lock_timeout) as staged:
-        if staged.is_complete and _is_stored(warehouse, staged):
+        # What was too large for the same limit may be smaller in the store by now.
+        is_too_large = staged.manifest.too_large_for == warehouse.file.memory_limit
+        if staged.is_complete and (is_too_large or _is_stored(warehouse, staged)):
             staged.clear()
         stats = stage(client, staged, log=log, watcher=watcher)
 
@@ -100,16 +103,19 @@ def ingest(
             staged.clear()
             stats = stage(client, staged, log=log, watcher=watcher)
 
-        verified = verify(staged, warehouse.file, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
-        if watcher:
-            watcher.loading()
         try:
+            verified = verify(staged, warehouse.file, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
+            if watcher:
+                watcher.loading()
             with warehouse.file.write() as connection:
                 loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
                 if after_load:
                     after_load(connection, staged)
         except StagedItemsUnreadableError:
             staged.discard()
+            raise
+        except (LoadMemoryError, DatabaseMemoryError):
+            staged.keep_for_more_memory(warehouse.file.memory_limit)
             raise
         staged.discard()
         log.info("%s: %s", request, loaded)

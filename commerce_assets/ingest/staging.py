@@ -6,7 +6,11 @@ One folder a pull, below the staging directory:
         manifest.json       what was asked of whom, and when the pull began
         items-00001.jsonl   the items, one a line, each as the API sent it; a new file for each 32 MiB, because
                             the load takes file after file, and its memory shall not grow with the pull
-        pages.jsonl         the facts of each page, and where its items end
+        pages.jsonl         the facts of each page, where its items end, and a checksum of both
+
+DuckDB's JSON reader converts a number with a fraction or an exponent to a double: 1.10 becomes 1.1. The writer quotes
+each number that this would change, after the pull's id and a colon, and the load removes both again. No store knows
+the id, so no text of an item looks like it.
 
 A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written: at the
 pace of the API page by page, of faster stores every half second. What follows the last whole page among the items is
@@ -15,15 +19,19 @@ are repeated in the member `_extra` as an item is written, so that the load, whi
 them too.
 """
 
+import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,10 +49,20 @@ _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
 # To see a page onto the disk takes as long as to pull one from a store without limits.
 _SYNC_EVERY_SECONDS = 0.5
+# A number with a fraction or an exponent follows a colon, a comma or a bracket. Once these are colons, point and e are
+# points, and digits, minus signs and whitespace are gone, it begins with ":.": five times faster than the pattern.
+_SQUEEZE = bytes.maketrans(b",[eE", b"::..")
+_BEFORE_FRACTION = b"0123456789- \t\r\n"
+_FRACTION = re.compile(rb"[:,\[]\s*-?\d+[.eE]")
+_TEXT_OR_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 
 
 class StagingError(Exception):
     """The staging directory cannot be used; says why and what to do."""
+
+
+class StagedPageDamagedError(Exception):
+    """The bytes of a staged page on the disk are not the ones that were written."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +73,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         identity: Store, path, parameters and declared columns.
         store: Which store, and whose account; recorded with the load.
         began_at: When the first page was asked for, by this machine's clock (UTC).
+        too_large_for: The memory limit that a load of these pages has exceeded; empty if none has.
     """
 
     pull_id: str
     identity: str
     store: str
     began_at: datetime
+    too_large_for: str = ""
 
 
 class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,13 +92,20 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
         items_end: Where its items end in that file, in bytes.
         end: How the list ended, if it ended here.
         store_clock: Seconds that the store's clock was ahead of this machine's.
+        largest_item: Bytes of its longest line.
+        checksum: CRC-32 of its items and of this line without the checksum.
     """
 
     facts: PageFacts
     segment: int
     items_end: int
     store_clock: float
+    largest_item: int
     end: ListEnd | None = None
+    checksum: int = 0
+
+    def checksum_with(self, items: bytes) -> int:
+        return zlib.crc32(msgspec.json.encode(msgspec.structs.replace(self, checksum=0)), zlib.crc32(items))
 
 
 class StagedPages:
@@ -96,8 +123,17 @@ class StagedPages:
         return [_segment(self.folder, number) for number in sorted({page.segment for page in self._pages})]
 
     @property
+    def index(self) -> Sequence[StagedPage]:
+        return self._pages
+
+    @property
     def pages(self) -> Sequence[PageFacts]:
         return [page.facts for page in self._pages]
+
+    def segment_pages(self) -> Iterator[tuple[Path, list[StagedPage]]]:
+        """Each file of items with its pages."""
+        for number, pages in groupby(self._pages, key=lambda page: page.segment):
+            yield _segment(self.folder, number), list(pages)
 
     @property
     def count(self) -> int:
@@ -175,7 +211,7 @@ class StagedPages:
     def writer(self) -> Iterator["StagingWriter"]:
         """Appends pages after the last whole one."""
         with _usable(self.folder):
-            writer = StagingWriter(self.folder, self.pull.endpoint, self._pages)
+            writer = StagingWriter(self.folder, self.pull.endpoint, self._pages, self.manifest.pull_id)
         try:
             yield writer
         finally:
@@ -184,11 +220,19 @@ class StagedPages:
     def clear(self) -> None:
         """Forgets every page, so that the pull starts anew, as another pull."""
         self._pages.clear()
-        self.manifest = msgspec.structs.replace(self.manifest, pull_id=uuid.uuid4().hex, began_at=datetime.now(UTC))
+        self.manifest = msgspec.structs.replace(
+            self.manifest, pull_id=uuid.uuid4().hex, began_at=datetime.now(UTC), too_large_for=""
+        )
         with _usable(self.folder):
             # Without a manifest, whatever a crash leaves here counts for nothing.
             (self.folder / "manifest.json").unlink(missing_ok=True)
             _write_whole(self.folder / "pages.jsonl", b"")
+            _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
+
+    def keep_for_more_memory(self, limit: str) -> None:
+        """Record that the load ran out of memory: with a higher limit, the next run loads these pages."""
+        self.manifest = msgspec.structs.replace(self.manifest, too_large_for=limit)
+        with _usable(self.folder):
             _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
 
     def discard(self) -> None:
@@ -204,14 +248,15 @@ class StagingWriter:
     again.
     """
 
-    def __init__(self, folder: Path, endpoint: Endpoint, pages: list[StagedPage]) -> None:
+    def __init__(self, folder: Path, endpoint: Endpoint, pages: list[StagedPage], pull_id: str) -> None:
         self._folder = folder
         self._declared = frozenset(column.name for column in endpoint.columns)
+        self._mark = pull_id.encode()
         self._pages = pages
-        self._index = _open_private(folder / "pages.jsonl")
+        self._index = open_private(folder / "pages.jsonl")
         self._index.seek(0, os.SEEK_END)
         self._segment = pages[-1].segment if pages else 1
-        self._items = _open_private(_segment(folder, self._segment))
+        self._items = open_private(_segment(folder, self._segment))
         self._items.truncate(pages[-1].items_end if pages else 0)
         self._items.seek(0, os.SEEK_END)
         self._unlisted: list[StagedPage] = []
@@ -226,16 +271,20 @@ class StagingWriter:
             self._sync()
             self._items.close()
             self._segment += 1
-            self._items = _open_private(_segment(self._folder, self._segment))
+            self._items = open_private(_segment(self._folder, self._segment))
             self._items.truncate()
-        self._items.write(b"".join(self._line(item) for item in page.items))
+        lines = [self._line(item) for item in page.items]
+        items = b"".join(lines)
+        self._items.write(items)
         staged = StagedPage(
             facts=facts,
             segment=self._segment,
             items_end=self._items.tell(),
             store_clock=store_clock,
             end=end,
+            largest_item=max(map(len, lines), default=0),
         )
+        staged = msgspec.structs.replace(staged, checksum=staged.checksum_with(items))
         self._pages.append(staged)
         self._unlisted.append(staged)
         if end or time.monotonic() - self._synced_at >= _SYNC_EVERY_SECONDS:
@@ -265,8 +314,19 @@ class StagingWriter:
             else:
                 # Appended rather than written anew, so that a field that came twice is still seen to have.
                 raw = raw.rstrip()[:-1] + b',"' + EXTRA.name.encode() + b'":' + msgspec.json.encode(undeclared) + b"}"
+        if b":." in raw.translate(_SQUEEZE, _BEFORE_FRACTION) and _FRACTION.search(raw):
+            raw = _TEXT_OR_NUMBER.sub(self._marked, raw)
         # Raw line breaks can only stand between tokens: inside a text they would not be JSON.
         return raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
+
+    def _marked(self, match: re.Match[bytes]) -> bytes:
+        number = match[1]
+        if not number or number.lstrip(b"-").isdigit():
+            return match[0]
+        # A double is written with an exponent in another way by each program.
+        if b"e" not in number.lower() and repr(float(number)).encode() == number:
+            return number
+        return b'"%s:%s"' % (self._mark, number)
 
 
 class Staging:
@@ -382,9 +442,36 @@ def _read(folder: Path, pull: ListRequest) -> StagedPages | None:
         if page.items_end > sizes.get(_segment(folder, page.segment), -1):
             break
         pages.append(page)
+    pages = pages[: _intact(folder, pages)]
     if (whole := _index_of(pages)) != index:
         _write_whole(index_path, whole)
     return StagedPages(folder, pull, manifest, pages)
+
+
+def items_of(segment: Path, pages: Sequence[StagedPage]) -> Iterator[bytes]:
+    """Read the items of each page of a file.
+
+    Raises:
+        StagedPageDamagedError: Names the page whose bytes have changed.
+    """
+    begin = 0
+    with segment.open("rb") as file:
+        for page in pages:
+            items = file.read(page.items_end - begin)
+            if page.checksum_with(items) != page.checksum:
+                raise StagedPageDamagedError(f"page {page.facts.number}")
+            begin = page.items_end
+            yield items
+
+
+def _intact(folder: Path, pages: Sequence[StagedPage]) -> int:
+    """Count the pages before the first damaged one."""
+    count = 0
+    with contextlib.suppress(StagedPageDamagedError):
+        for number, in_segment in groupby(pages, key=lambda page: page.segment):
+            for _ in items_of(_segment(folder, number), list(in_segment)):
+                count += 1
+    return count
 
 
 def _index_of(pages: Sequence[StagedPage]) -> bytes:
@@ -395,7 +482,7 @@ def _segment(folder: Path, number: int) -> Path:
     return folder / f"items-{number:05}.jsonl"
 
 
-def _open_private(path: Path) -> IO[bytes]:
+def open_private(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
 
 
@@ -409,7 +496,7 @@ def _remove(folder: Path) -> None:
 def _write_whole(path: Path, content: bytes) -> None:
     """All of the content or none of it, whatever happens meanwhile."""
     part = path.with_suffix(".part")
-    with _open_private(part) as file:
+    with open_private(part) as file:
         file.truncate()
         file.write(content)
         _to_disk(file)

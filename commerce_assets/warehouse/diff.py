@@ -1,5 +1,6 @@
 """Compare staged rows with stored ones: which rows vanish, and which fields of which rows change."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import date
 
@@ -8,10 +9,13 @@ import duckdb
 from commerce_assets.endpoint import EXTRACTED_AT, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
+from commerce_assets.warehouse.parse import explained_memory, pieces
 from commerce_assets.warehouse.schema import covered, day_of, exists, table_of
-from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, STAGED, identifier, instant, text, within
+from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, STAGED, identifier, instant, within
 
 FieldCounts = dict[str, int]
+
+_EXTRACTED = "temp.main.extracted_keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +46,20 @@ def vanished_rows(connection: duckdb.DuckDBPyConnection, staged: StagedPages) ->
     if not connection.execute(f"SELECT 1 FROM {table_of(endpoint)} WHERE {is_covered} LIMIT 1").fetchone():
         return nothing
     names = [endpoint.primary_key, *([endpoint.cursor] if endpoint.cursor else [])]
-    files = ", ".join(text(str(segment)) for segment in staged.segments)
-    raw = ", ".join(f"{text(name)}: 'JSON'" for name in names)
-    typed = ", ".join(f"{casts.typed(endpoint.column(name))} AS {identifier(name)}" for name in names)
+    columns = [endpoint.column(name) for name in names]
+    typed = ", ".join(f"{casts.typed(column)} AS {identifier(column.name)}" for column in columns)
     inside = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
     query = f"""
-        WITH extracted AS (
-            SELECT DISTINCT {key}
-            FROM (SELECT {typed} FROM read_json([{files}], format = 'newline_delimited', columns = {{{raw}}}))
-            WHERE {inside}
-        )
-        SELECT count(*), (SELECT count(*) FROM extracted),
+        SELECT count(*), (SELECT count(DISTINCT {key}) FROM {_EXTRACTED}),
             list({key}) FILTER ({identifier(EXTRACTED_AT.name)} <= {instant(staged.manifest.began_at)}
-                AND {key} NOT IN (FROM extracted))
+                AND {key} NOT IN (FROM {_EXTRACTED}))
         FROM {table_of(endpoint)} WHERE {is_covered}"""
     try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE extracted_keys ({key} BIGINT NOT NULL)")
+        with explained_memory(connection, staged), contextlib.closing(pieces(connection, staged)) as parsed:
+            for piece in parsed:
+                source = f"(SELECT {typed} FROM {piece.source(columns)})"
+                connection.execute(f"INSERT INTO {_EXTRACTED} SELECT DISTINCT {key} FROM {source} WHERE {inside}")
         row = connection.execute(query).fetchone()
     except duckdb.InvalidInputException:
         # An item cannot be parsed. The load refuses it, without quoting it.

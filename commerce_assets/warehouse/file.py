@@ -58,6 +58,10 @@ class WarehouseError(Exception):
     """The database cannot be used; the message says why and how to fix it."""
 
 
+class DatabaseMemoryError(WarehouseError):
+    """DuckDB needs more memory than it may use."""
+
+
 class DatabaseLockedError(WarehouseError):
     """Another process has held the database for longer than the lock timeout; `holder` names it."""
 
@@ -152,6 +156,8 @@ class DatabaseFile:
                 connection.commit()
             except BaseException as error:
                 _roll_back(connection)
+                if _is_of_memory(error):
+                    raise self._too_little_memory() from None
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
@@ -300,7 +306,15 @@ class DatabaseFile:
                 raise WarehouseError(_MOUNTED.format(path=self.path)) from error
             raise WarehouseError(_why_not(self.path, done, error)) from error
         except duckdb.Error as error:
+            if _is_of_memory(error):
+                raise self._too_little_memory() from None
             raise WarehouseError(_why_not(self.path, done, error)) from error
+
+    def _too_little_memory(self) -> DatabaseMemoryError:
+        return DatabaseMemoryError(
+            f"the database {self.path} cannot be written: DuckDB needs more memory than {self.memory_limit}; the file "
+            "is unchanged. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT: 2,048 neighbouring rows of a table must fit."
+        )
 
 
 def request_rewrite(connection: duckdb.DuckDBPyConnection) -> None:
@@ -438,6 +452,13 @@ def _is_of_the_file(error: BaseException) -> bool:
     """Whether the file or its disk caused the error, not a statement; a full disk can fail the commit, too."""
     return isinstance(error, duckdb.IOException | duckdb.TransactionException) or (
         isinstance(error, duckdb.Error) and "Corrupt database file" in str(error)
+    )
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    # A commit wraps it in an error of the transaction.
+    return isinstance(error, duckdb.OutOfMemoryException) or (
+        isinstance(error, duckdb.TransactionException) and "failed to pin block" in str(error)
     )
 
 

@@ -4,6 +4,7 @@ DuckDB parses, casts, cuts, deduplicates and compares. Only rows that differ fro
 of what is there already changes nothing, and the file does not grow by it.
 """
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -15,7 +16,7 @@ from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import row_history
 from commerce_assets.warehouse.diff import FieldCounts, count_changed_fields
 from commerce_assets.warehouse.load_log import record_load
-from commerce_assets.warehouse.parse import SegmentRows, typing_segments
+from commerce_assets.warehouse.parse import SegmentRows, explained_memory, pieces, typing_segments
 from commerce_assets.warehouse.privacy.expressions import bind_key
 from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
@@ -134,9 +135,13 @@ def load(
         bind_key(connection, policy.key)
     result.notes = apply_policy(connection, endpoint, policy)
     in_window = 0
-    with typing_segments(connection, staged, policy, not_before=not_before) as typed:
-        for number, segment in enumerate(staged.segments):
-            rows = typed(segment)
+    with (
+        explained_memory(connection, staged),
+        contextlib.closing(pieces(connection, staged)) as parsed,
+        typing_segments(connection, staged, policy, not_before=not_before) as typed,
+    ):
+        for number, piece in enumerate(parsed):
+            rows = typed(piece)
             in_window += rows.count
             if rows.are_all_new(connection, endpoint):
                 _insert(connection, endpoint, number)

@@ -1,4 +1,4 @@
-"""The staged items of a pull as typed rows: file after file, each a Parquet file while it is loaded.
+"""Parse the staged items of a pull into typed rows: piece after piece, each a Parquet file while it is loaded.
 
 Typing happens on a connection of its own, outside the load's transaction. In it, every temporary table would stay to
 the end, dropped or not: of a million orders half a gigabyte on disk, and of some millions more than the memory that is
@@ -6,21 +6,30 @@ allowed. What lies on disk meanwhile is typed and masked: nothing that the polic
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
+import msgspec
 
-from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.ingest.staging import StagedPages
+from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Column, Endpoint
+from commerce_assets.ingest.staging import StagedPageDamagedError, StagedPages, items_of, open_private
 from commerce_assets.warehouse import casts
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.schema import table_of
 from commerce_assets.warehouse.sql import STAGED, identifier, instant, text, within
+
+# DuckDB parses this many items at once.
+_VECTOR_ROWS = 2048
+# Of the memory limit, for the items that are parsed at once: raw, parsed, typed and buffered they take many times their
+# size.
+_PIECE_SHARE = 24
+_SMALLEST_OBJECT_BUFFER = 1 << 20
 
 
 class LoadError(Exception):
@@ -29,6 +38,35 @@ class LoadError(Exception):
 
 class StagedItemsUnreadableError(LoadError):
     """DuckDB cannot parse what is staged: it is of no use to a later run either."""
+
+
+class LoadMemoryError(LoadError):
+    """The load needs more memory than DuckDB may use; with a higher limit, the same staged items load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A file of staged items that DuckDB parses at once.
+
+    Attributes:
+        path: One item per line.
+        largest_item: Bytes of the longest line.
+        mark: What precedes a quoted number (see `ingest.staging`); None if the file quotes none.
+    """
+
+    path: Path
+    largest_item: int
+    mark: str | None
+
+    def source(self, columns: Iterable[Column]) -> str:
+        """The table function that reads these columns of the items, as raw JSON."""
+        types = ", ".join(f"{text(column.name)}: 'JSON'" for column in columns)
+        # Each thread allocates a buffer of twice the size.
+        size = max(self.largest_item, _SMALLEST_OBJECT_BUFFER) + 1
+        return (
+            f"read_json({text(str(self.path))}, format = 'newline_delimited', columns = {{{types}}}, "
+            f"maximum_object_size = {size})"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +91,99 @@ class SegmentRows:
         return bool(self.count) and stored.fetchone() is None
 
 
+def pieces(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Generator[Piece, None, None]:
+    """The staged items in files that DuckDB can parse within its memory limit, each verified by its pages' checksums.
+
+    A file of ordinary items is one piece. Larger items are copied, piece by piece, to a file beside it, which is there
+    until the next piece is asked for.
+
+    Raises:
+        StagedItemsUnreadableError: A page has changed on the disk.
+    """
+    most = _bytes_of(connection, "memory_limit") // _PIECE_SHARE
+    mark = staged.manifest.pull_id
+    try:
+        for segment, pages in staged.segment_pages():
+            rows = min(sum(page.facts.count for page in pages), _VECTOR_ROWS)
+            begins = [0, *(page.items_end for page in pages)]
+            sizes = [end - begin for begin, end in pairwise(begins)]
+            mean = max(size / max(page.facts.count, 1) for page, size in zip(pages, sizes, strict=True))
+            contents = items_of(segment, pages)
+            if mean * rows > most:
+                yield from _split(contents, staged.folder / "piece.jsonl", mark, most)
+                continue
+            is_marked = any([mark.encode() in items for items in contents])  # noqa: C419 - every page is verified
+            yield Piece(
+                path=segment,
+                largest_item=max(page.largest_item for page in pages),
+                mark=mark if is_marked else None,
+            )
+    except StagedPageDamagedError as error:
+        raise StagedItemsUnreadableError(
+            f"{staged.pull}, {error}: the staged bytes changed on the disk (checksum). "
+            "Fix: run it again, which requests the pages anew; if it recurs, check the disk."
+        ) from None
+
+
+def _split(contents: Iterator[bytes], path: Path, mark: str, most: int) -> Iterator[Piece]:
+    """Pieces of up to so many bytes and of at least one item, all in the same file, one after the other."""
+
+    def piece() -> Piece:
+        with open_private(path) as file:
+            file.truncate()
+            file.writelines(lines)
+        is_marked = any(mark.encode() in line for line in lines)
+        return Piece(path=path, largest_item=max(map(len, lines)), mark=mark if is_marked else None)
+
+    lines: list[bytes] = []
+    size = 0
+    try:
+        for items in contents:
+            for line in items.splitlines(keepends=True):
+                if lines and size + len(line) > most:
+                    yield piece()
+                    lines, size = [], 0
+                lines.append(line)
+                size += len(line)
+        if lines:
+            yield piece()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained_memory(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Iterator[None]:
+    """Name the largest item and the setting where DuckDB runs out of memory; its own message names neither."""
+    (limit,) = connection.execute("SELECT current_setting('memory_limit')").fetchall()[0]
+    try:
+        yield
+    except duckdb.OutOfMemoryException:
+        raise LoadMemoryError(
+            f"{staged.pull}: the load needs more memory than DuckDB may use ({limit}); the largest item is "
+            f"{_largest_item(staged)}. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT; the next run then loads what is staged."
+        ) from None
+
+
+def _largest_item(staged: StagedPages) -> str:
+    """Its key, page and size, never its content."""
+    key, largest = staged.pull.endpoint.primary_key, max(page.largest_item for page in staged.index)
+    for segment, pages in staged.segment_pages():
+        for page, items in zip(pages, items_of(segment, pages), strict=True):
+            for line in items.splitlines(keepends=True) if page.largest_item == largest else ():
+                if len(line) == largest:
+                    number = msgspec.json.decode(line, type=dict[str, msgspec.Raw])[key]
+                    where = f"{staged.pull.endpoint.item_name} {bytes(number).decode()}, page {page.facts.number}"
+                    return f"{where}, {largest / 1e6:.1f} MB"
+    raise AssertionError("some page has the largest item")
+
+
+def _bytes_of(connection: duckdb.DuckDBPyConnection, setting: str) -> int:
+    """A setting of DuckDB that is shown as in "152.5 MiB"."""
+    (shown,) = connection.execute("SELECT current_setting(?)", [setting]).fetchall()[0]
+    number, unit = shown.split()
+    return int(float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit))
+
+
 @contextmanager
 def typing_segments(
     connection: duckdb.DuckDBPyConnection,
@@ -60,8 +191,8 @@ def typing_segments(
     policy: PersonalDataPolicy,
     *,
     not_before: datetime | None = None,
-) -> Iterator[Callable[[Path], SegmentRows]]:
-    """Gives a function that has the rows of a file of items stand in STAGED, one a key, until it is called again.
+) -> Iterator[Callable[[Piece], SegmentRows]]:
+    """Give a function that provides the rows of a piece in STAGED, one per key, until its next call.
 
     Args:
         connection: That of the load, with its transaction begun.
@@ -81,10 +212,10 @@ def typing_segments(
 
     belongs = _recent_or_stored(endpoint, not_before)
 
-    def typed(segment: Path) -> SegmentRows:
+    def typed(piece: Piece) -> SegmentRows:
         reason = None
         try:
-            parser.execute(_copy(_typed_rows(staged, segment, policy), file))
+            parser.execute(_copy(_typed_rows(staged, piece, policy), file))
         except duckdb.InvalidInputException as error:
             # DuckDB's message quotes the item: it is a buyer's data, and stays out of logs and tracebacks.
             reason = type(error).__name__
@@ -148,18 +279,18 @@ def _recent_or_stored(endpoint: Endpoint, not_before: datetime | None) -> str:
 
 def _typed_rows(
     staged: StagedPages,
-    segment: Path,
+    piece: Piece,
     policy: PersonalDataPolicy,
 ) -> str:
-    """The query of the rows of a file of items, typed, masked and cut to what is kept.
+    """The query of the rows of a piece, typed, masked and cut to what is kept.
 
-    Nothing between one file and the other is held back, so that what is spilled to disk is masked too.
+    Nothing between one piece and the other is held back, so that what is spilled to disk is masked too.
     """
     endpoint = staged.pull.endpoint
-    raw_columns = ", ".join(f"{text(column.name)}: 'JSON'" for column in (*endpoint.columns, EXTRA))
-    source = f"read_json({text(str(segment))}, format = 'newline_delimited', columns = {{{raw_columns}}})"
-    raw = ", ".join(f"{identifier(column.name)} AS {casts.raw_name(column)}" for column in endpoint.columns)
-    typed = ", ".join(f"{casts.typed(column)} AS {identifier(column.name)}" for column in endpoint.columns)
+    raw = ", ".join(f"{casts.raw(column, piece.mark)} AS {casts.raw_name(column)}" for column in endpoint.columns)
+    typed = ", ".join(f"{casts.typed(column, piece.mark)} AS {identifier(column.name)}" for column in endpoint.columns)
+    extra = f"{casts.raw(EXTRA, piece.mark)} AS {identifier(EXTRA.name)}"
+    source = piece.source((*endpoint.columns, EXTRA))
     maskings = policy.maskings(endpoint)
     stored = ", ".join(
         f"{masked(identifier(column.name), column, masking)} AS {identifier(column.name)}"
@@ -175,7 +306,7 @@ def _typed_rows(
     return f"""
         SELECT {stored}, {invalid} AS {identifier(INVALID.name)},
             {instant(staged.manifest.began_at)} AS {identifier(EXTRACTED_AT.name)}{deleted}
-        FROM (SELECT {typed}, {raw}, {identifier(EXTRA.name)} FROM {source})
+        FROM (SELECT {typed}, {raw}, {extra} FROM {source})
         WHERE {belongs}"""
 
 

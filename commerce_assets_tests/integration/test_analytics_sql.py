@@ -1,5 +1,6 @@
 """The models' SQL on hand-made orders: what a cent belongs to, and what a rebuild rewrites."""
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -233,6 +234,14 @@ def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_othe
         (date(2024, 3, 16), "EUR", 1, 0, 1),
         (date(2024, 3, 17), "EUR", 1, 1, 0),
     ]
+
+
+def test_composed_and_decomposed_addresses_are_one_customer(storage: Storage) -> None:
+    """Fault 95."""
+    composed, decomposed = (unicodedata.normalize(form, "zoë@müller.example") for form in ("NFC", "NFD"))
+    orders = [paid(1, "1.00", buyer_email=composed), paid(2, "2.00", buyer_email=decomposed.upper())]
+    assert rows(storage, "customers", "customer, orders", *orders) == [(composed, 2)]
+    assert rows(storage, "daily_revenue", "new_customers", *orders) == [(1,)]
 
 
 def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(storage: Storage) -> None:

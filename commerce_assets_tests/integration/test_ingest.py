@@ -1,6 +1,7 @@
 """Rows disappear on proof only: two complete readings that agree, from the same store, and not too many at once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.verify import RowCountCollapsedError, StoreChangedError
 from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.parse import LoadMemoryError
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
@@ -168,3 +170,20 @@ def test_the_loads_record_store_and_account(shop: Ingesting) -> None:
     ((store,),) = shop.query("SELECT store FROM commerce_loads.loads")
     assert store.startswith(shop.puller.server.base_url.partition("/api")[0] + " ")
     assert shop.puller.server.store.credentials[0] not in store
+
+
+def test_items_beyond_the_memory_limit_load_once_it_is_raised(shop: Ingesting) -> None:
+    """Fault 93."""
+    shop.shop.orders[3]["order_name"] = "x" * 18_000_000
+    shop.puller.server.store.touch()
+    file = shop.warehouse.file
+    for _ in range(2):
+        shop.puller.server.forget()
+        with pytest.raises(LoadMemoryError, match="COMMERCE_DUCKDB_MEMORY_LIMIT"):
+            shop.run(ORDERS_OF_DAY)
+        # With the same limit, the store is asked again: the item may be smaller by now.
+        assert shop.puller.server.pages
+    shop.puller.server.forget()
+    shop.warehouse = replace(shop.warehouse, file=replace(file, memory_limit="1GB"))
+    assert shop.run(ORDERS_OF_DAY).load.inserted == 19
+    assert shop.puller.server.pages == []

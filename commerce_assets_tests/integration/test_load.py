@@ -14,10 +14,10 @@ import pytest
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest import staging
 from commerce_assets.warehouse.diff import vanished_rows
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.file import DatabaseFile, DatabaseMemoryError
 from commerce_assets.warehouse.load import DayCounts, load
 from commerce_assets.warehouse.load_log import followed, has_loaded, set_mark
-from commerce_assets.warehouse.parse import StagedItemsUnreadableError
+from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
 from commerce_assets_tests.support.staged import (
     FIRST_PULL,
     ORDERS,
@@ -615,6 +615,58 @@ def test_the_memory_that_a_load_needs_does_not_grow_with_the_number_of_its_files
     assert result.inserted == 5_000
     # As temporary tables of the transaction, the typed rows would still be there: a megabyte a file, and more on disk.
     assert held_bytes < 20 << 20
+
+
+LINE = {"cart_item": {"quantity": 1, "product_id": 12, "product_name": "A product", "price": "1.10"}}
+
+
+def test_large_orders_load_in_bounded_memory(storage: Storage) -> None:
+    """Fault 93. 17 MB, which the load used to parse at once: it needed more than 120 MB."""
+    items = [order(number, cart={"cart_items": [LINE] * 3_000}) for number in range(60)]
+    staged = storage.stage(ORDERS, items, window=WINDOW)
+    with DatabaseFile(path=storage.path, memory_limit="100MB").write() as connection:
+        assert load(connection, staged).inserted == 60
+        assert vanished_rows(connection, staged).extracted == 60
+    assert storage.query("SELECT DISTINCT len(cart -> '$.cart_items[*]') FROM commerce.orders") == [(3_000,)]
+    assert [path.name for path in staged.folder.iterdir() if "piece" in path.name] == []
+
+
+def test_the_largest_item_of_a_load_beyond_memory_is_named(storage: Storage) -> None:
+    """Fault 93."""
+    items = [order(1), order(2, order_name="canary" * 3_000_000), order(3)]
+    staged = storage.stage(ORDERS, items, window=WINDOW, per_page=1)
+    reason = r"largest item is order 2, page 2, 18\.0 MB\. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT"
+    with pytest.raises(LoadMemoryError, match=reason) as raised:
+        storage.put(staged)
+    assert "canary" not in "".join(traceback.format_exception(raised.value))
+    with DatabaseFile(path=storage.path, memory_limit="1GB").write() as connection:
+        assert load(connection, staged).inserted == 3
+
+
+def test_a_commit_beyond_memory_names_the_setting(storage: Storage) -> None:
+    """Fault 93. DuckDB holds the rows of a vector in memory as it writes a table."""
+    reason = r"needs more memory than 40MB; the file is unchanged\. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT"
+
+    def write() -> None:
+        with DatabaseFile(path=storage.path, memory_limit="40MB").write() as connection:
+            connection.execute("CREATE TABLE wide (id INTEGER, note VARCHAR)")
+            for number in range(100):
+                connection.execute("INSERT INTO wide SELECT $1, repeat(md5($1::VARCHAR), 20_000)", [number])
+
+    with pytest.raises(DatabaseMemoryError, match=reason):
+        write()
+
+
+@pytest.mark.parametrize("sent", [b'"name":"canary"', b'"id":1'])
+def test_a_byte_that_flips_before_the_load_is_noticed(storage: Storage, sent: bytes) -> None:
+    """Fault 98."""
+    staged = storage.stage(PRODUCTS, [b'{"id":1,"name":"canary"}', b'{"id":2,"name":"b"}'], per_page=1)
+    (segment,) = staged.segments
+    written = segment.read_bytes()
+    at = written.index(sent) + len(sent) - 2
+    segment.write_bytes(written[:at] + bytes([written[at] ^ 2]) + written[at + 1 :])
+    with pytest.raises(StagedItemsUnreadableError, match=r"^products, page 1: the staged bytes changed .* Fix: "):
+        storage.put(staged)
 
 
 def test_typed_rows_are_gone_with_the_load(storage: Storage) -> None:

@@ -243,6 +243,17 @@ def test_items_beyond_the_last_whole_page_are_cut_off(puller: Puller) -> None:
     assert puller.pull().ids == ALL
 
 
+@pytest.mark.parametrize(("name", "sent"), [("items-00001.jsonl", b'"id":60'), ("pages.jsonl", b'"count":50')])
+def test_a_byte_that_flips_on_the_disk_costs_its_page(puller: Puller, name: str, sent: bytes) -> None:
+    """Fault 98. The value stays valid JSON."""
+    folder = cut_short(puller)
+    written = (folder / name).read_bytes()
+    at = written.rindex(sent) + len(sent) - 1
+    (folder / name).write_bytes(written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :])
+    assert puller.pull().ids == ALL
+    assert puller.server.pages[0] == 1
+
+
 def test_pages_whose_items_are_missing_are_pulled_again(puller: Puller) -> None:
     folder = cut_short(puller)
     os.truncate(

@@ -30,14 +30,14 @@ def bind_key(connection: duckdb.DuckDBPyConnection, key: str) -> None:
 
 
 def hashed(value: str) -> str:
-    """HMAC-SHA-256 of a text without the blanks around it, in small letters; 64 hexadecimal digits.
+    """HMAC-SHA-256 of a text, trimmed, in Unicode's composed form (NFC) and lower case; 64 hexadecimal digits.
 
-    So "Ann@X.com " and "ann@x.com" are one buyer. Nothing but blanks is no buyer, and stays empty: its hash would look
-    like one who buys a lot.
+    So "Zoë@X.com ", with one code point for the ë or with two, and "zoë@x.com" are one buyer. Nothing but blanks is no
+    buyer, and stays empty: its hash would look like one who buys a lot.
     """
     # Blanks are spaces, tabs and line breaks.
     bare = f"trim({value}, chr(32) || chr(9) || chr(13) || chr(10))"
-    inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || encode(lower({bare}))))"
+    inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || encode(lower(nfc_normalize({bare})))))"
     return f"CASE WHEN {bare} = '' THEN '' ELSE sha256(getvariable({text(_OUTER_PAD)}) || {inner}) END"
 
 
@@ -57,7 +57,7 @@ def masked(value: str, column: Column, masking: Masking, *, kind: ColumnType | N
         digest = hashed(f"CAST({value} AS VARCHAR)")
         return f"""CAST('"' || {digest} || '"' AS JSON)""" if kind is ColumnType.JSON else digest
     if column.sensitivity is Sensitivity.UNDECLARED:
-        return _names_and_numbers(value)
+        return _names_and_flags(value)
     if column.sensitivity is Sensitivity.CAPABILITY and column.type is ColumnType.JSON:
         return _without_urls(value)
     return f"CAST(NULL AS {kind})"
@@ -77,8 +77,9 @@ def each_entry(json_object: str, value: str) -> str:
     return f"to_json(map_from_entries(list_transform({entries}, lambda e: {{'k': e.key, 'v': {value}}})))"
 
 
-def _names_and_numbers(json_object: str) -> str:
-    bare = "CASE WHEN left(CAST(e.value AS VARCHAR), 1) NOT IN ('\"', '{', '[') THEN e.value END"
+def _names_and_flags(json_object: str) -> str:
+    # A number may be a phone number, or a date of birth.
+    bare = "CASE WHEN CAST(e.value AS VARCHAR) IN ('true', 'false') THEN e.value END"
     return f"CASE WHEN {json_object} IS NOT NULL THEN {each_entry(json_object, bare)} END"
 
 

@@ -77,7 +77,10 @@ def _treat(connection: duckdb.DuckDBPyConnection, name: str, stricter: dict[Colu
         for column, masking in stricter.items()
     )
     entries = each_entry(invalid, f"CASE e.key {misfits} ELSE e.value END")
-    replaced[INVALID.name] = f"CASE WHEN {invalid} IS NOT NULL THEN {entries} END"
+    # Any other row keeps its numbers as they were sent: a JSON function converts them to doubles.
+    names = ", ".join(text(column.name) for column in stricter)
+    holds_some = f"list_has_any(json_keys({invalid}), [{names}])"
+    replaced[INVALID.name] = f"CASE WHEN {holds_some} THEN {entries} ELSE {invalid} END"
     concerned = " OR ".join(f"{identifier(column)} IS NOT NULL" for column in replaced)
     values = ", ".join(f"{value} AS {identifier(column)}" for column, value in replaced.items())
     connection.execute(f"CREATE TEMP TABLE masked AS SELECT * REPLACE ({values}) FROM {target} WHERE {concerned}")

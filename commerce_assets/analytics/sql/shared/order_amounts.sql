@@ -1,6 +1,9 @@
 -- XXX is what ISO 4217 has for no currency.
 CREATE OR REPLACE TEMP MACRO currency_code(written) AS coalesce(nullif(upper(trim(written)), ''), 'XXX');
 
+-- One customer per address: however it is capitalised, and whether its accents are one code point or two.
+CREATE OR REPLACE TEMP MACRO customer_key(email) AS nullif(lower(nfc_normalize(trim(email))), '');
+
 -- One row an order: what the models add up, each measure defined here and nowhere else.
 CREATE OR REPLACE TEMP VIEW order_amounts AS
 WITH refunds AS (
@@ -42,7 +45,7 @@ SELECT
     subscription_id,
     gateway_transaction_ids,
     cart,
-    nullif(lower(trim(buyer_email)), '') AS customer,
+    customer_key(buyer_email) AS customer,
     currency_code(settled_currency) AS currency,
     settled_gross + coalesce(total, 0) AS gross,
     coalesce(total, 0) AS refunds,
