@@ -1,4 +1,4 @@
-"""What can go wrong between this project and the API, and the error that an answer, or the lack of one, stands for.
+"""Errors of the API, and which one an answer, or the lack of one, means.
 
     ApiError                    the API did not give what was asked for, and asking again would not help
     ├── ListMovedError          the list moved while it was read, so rows may be missing
@@ -27,7 +27,7 @@ from commerce_assets.api.timestamps import parse_http_date
 LONGEST_RETRY_AFTER_SECONDS = 600.0
 # What stores answer to a page after the last one.
 PAST_THE_END = frozenset({204, 400, 404, 416, 422})
-# Of the server errors, only what the store will never do is final; a proxy in front of it has 520 and more of its own.
+# Of the server errors, only what the store will never do is final; proxies add their own from 520 on.
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 # Refusals that pass, but not within seconds: a conflict, a lock, a shop's or a proxy's own signs of "too many".
 _LATER = frozenset({409, 420, 423, 430, 499})
@@ -116,15 +116,15 @@ def error_of(
     listed_before: bool = False,
     hidden: Collection[str] = (),
 ) -> ApiError | None:
-    """The error that an answer stands for; None for a 200, whose body is then looked at.
+    """The error that an answer means; None for a 200, whose body decides.
 
     Args:
         status: The HTTP status.
         headers: The answer's headers, found whatever their case.
         body: The answer's body; only the messages of a 422 are shown, trimmed.
         now: For a Retry-After that is a date.
-        succeeded_before: Whether this client has had a 200 already: it tells a block from a wrong key.
-        listed_before: Whether it has had a page of this very list: it tells a block from a missing permission.
+        succeeded_before: Whether this client has had a 200 already, so that a 401 is a block and not a wrong key.
+        listed_before: Whether it has had a page of this list, so that a 403 is a block and not a missing permission.
         hidden: What must not be shown, should the store repeat it.
     """
     if status == HTTPStatus.OK:

@@ -115,5 +115,5 @@ class Prefetcher:
                 future.set_result(page)
 
         self._in_flight[request] = future
-        # A daemon: a process that is told to end does not wait for pages that nobody will read.
+        # A daemon: a process that ends does not wait for pages that nobody will read.
         threading.Thread(target=run, name=f"page {request.number}", daemon=True).start()

@@ -16,7 +16,7 @@ from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.ingest.stage_pages import FILTER_TOLERANCE, honours_updated_after
+from commerce_assets.ingest.stage import FILTER_TOLERANCE, honours_updated_after
 from commerce_assets.settings import DEFAULT_DATABASE, SettingError, checked_base_url, checked_secret, path_setting
 from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
 from commerce_assets.window import Window

@@ -19,7 +19,7 @@ from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested, ingest
-from commerce_assets.ingest.stage_pages import FilterIgnoredError
+from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import Followed, Kind, followed, set_mark, write_note
@@ -81,7 +81,7 @@ def _ingest_changes(
     known = _followed(endpoint, warehouse.file)
     base = known.mark or _first_mark(client, endpoint, known)
     now = datetime.now(UTC)
-    # Also where that lies in the future: this machine's clock was wrong then.
+    # Also if that is in the future: this machine's clock was wrong then.
     is_wide = known.wide_at is None or abs(now - known.wide_at) > _WIDE_EVERY
     since = (base - (WIDE_OVERLAP if is_wide else OVERLAP)).replace(microsecond=0)
 

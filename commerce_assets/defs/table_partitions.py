@@ -10,7 +10,7 @@ import dagster as dg
 from commerce_assets.warehouse.partitions import Dimension, KeyDimension, PartitionError, Partitions, TimeDimension
 from commerce_assets.warehouse.sql import identifier
 
-# A DATE determines the partition of a row if each partition has a day of its own, even one of 23 hours.
+# A DATE determines the partition of a row if no two partitions share a day, even one of 23 hours.
 _SHORTEST_DAY_SECONDS = 20 * 3600
 
 

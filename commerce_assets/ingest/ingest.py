@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from commerce_assets.api.request import ListRequest
-from commerce_assets.ingest.stage_pages import PullStats, Watcher, stage
+from commerce_assets.ingest.stage import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.ingest.verify import Verified, check_store, verify
 from commerce_assets.warehouse.file import DatabaseMemoryError

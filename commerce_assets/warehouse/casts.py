@@ -1,9 +1,8 @@
 """Cast a field of a staged item to its declared type: SQL expressions over the field's raw JSON.
 
-The raw JSON says what DuckDB's own conversions no longer tell: whether a value was "17", 17 or absent. A cast is made
-only of what a pattern has found to be certain: `try_cast` alone would round "17.5" to a BIGINT and "0.00001" to a
-DECIMAL, and read "yes" as true. Whatever is neither absent, nor null, nor certain is NULL in its column and kept in
-`_invalid`.
+The raw JSON still shows whether a value was "17", 17 or absent. Only what matches a pattern is cast: `try_cast` alone
+would round "17.5" to a BIGINT and "0.00001" to a DECIMAL, and read "yes" as true. A value that is neither absent, nor
+null, nor a match is NULL in its column and kept in `_invalid`.
 """
 
 import json
@@ -73,12 +72,12 @@ def typed(column: Column, mark: str | None = None) -> str:  # noqa: PLR0911 - on
 
 
 def raw_name(column: Column) -> str:
-    """Under which name the raw JSON stands beside the typed value; no field of an endpoint has a space in it."""
+    """The name of the raw JSON beside the typed value; no field of an endpoint contains a space."""
     return identifier(f"raw {column.name}")
 
 
 def invalid(columns: Mapping[Column, Masking]) -> str:
-    """The SQL expression of `_invalid`, where each column stands typed and, under its `raw_name`, raw.
+    """The SQL expression of `_invalid`, over the typed columns and, under their `raw_name`, the raw ones.
 
     A value that is hashed or dropped in its column is so here too.
     """

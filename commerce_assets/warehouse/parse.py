@@ -1,8 +1,8 @@
-"""Parse the staged items of a pull into typed rows: piece after piece, each a Parquet file while it is loaded.
+"""Parse staged items into typed rows, piece by piece; each piece is a Parquet file while it is loaded.
 
-Typing happens on a connection of its own, outside the load's transaction. In it, every temporary table would stay to
-the end, dropped or not: of a million orders half a gigabyte on disk, and of some millions more than the memory that is
-allowed. What lies on disk meanwhile is typed and masked: nothing that the policy for personal data drops.
+Parsing uses a separate connection, outside the load's transaction: DuckDB keeps a transaction's temporary tables until
+its end, dropped or not, which is half a gigabyte on disk for a million orders, and more memory than the limit for some
+millions. The Parquet files hold typed and masked values only, nothing that the personal-data policy drops.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ _SMALLEST_OBJECT_BUFFER = 1 << 20
 
 
 class LoadError(Exception):
-    """The staged items were not loaded; says why and what to do. The table is as it was."""
+    """The staged items were not loaded; the message gives the cause and the fix. The table is unchanged."""
 
 
 class StagedItemsUnreadableError(LoadError):
-    """DuckDB cannot parse what is staged: it is of no use to a later run either."""
+    """DuckDB cannot parse the staged items, now or in a later run."""
 
 
 class LoadMemoryError(LoadError):
@@ -121,12 +121,12 @@ def pieces(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Genera
     except StagedPageDamagedError as error:
         raise StagedItemsUnreadableError(
             f"{staged.pull}, {error}: the staged bytes changed on the disk (checksum). "
-            "Fix: run it again, which requests the pages anew; if it recurs, check the disk."
+            "Fix: run it again, which requests the pages again; if it recurs, check the disk."
         ) from None
 
 
 def _split(contents: Iterator[bytes], path: Path, mark: str, most: int) -> Iterator[Piece]:
-    """Pieces of up to so many bytes and of at least one item, all in the same file, one after the other."""
+    """Pieces of at most `most` bytes and at least one item, one after the other in the same file."""
 
     def piece() -> Piece:
         with open_private(path) as file:
@@ -227,8 +227,8 @@ def typing_segments(
                 reason = f"{endpoint.cursor} is missing"
         if reason:
             raise StagedItemsUnreadableError(
-                f"{staged.pull}: an item that was pulled cannot be parsed ({reason}): it names a field twice, say. "
-                "What to do: look at the store's answer; the pull starts anew next time."
+                f"{staged.pull}: an item cannot be parsed ({reason}): it names a field twice, say. "
+                "Fix: look at the store's answer; the next run extracts the list from its start."
             )
         found = file
         if keys < count:

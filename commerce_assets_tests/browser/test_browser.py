@@ -360,7 +360,7 @@ def test_the_log_of_a_run_tells_whom_it_asked_what_it_was_given_and_what_was_loa
     ui.page.get_by_placeholder("Filter").last.fill("orders of 20")
     ui.page.keyboard.press("Enter")
 
-    for told in ("asking http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
+    for told in ("GET http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
         expect(ui.page.get_by_text(told).first).to_be_visible()
     ui.picture("run")
 

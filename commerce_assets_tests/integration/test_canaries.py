@@ -33,7 +33,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.definitions import build_definitions
 from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets.ingest.ingest import Ingested
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets.ingest.verify import Verified
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.file import DatabaseFile

@@ -298,7 +298,7 @@ def test_a_pull_goes_on_where_one_that_failed_was_cut_short(shell: Shell, server
     server.forget()
     result = shell.run(*TEN_DAYS)
     assert server.pages == [2, 3]
-    assert "going on after page 2 of an earlier run, 100 rows" in result.stderr
+    assert "resuming after page 2 of an earlier run, 100 rows" in result.stderr
     assert "120 rows loaded" in result.stdout
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from commerce_assets.api.client import Limits
 from commerce_assets.api.errors import ApiError, PullError
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url
 from commerce_assets_tests.support.certificates import issue_certificate
 from commerce_assets_tests.support.faulty_store import (
@@ -579,7 +579,7 @@ from pathlib import Path
 from commerce_assets_tests.support.pulling import PRODUCTS, Puller
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets.ingest.staging import Staging
 
 log = logging.getLogger("pull")

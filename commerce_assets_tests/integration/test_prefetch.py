@@ -10,7 +10,7 @@ import pytest
 
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Delay, Exchange, Serve, Status, Then
 from commerce_assets_tests.support.pulling import (
     LOG,

@@ -37,7 +37,7 @@ from commerce_assets.api.decoding import Page
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.ingest.ingest import ingest
-from commerce_assets.ingest.stage_pages import FilterIgnoredError
+from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
 from commerce_assets.ingest.verify import VerificationError
 from commerce_assets.warehouse.file import DatabaseFile

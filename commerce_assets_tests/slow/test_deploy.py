@@ -203,7 +203,7 @@ def test_the_services_of_the_units_go_on_after_the_code_location_was_restarted_a
                 wait_until(lambda: has_loaded(port))
                 launch(port, "orders", days)
                 wait_until(lambda: statuses(port) == ["SUCCESS", "FAILURE"])
-                assert "going on after page" in services.log_of("commerce-assets-code")
+                assert "resuming after page" in services.log_of("commerce-assets-code")
                 services.run(BACKUP)
 
     (backup,) = services.folder.glob("backups/*")

@@ -15,7 +15,7 @@ from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.ingest.stage_pages import PullStats, stage
+from commerce_assets.ingest.stage import PullStats, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import FaultyStore, faulty

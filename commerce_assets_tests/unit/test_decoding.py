@@ -13,7 +13,7 @@ from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.timestamps import format_instant, parse_instant
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Body
 from commerce_assets_tests.support.pulling import (
     LOG,

@@ -14,7 +14,7 @@ from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import ApiError, PullError
 from commerce_assets.api.pagination import ListEnd, PageNumberPaginator, PageRequest, overlapping
 from commerce_assets.api.request import ListRequest
-from commerce_assets.ingest.stage_pages import FilterIgnoredError, stage
+from commerce_assets.ingest.stage import FilterIgnoredError, stage
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import Body, Edit, Exchange, OnPage, Received, Serve, Status, Then
 from commerce_assets_tests.support.pulling import (

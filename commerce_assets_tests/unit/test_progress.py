@@ -80,7 +80,7 @@ def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_wha
         puller.pull()
         address = f"{puller.server.base_url}products"
     begin, retry, end = said.messages
-    assert begin == f"products: asking {address}"
+    assert begin == f"products: GET {address}"
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; again in 7 s"
     assert end.startswith("products: page 2, 61 rows, ")
     assert end.endswith(" rows/s, 3 requests (1 retry), 7 s waited, complete")

@@ -12,7 +12,7 @@ import pytest
 
 from commerce_assets.api import rate_limit
 from commerce_assets.api.rate_limit import RateLimiter, RateLimiterError
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import FaultyStore, Redirect, Status, faulty
 from commerce_assets_tests.support.pulling import LOG, PRODUCTS, Clock, puller_of, store_of
 

@@ -23,7 +23,7 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import Column, ColumnType
 from commerce_assets.ingest import staging
-from commerce_assets.ingest.stage_pages import stage
+from commerce_assets.ingest.stage import stage
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import OnPage, Status

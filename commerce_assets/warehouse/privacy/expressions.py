@@ -1,4 +1,4 @@
-"""What a masking leaves of a value: SQL expressions over a typed value, or over its raw JSON."""
+"""Mask a value: SQL expressions over a typed value, or over its raw JSON."""
 
 from hashlib import sha256
 
@@ -20,7 +20,7 @@ _HASHED = '"?[0-9a-f]{64}"?'
 
 
 def bind_key(connection: duckdb.DuckDBPyConnection, key: str) -> None:
-    """Gives the session the key, as HMAC's two pads (RFC 2104); bound, so that no statement, log or error has it."""
+    """Bind the key to the session, as HMAC's two pads (RFC 2104), so that no statement, log or error contains it."""
     secret = key.encode()
     if len(secret) > _HASH_BLOCK_BYTES:
         secret = sha256(secret).digest()
@@ -42,7 +42,7 @@ def hashed(value: str) -> str:
 
 
 def masked(value: str, column: Column, masking: Masking, *, kind: ColumnType | None = None) -> str:
-    """What the masking of a column leaves of a value; NULL stays NULL.
+    """Mask a value of a column; NULL stays NULL.
 
     Args:
         value: An expression.
@@ -65,10 +65,10 @@ def masked(value: str, column: Column, masking: Masking, *, kind: ColumnType | N
 
 def masked_once(value: str, column: Column, masking: Masking, *, kind: ColumnType | None = None) -> str:
     """Like `masked`, but of a stored value, which may have been hashed before: then it stays as it is."""
-    anew = masked(value, column, masking, kind=kind)
+    again = masked(value, column, masking, kind=kind)
     if masking is not Masking.HASH:
-        return anew
-    return f"CASE WHEN regexp_full_match(CAST({value} AS VARCHAR), {text(_HASHED)}) THEN {value} ELSE {anew} END"
+        return again
+    return f"CASE WHEN regexp_full_match(CAST({value} AS VARCHAR), {text(_HASHED)}) THEN {value} ELSE {again} END"
 
 
 def each_entry(json_object: str, value: str) -> str:

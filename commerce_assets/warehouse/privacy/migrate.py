@@ -109,7 +109,7 @@ def _remember(
 
 
 def _key_id(policy: PersonalDataPolicy) -> str | None:
-    """Tells one key from another, and nothing of either."""
+    """Identifies a key without revealing it."""
     if policy.key is None:
         return None
     return hmac.digest(policy.key.encode(), b"commerce_assets", "sha256").hex()[:_KEY_ID_DIGITS]

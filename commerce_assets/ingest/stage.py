@@ -1,4 +1,4 @@
-"""From the API to the staging directory: one pull, from its first page or from where it was cut short."""
+"""Extract a list into the staging directory, from its first page or after the last whole page of an earlier run."""
 
 import logging
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 
-# A store may read only the day of `updated_after`, in a zone up to 14 hours ahead: what it sends then is more than was
-# asked for, and right. Without the filter, a list reaches further back, or has no older rows that matter.
+# A store may use only the day of `updated_after`, in a zone up to 14 hours ahead: its answer is then a superset, which
+# is fine. A store that ignores the filter sends rows from further back, or has none that matter.
 FILTER_TOLERANCE = timedelta(hours=48)
 
 
 class FilterIgnoredError(Exception):
-    """The store answered with rows that were changed long before the instant that was asked for."""
+    """The store returned rows that changed long before the requested instant."""
 
 
 class Watcher(Protocol):
-    """Looks on while a pull is staged: a progress bar, say."""
+    """Follows an extraction: a progress bar, say."""
 
     def begin(self, request: ListRequest, staged: Sequence[PageFacts]) -> None:
-        """The pull begins, or begins once more; an earlier run has staged these pages of it."""
+        """The extraction begins, or begins again; an earlier run has staged these pages."""
 
     def page(self, page: PageFacts) -> None:
         """A page has been staged."""
@@ -43,7 +43,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullStats:
-    """What a pull took, with whatever its client was asked before: requests, retries, bytes once unpacked, seconds."""
+    """What an extraction cost: requests, retries, decompressed bytes and seconds of its client so far."""
 
     requests: int
     retries: int
@@ -56,19 +56,19 @@ class PullStats:
 def stage(
     client: "CommerceClient", staged: StagedPages, *, log: logging.Logger, watcher: Watcher | None = None
 ) -> PullStats:
-    """Pulls what is not staged yet.
+    """Extract the pages that are not staged yet.
 
-    A pull that goes on asks for the last staged page again, and goes on after it only if that page is as it was: a
-    row that was deleted meanwhile moves all that follow it one place up, and one of them to a page already read.
+    To resume, the last staged page is requested again, and the extraction continues only if it is unchanged: a row that
+    was deleted meanwhile moves the following rows up by one, and one of them onto a page that was read already.
 
     Raises:
-        PullError: A page could not be had, and what came before it stays staged; or the list does not go on as it
-            should, and nothing does.
-        FilterIgnoredError: The store does not heed `updated_after`; noticed on the first page.
+        PullError: A page could not be fetched, and the pages before it stay staged; or the list is inconsistent, and
+            none do.
+        FilterIgnoredError: The store ignores `updated_after`.
     """
     pull = staged.pull
     decoder = PageDecoder(pull.endpoint)
-    last = _go_on(client, staged, decoder, log)
+    last = _resume(client, staged, decoder, log)
     rows_resumed = staged.count
     progress = Progress(pull, client.tally, log, rows_before=rows_resumed)
     if watcher:
@@ -83,7 +83,7 @@ def stage(
         rows_stay=pull.endpoint.is_partitioned,
     )
     if not staged.is_complete:
-        log.info("%s: asking %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
+        log.info("%s: GET %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
 
         def fetch(request: PageRequest, *, once: bool = False) -> Page:
             return client.page(pull, decoder, request.number, per_page=request.per_page, once=once)
@@ -108,7 +108,7 @@ def stage(
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:
-            # The list itself makes no sense any more: gone on with, it would make none in the next run either.
+            # The list itself is inconsistent: resuming it would be, too.
             staged.clear()
             raise PullError(pull=pull, page=number + 1, attempts=1, error=error) from error.alone()
         progress.done(number)
@@ -123,8 +123,8 @@ def stage(
     )
 
 
-def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, log: logging.Logger) -> Page | None:
-    """Makes sure that the staged pages are still those of the store, or forgets them; the last one, if it was asked."""
+def _resume(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, log: logging.Logger) -> Page | None:
+    """Check that the staged pages are still those of the store, else clear them; returns the last one, read again."""
     if not staged.pages:
         return None
     if staged.is_complete:
@@ -137,7 +137,7 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
     last = staged.pages[-1]
     again = client.page(staged.pull, decoder, last.number, per_page=last.per_page)
     if again.facts(per_page=last.per_page).digest == last.digest:
-        log.info("%s: going on after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
+        log.info("%s: resuming after page %d of an earlier run, %s rows", staged.pull, last.number, f"{staged.count:,}")
         return again
     log.info("%s: the list has moved since an earlier run; starting again", staged.pull)
     staged.clear()
@@ -146,7 +146,7 @@ def _go_on(client: "CommerceClient", staged: StagedPages, decoder: PageDecoder, 
 
 def _check_filter(staged: StagedPages, facts: PageFacts) -> None:
     if not honours_updated_after(staged.pull, facts.oldest_update):
-        raise FilterIgnoredError(f"{staged.pull}: the store sent rows that were changed long before that")
+        raise FilterIgnoredError(f"{staged.pull}: the store returned rows that changed long before that")
 
 
 def honours_updated_after(pull: ListRequest, oldest_update: datetime | None) -> bool:
