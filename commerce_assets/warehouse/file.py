@@ -32,8 +32,8 @@ from commerce_assets.warehouse.swap import (
 # BI tools will bundle DuckDB 1.5 for some time, and it cannot open a file in 2.0's own format.
 _NEW_FILE = "STORAGE_VERSION 'v1.5.0'"
 # DuckDB names the catalog of a file after the file. In commerce.duckdb the name commerce.orders could mean a schema or
-# a catalog, and DuckDB refuses it. Under an alias it means the schema in every file.
-_ALIAS = "warehouse"
+# a catalog, and DuckDB refuses it. Under an alias it means the schema in every file. The docs attach files as `shop`.
+_ALIAS = "shop"
 # The default folder, relative to Dagster's working directory. A person creates any other folder.
 _OWN_FOLDER = Path("data")
 _FIRST_POLL_SECONDS = 0.05

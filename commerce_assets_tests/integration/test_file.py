@@ -421,9 +421,7 @@ def test_a_copy_contains_the_wal_of_a_killed_program(storage: Storage, tmp_path:
 
 
 def storage_version(storage: Storage) -> str:
-    ((version,),) = storage.query(
-        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'"
-    )
+    ((version,),) = storage.query("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'shop'")
     return str(version)
 
 
@@ -699,7 +697,7 @@ print(Storage(Path(sys.argv[1])).query(f"SELECT current_setting('TimeZone'), {da
 
 
 def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Storage) -> None:
-    versions = storage.query("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'warehouse'")
+    versions = storage.query("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'shop'")
     assert versions[0][0].startswith("v1.5")
 
 
