@@ -105,7 +105,7 @@ def show_wide(console: Console, shown: RenderableType) -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Shows what is logged; the lines of `api.progress` only where no bar shows the same."""
+    """Shows log records; beside a progress bar, which says the same, only warnings."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ConsoleHandler(logging.Handler):
         self.has_bar = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.has_bar and record.module == "progress":
+        if self.has_bar and record.levelno < logging.WARNING:
             return
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         self._console.print(Text(printable(record.getMessage()), style=style), soft_wrap=True)

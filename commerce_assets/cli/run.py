@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     import dagster as dg
 
 _KEPT = "interrupted; extracted pages are kept for 12 hours, and the same command resumes after them"
-_PACKAGE_FOLDER = str(Path(__file__).parents[1])
+# Dagster would redirect stderr, and with it the progress bar, to a file.
+_NO_CAPTURE = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
 # Errors name what the launchpad of the UI offers.
 _RUN_CONFIG = re.compile(r"the run config (\w+): true")
 _ROWS = ("dagster/row_count", "dagster/partition_row_count")
@@ -249,8 +252,9 @@ class _Project:
         bar = ExtractionBar(self._session.aside, self._session.handler)
         watching = WATCHER.set(bar)
         try:
-            with bar:
-                return self._definitions.resolve_job_def(job).execute_in_process(
+            try:
+                bar.start()
+                result = self._definitions.resolve_job_def(job).execute_in_process(
                     instance=self._instance,
                     tags=tags,
                     run_config={
@@ -261,12 +265,23 @@ class _Project:
                     asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
                     raise_on_error=False,
                 )
+            finally:
+                # Not a `with`: an interrupt within `start` would leave the cursor hidden.
+                bar.stop()
+            if _was_interrupted(result):
+                raise KeyboardInterrupt  # noqa: TRY301 - Dagster reports an interrupt as a failed step
         except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
             if bar.rows:
                 click.echo(_KEPT, err=True)
             raise KeyboardInterrupt from None
         finally:
             WATCHER.reset(watching)
+        return result
+
+
+def _was_interrupted(result: "dg.ExecuteInProcessResult") -> bool:
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
 
 
 def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozenset[str]) -> tuple[dict[str, Any], int]:
@@ -353,13 +368,15 @@ def _project(session: Session) -> Iterator[_Project]:
         warnings.simplefilter("ignore")
         import dagster as dg  # noqa: PLC0415
 
+        # The public `DagsterInstance.get` and `from_config` take no overrides.
+        from dagster._core.instance.ref import InstanceRef  # noqa: PLC0415
+
         from commerce_assets.definitions import build_definitions  # noqa: PLC0415
 
         definitions = build_definitions(environment=session.environment, loggers={"console": _console_logger(session)})
-        if os.environ.get("DAGSTER_HOME"):
-            instance = dg.DagsterInstance.get()
-        elif Path("dagster.yaml").exists():
-            instance = dg.DagsterInstance.from_config(str(Path.cwd()))
+        home = Path(os.environ.get("DAGSTER_HOME") or ".").absolute()
+        if (home / "dagster.yaml").exists() or os.environ.get("DAGSTER_HOME"):
+            instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))
         else:
             click.echo("no dagster.yaml in this folder and no DAGSTER_HOME: no UI will list this run", err=True)
             instance = dg.DagsterInstance.ephemeral()
@@ -389,8 +406,8 @@ def _console_logger(session: Session) -> "dg.LoggerDefinition":
 
     def is_shown(record: logging.LogRecord) -> bool:
         meta = getattr(record, "dagster_meta", None) or {}
-        # Dagster itself logs which steps it skips after a failure; the error line says more.
-        if meta.get("dagster_event") is not None or not record.pathname.startswith(_PACKAGE_FOLDER):
+        # Dagster logs its events and, as errors, failed and skipped steps. The package logs no errors.
+        if meta.get("dagster_event") is not None or not logging.INFO <= record.levelno < logging.ERROR:
             return False
         record.msg, record.args = meta.get("orig_message", record.msg), ()
         return True
