@@ -220,7 +220,7 @@ class StoreCheck:
         """Yield a row for each endpoint and filter, and one for the clock."""
         for endpoint in self._endpoints:
             if self._stopped_by:
-                yield Row(endpoint.name, Status.SKIPPED, "the answer would be the same")
+                yield Row(endpoint.name, Status.SKIPPED, "would get the same answer")
                 continue
             pull = ListRequest(endpoint=endpoint)
             try:
@@ -266,12 +266,12 @@ class StoreCheck:
         return Row(endpoint.name, Status.OK, finding)
 
     def _filter_rows(self, endpoint: Endpoint, page: Page) -> Iterator[Row]:
-        """Whether the filters are heeded: each asks for what the first page certainly does not hold."""
+        """Test the filters: each requests rows that the first page cannot contain."""
         cursors = [item.cursor for item in page.items if item.cursor]
         updates = [item.updated_at for item in page.items if item.updated_at]
         by_day, by_change = f"{endpoint.name} by day", f"{endpoint.name} by change"
         if not cursors or not updates:
-            yield Row(by_day, Status.SKIPPED, "there is nothing to tell it by")
+            yield Row(by_day, Status.SKIPPED, "needs an order in the account")
             return
         window = _window_after(min(cursors).date())
         yield self._filter_row(by_day, ListRequest(endpoint=endpoint, window=window))
@@ -281,7 +281,7 @@ class StoreCheck:
 
     def _filter_row(self, subject: str, pull: ListRequest) -> Row:
         if self._stopped_by:
-            return Row(subject, Status.SKIPPED, "the answer would be the same")
+            return Row(subject, Status.SKIPPED, "would get the same answer")
         names = " and ".join(f"`{name}`" for name in pull.params)
         try:
             page = self._page(pull)
@@ -293,8 +293,8 @@ class StoreCheck:
             subject,
             Status.LOOK,
             f"{names} not supported: the answer holds other rows too",
-            "Nothing is stored wrongly, but each pull reads far more pages than it needs; look at the path, "
-            "and at what lies between here and the store.",
+            "What is stored is right, but each pull reads far more pages than it needs: check the path, "
+            "and proxies between here and the store.",
         )
 
 

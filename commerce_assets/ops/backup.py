@@ -10,7 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.file import DatabaseFile, WarehouseError, short_error
 
 HISTORY = Path("data/dagster")
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
@@ -24,8 +24,7 @@ def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
     """Make a backup in `folder`, and remove the oldest ones there but `keep`.
 
     Raises:
-        BackupError: The history or the folder cannot be used.
-        WarehouseError: The database cannot be read.
+        BackupError: The database, the history or the folder cannot be used.
     """
     part = folder / ".part"
     try:
@@ -36,9 +35,11 @@ def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
         database.copy_to(part / database.path.name)
         _copy_history(HISTORY, part / "dagster")
         part.rename(target)
+    except WarehouseError as error:
+        raise BackupError(f"no backup was made: {error}") from error
     except (OSError, sqlite3.Error) as error:
         raise BackupError(
-            f"no backup was made in {folder}: {error}. Fix: check that it can be written to and has room."
+            f"no backup was made: {short_error(error)}. Fix: check that {folder} can be written to and has room."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
