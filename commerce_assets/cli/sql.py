@@ -204,7 +204,7 @@ def _copy(
         return connection.execute(f"COPY ({statement}\n) TO {text(path)} ({_COPY_OPTIONS[form]})")
 
     if output is None:
-        _pump(connection, copy_to, click.get_binary_stream("stdout"), is_terminal=session.out.is_terminal)
+        _pump(connection, copy_to, sys.stdout.buffer, is_terminal=session.out.is_terminal)
     elif _is_stream(output):
         with output.open("wb") as file:
             _pump(connection, copy_to, file, is_terminal=False)
