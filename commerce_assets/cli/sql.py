@@ -251,7 +251,7 @@ def _without_controls(chunk: str) -> str:
 
 def _wait(connection: duckdb.DuckDBPyConnection, bar: Progress, run: Callable[[], object]) -> None:
     """Run a statement so that Ctrl-C ends it: in the main thread DuckDB may not notice it for minutes."""
-    task = bar.add_task("querying", told="")
+    task = bar.add_task("querying", note="")
     with ThreadPoolExecutor(max_workers=1) as worker:
         running: Future[object] = worker.submit(run)
         try:
@@ -260,7 +260,7 @@ def _wait(connection: duckdb.DuckDBPyConnection, bar: Progress, run: Callable[[]
                     running.result(_POLL_SECONDS)
                 # DuckDB reports 0 or less while it has no estimate.
                 percent = connection.query_progress()
-                bar.update(task, told=f"about {percent:.0f} %" if percent >= 1 else "")
+                bar.update(task, note=f"about {percent:.0f} %" if percent >= 1 else "")
             running.result()
         except KeyboardInterrupt:
             connection.interrupt()

@@ -93,7 +93,7 @@ class TableStatus:
             yield Finding("never loaded", _pull(self))
             return
         if self.missing:
-            yield Finding(f"days missing: {_told(self.missing)}", _pull(self, ranges(self.missing)))
+            yield Finding(f"days missing: {_days_text(self.missing)}", _pull(self, ranges(self.missing)))
         for label, outcome, command in (
             ("not fresh", self.fresh, self._freshen(now)),
             ("not complete", self.complete, "commerce-assets reconcile"),
@@ -266,7 +266,7 @@ def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
     return found
 
 
-def _told(days: Sequence[date]) -> str:
+def _days_text(days: Sequence[date]) -> str:
     """Days in few words: "33 (2024-01-01...2024-02-01, 2024-03-15)"; the first of many ranges."""
     found = ranges(days)
     shown = [f"{first}" if first == last else f"{first}...{last}" for first, last in found[:_SHOWN_RANGES]]
