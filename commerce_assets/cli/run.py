@@ -287,6 +287,8 @@ def _was_interrupted(result: "dg.ExecuteInProcessResult") -> bool:
 def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozenset[str]) -> tuple[dict[str, Any], int]:
     """Return what a run did, as JSON, and its exit status."""
     status = OK if result.success else NOT_SO
+    # A run that repairs evaluates a check more than once; the last time counts.
+    evaluations = {(each.asset_key, each.check_name): each for each in result.get_asset_check_evaluations()}
     checks = [
         {
             "asset": check.asset_key.to_user_string(),
@@ -294,7 +296,7 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
             "passed": check.passed,
             "description": with_commands(check.description or "", check.asset_key.to_user_string()),
         }
-        for check in result.get_asset_check_evaluations()
+        for check in evaluations.values()
     ]
     if any(not check["passed"] and check["check"] in needs_checks for check in checks):
         status = max(status, NOT_SO)
