@@ -25,7 +25,7 @@ _PACKAGE = "commerce_assets"
 COMMANDS: Mapping[str, str] = {
     "check": "Test the settings with one request per endpoint.",
     "preview": "Show one page of an endpoint as the API returns it; nothing is stored.",
-    "pull": "Materialize the asset an endpoint: extract it from the store and load it.",
+    "pull": "Extract an endpoint from the store and load it, as a run of its asset.",
     "refresh": "Upsert the rows changed since the last refresh, across all partitions.",
     "reconcile": "Compare the row count of every day with the store, and repair.",
     "build": "Build the marts from the stored tables, without a request.",

@@ -84,7 +84,7 @@ def pull(
     store_moved: bool,
     form: str,
 ) -> int:
-    """Materialize the asset ENDPOINT: extract it from the store and load it.
+    """Extract ENDPOINT from the store and load it, as a run of its asset.
 
     The same run as from the UI: same staging, load, checks and history. Ctrl-C ends it at any time; extracted pages
     are kept for 12 hours, and the same command resumes after them.
