@@ -6,6 +6,7 @@ own name, and dagster/ as in data/.
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,9 @@ def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
     part = folder / ".part"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        target = folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+        # Two backups within a second would have one name.
+        while (target := folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}").exists():
+            time.sleep(0.1)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
         database.copy_to(part / database.path.name)
