@@ -26,7 +26,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSourc
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
+from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
@@ -273,6 +275,20 @@ class CommerceSettings(BaseSettings):
         if not self.order_history:
             return [*self.endpoints]
         return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in self.endpoints]
+
+    def database_file(self, log: Logger) -> DatabaseFile:
+        """Build the DuckDB file; `log` receives the names of programs that it waits for."""
+        return DatabaseFile(
+            path=self.duckdb_path, lock_timeout=self.duckdb_lock_timeout, memory_limit=self.duckdb_memory_limit, log=log
+        )
+
+    def warehouse(self, log: Logger) -> Warehouse:
+        """Build the warehouse: the DuckDB file, the staging folder and the policy for personal data.
+
+        Raises:
+            SettingError: The key of the hash is missing or cannot be used.
+        """
+        return Warehouse(file=self.database_file(log), staging_dir=self.staging_dir, policy=self.keyed_policy())
 
     def build_client(self, log: Logger, *, per_page: int | None = None) -> "CommerceClient":
         """Build the API client; `log` receives its progress.

@@ -1,13 +1,16 @@
-"""What all commands have: examples in their help, and `--debug`."""
+"""What all commands share: examples in their help, `--debug`, `--format json`."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 Examples = Sequence[tuple[str, str]]
-"""What to type after the program's name, and what it is good for."""
+"""Arguments to type after the program's name, and their purpose."""
+
+_JOB = re.compile(r"run the job (\w+)")
 
 
 def _set_debug(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001, FBT001 - click's
@@ -21,7 +24,10 @@ debug_option = click.option(
     expose_value=False,
     is_eager=True,
     callback=_set_debug,
-    help="Show where an error comes from; that may quote what it stumbled over.",
+    help="Show tracebacks (may contain data).",
+)
+format_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of stdout."
 )
 
 
@@ -48,8 +54,14 @@ class Command(click.Command):
 
 
 def write_examples(ctx: click.Context, formatter: click.HelpFormatter, examples: Examples) -> None:
-    """The examples as they can be typed, whichever way the program was started."""
+    """Write examples that can be typed, however the program was started."""
     with formatter.section("Examples"):
         for typed, purpose in examples:
             formatter.write(f"{'':{formatter.current_indent}}{ctx.find_root().command_path} {typed}\n")
             formatter.write(f"{'':{formatter.current_indent}}    {purpose}\n")
+
+
+def with_commands(text: str, asset: str) -> str:
+    """Name commands in the place of jobs, which the checks name for readers of the UI."""
+    commands = {"reconcile": "reconcile", "analytics": "build", f"{asset}_refresh": "refresh"}
+    return _JOB.sub(lambda job: f"run `commerce-assets {commands.get(job[1], f'pull {asset}')}`", text)

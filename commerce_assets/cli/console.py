@@ -1,4 +1,4 @@
-"""What is shown and how: on a terminal in colour and as wide as it is, in a pipe plain, a row a line."""
+"""Output on the consoles: a terminal gets colour and its width, a pipe plain text with one row per line."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-# Wide enough that nothing is ever wrapped: whoever reads a pipe wants a row a line.
+# Wide enough that nothing is wrapped: a pipe gets one row per line.
 _UNBOUNDED = 1_000_000
 _TRAILING_BLANKS = re.compile(r" +$", re.MULTILINE)
 
@@ -27,17 +27,17 @@ def build_console(*, stderr: bool) -> Console:
 
 
 def can_redraw(console: Console) -> bool:
-    """Whether a line can be shown and taken back, as a progress bar does; a dumb terminal cannot."""
+    """Whether the console can replace a line, as a progress bar needs; a dumb terminal cannot."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
 def build_waiting_bar(console: Console) -> Progress:
-    """For what takes nobody knows how long: a task's description, how long it has taken, and its field `told`."""
+    """Build a progress display without an estimate: description, elapsed time and the task's field `note`."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[told]}"),
+        TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
         disable=not can_redraw(console),
@@ -45,19 +45,19 @@ def build_waiting_bar(console: Console) -> Progress:
 
 
 def say(message: str) -> None:
-    """Prints a line of the result. That its reader has seen enough is no reason to leave the work undone."""
+    """Print a line of the result. A closed pipe does not stop the work."""
     with contextlib.suppress(BrokenPipeError):
         click.echo(message)
 
 
 def printable(value: str) -> str:
-    """A text from the store as it may be shown: what moves the cursor or hides text is replaced."""
+    """Replace what would move a terminal's cursor or hide text."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in value)
 
 
 def build_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """A table for the console; columns of numbers alone are aligned to the right."""
-    # Columns are two blanks apart, and as few as that at the edges: 80 columns are soon full.
+    """Build a table for the console; columns of numbers are aligned to the right."""
+    # Two blanks between columns, none at the edges: 80 columns are soon full.
     table = Table(
         box=box.SIMPLE_HEAD if console.is_terminal else None,
         show_edge=False,
@@ -76,7 +76,7 @@ def build_table(console: Console, columns: Sequence[str], rows: Iterable[Sequenc
 
 
 def show(console: Console, shown: RenderableType) -> None:
-    """Prints, without the blanks that fill the lines of a table where nobody sees them."""
+    """Print; in a pipe without the blanks at the ends of lines."""
     with console.capture() as capture:
         console.print(shown)
     text = capture.get()
@@ -84,12 +84,12 @@ def show(console: Console, shown: RenderableType) -> None:
 
 
 def show_wide(console: Console, shown: RenderableType) -> None:
-    """Prints as wide as it is; what does not fit on the terminal goes to its pager, which scrolls sideways too."""
+    """Print at full width; what does not fit on the terminal goes to its pager, which scrolls sideways too."""
     if not console.is_terminal:
         show(console, shown)
         return
     width, height = console.size
-    # Rich cuts at the width of its console, and would make columns of a few characters.
+    # Rich would squeeze the columns into the width of the console.
     console.width = _UNBOUNDED
     with console.capture() as capture:
         console.print(shown)
@@ -99,13 +99,13 @@ def show_wide(console: Console, shown: RenderableType) -> None:
     if len(lines) < height and all(len(line.rstrip()) <= width for line in lines):
         click.echo(text, nl=False, color=True)
         return
-    # Colours as they are, long lines cut instead of wrapped; a person's own settings win.
+    # Keep colours, and cut long lines instead of wrapping them; the environment wins.
     os.environ.setdefault("LESS", "FRSX")
     click.echo_via_pager(text, color=True)
 
 
 class ConsoleHandler(logging.Handler):
-    """Shows what is logged; the lines of `api.progress` only where no bar shows the same."""
+    """Shows log records; beside a progress bar, which says the same, only warnings."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ConsoleHandler(logging.Handler):
         self.has_bar = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.has_bar and record.module == "progress":
+        if self.has_bar and record.levelno < logging.WARNING:
             return
         style = "yellow" if record.levelno >= logging.WARNING else "dim"
         self._console.print(Text(printable(record.getMessage()), style=style), soft_wrap=True)

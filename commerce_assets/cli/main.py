@@ -1,6 +1,6 @@
-"""The command line's entry: finds the command that is meant, and tells what goes wrong in one line.
+"""The command line's entry point: find the command, run it, and report an error in one line.
 
-Nothing is imported here that takes time: `--help` answers at once, and a command pays for what it uses.
+This module imports nothing slow: `--help` answers at once, and a command imports what it uses.
 """
 
 import contextlib
@@ -18,33 +18,36 @@ from click.shell_completion import CompletionItem
 
 from commerce_assets import __version__
 from commerce_assets.cli.command import debug_option, write_examples
-from commerce_assets.cli.exits import INTERRUPTED, NOT_SO, OK, USAGE
+from commerce_assets.cli.exits import INTERRUPTED, NOT_SO, OK, USAGE, exit_status
 
 _PACKAGE = "commerce_assets"
 # Command to its line in the list of commands; its module has its name.
 COMMANDS: Mapping[str, str] = {
-    "check": "Ask each endpoint once, and say what is wrong with the settings.",
-    "preview": "Show one page of an endpoint as the store gives it, without storing it.",
-    "pull": "Materialize an endpoint's asset: extract it and load it.",
-    "refresh": "Upsert the rows changed since the last refresh.",
+    "check": "Test the settings with one request per endpoint.",
+    "preview": "Show one page of an endpoint as the API returns it; nothing is stored.",
+    "pull": "Extract an endpoint from the store and load it, as a run of its asset.",
+    "refresh": "Upsert the rows changed since the last refresh, across all partitions.",
     "reconcile": "Compare the row count of every day with the store, and repair.",
-    "build": "Build the marts.",
+    "build": "Build the marts from the stored tables, without a request.",
     "status": "Show what is stored, how new it is, which days are missing and which checks fail.",
-    "query": "Ask the database with SQL; nothing is changed.",
-    "export": "Write the tables to Parquet files, orders by day.",
+    "query": "Query the database with SQL; it is opened read-only.",
+    "export": "Write the tables to Parquet or CSV files, partitioned ones by day.",
+    "backup": "Back up the DuckDB file and Dagster's history while runs go on.",
     "sample-store": "Serve the bundled sample store until interrupted.",
 }
 # Commands that share a module.
-_MODULES: Mapping[str, str] = dict.fromkeys(("pull", "refresh", "reconcile", "build"), "run")
+_MODULES: Mapping[str, str] = {
+    **dict.fromkeys(("pull", "refresh", "reconcile", "build"), "run"),
+    **dict.fromkeys(("query", "export"), "sql"),
+}
 _EXAMPLES = (
     ("check", "are the settings right?"),
     ("pull orders --from 2024-01-01", "everything since then, up to yesterday"),
-    ('query "SELECT count(*) FROM orders"', "ask what is stored"),
+    ('query "SELECT count(*) FROM orders"', "query what is stored"),
 )
 _EPILOG = """Settings come from the environment and from .env in this folder; .env wins, as in Dagster.
 
-Exit status: 0 all is well; 1 it failed, or what was asked is not so; 2 the command or a setting cannot be used;
-130 interrupted.
+Exit status: 0 success; 1 failure, or a finding; 2 a wrong command, setting or key; 130 interrupted.
 
 \b
 Completion of commerce-assets in bash (zsh, fish: zsh_source, fish_source):
@@ -66,8 +69,8 @@ class Commands(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin so, without importing any of them, and the options."""
-        names = [CompletionItem(name, help=told) for name, told in COMMANDS.items() if name.startswith(incomplete)]
+        """Complete the commands, without importing any of them, and the options."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
@@ -92,8 +95,7 @@ class Commands(click.Group):
             status = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # The reader has seen enough, as `head` does. Nothing can be told to it any more, not even by the flush
-            # at the end of the process.
+            # The reader, such as `head`, has closed the pipe. The flush at the end of the process would fail again.
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return status
@@ -101,15 +103,15 @@ class Commands(click.Group):
     def main(  # type: ignore[override] # of click's two modes, there is one here
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> None:
-        """Runs the command, and exits with its status; what goes wrong is one line on stderr."""
+        """Run the command, and exit with its status; an error is one line on stderr."""
         _prepare()
         try:
             status = super().main(args, prog_name, standalone_mode=False, **extra)
         except (click.Abort, KeyboardInterrupt):
-            _tell("interrupted")
+            _say("interrupted")
             status = INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - whatever it is, a person gets one line
-            status = _told(error)
+        except Exception as error:  # noqa: BLE001 - every error becomes one line
+            status = _report(error)
         sys.exit(status or OK)
 
 
@@ -122,18 +124,18 @@ def main() -> None:
 
 def _prepare() -> None:
     for name in ("stdin", "stdout", "stderr"):
-        # Closed by whoever has started it, as by `>&-`: nothing comes from there, and what goes there is for nobody.
+        # Closed by the caller, as by `>&-`: reads find nothing, and writes go nowhere.
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
     logging.getLogger(_PACKAGE).setLevel(logging.INFO)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character shows a question mark; the command goes on.
+        # A character that the encoding lacks becomes a question mark instead of an error.
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
 
 
-def _told(error: Exception) -> int:
-    """Tells an error in one line; returns the exit status that it stands for."""
+def _report(error: Exception) -> int:
+    """Report an error in one line; return its exit status."""
     if logging.getLogger(_PACKAGE).isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -141,26 +143,23 @@ def _told(error: Exception) -> int:
         return USAGE
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else _PACKAGE
-        _tell(f"{error.format_message().rstrip('.')}. See {where} --help.")
+        _say(f"{error.format_message().rstrip('.')}. See {where} --help.")
         return USAGE
     if isinstance(error, click.ClickException):
-        _tell(error.format_message())
+        _say(error.format_message())
         return error.exit_code
     if type(error).__module__.partition(".")[0] == _PACKAGE:
-        # The project's own errors are written for people: they say where, why and what to do.
-        _tell(str(error))
-        # Pydantic costs the help a tenth of a second.
-        from commerce_assets.settings import SettingError  # noqa: PLC0415
-
-        return USAGE if isinstance(error, SettingError) else NOT_SO
+        # The package's own errors are sentences that say what failed, why and how to fix it.
+        _say(str(error))
+        return exit_status(type(error).__name__, getattr(getattr(error, "error", None), "status", None))
     if isinstance(error, OSError) and error.strerror:
-        place = error.filename or "what is written to"
-        _tell(f"{place} cannot be used ({error.strerror}). What to do: see that it is there, may be used and has room.")
+        place = error.filename or "the output"
+        _say(f"{place} cannot be used: {error.strerror}. Fix: check that it exists, may be used and has room.")
         return NOT_SO
-    # Anything else may quote what it stumbled over, which may be a buyer's.
-    _tell(f"stopped by an unforeseen {type(error).__name__}. What to do: run it again with --debug, which shows where.")
+    # The message of any other error may quote a buyer's data.
+    _say(f"stopped by an unexpected {type(error).__name__}. Fix: run it again with --debug, which shows where.")
     return NOT_SO
 
 
-def _tell(message: str) -> None:
+def _say(message: str) -> None:
     click.echo(" ".join(f"commerce-assets: {message}".split()), err=True)

@@ -1,4 +1,4 @@
-"""`preview`: one page of an endpoint as the store gives it, before anything is stored."""
+"""`preview`: one page of an endpoint as the API returns it; nothing is stored."""
 
 import json
 from bisect import bisect_right
@@ -12,9 +12,9 @@ from rich.cells import cell_len
 
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
-from commerce_assets.cli.command import Command
+from commerce_assets.cli.command import Command, format_option
 from commerce_assets.cli.console import build_table, show_wide
-from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session
+from commerce_assets.cli.session import ENDPOINT_ARGUMENT, Session, endpoint_argument, pass_session, say_json
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 
 _MASK = "***"
@@ -32,25 +32,34 @@ _GAP = 2
     ],
 )
 @endpoint_argument
-@click.option("--rows", type=click.IntRange(min=1), default=10, show_default=True, help="Rows to ask for.")
+@click.option("--rows", type=click.IntRange(min=1), default=10, show_default=True, help="Rows to request.")
 @click.option("--columns", metavar="NAME,...", help="The columns to show; unless given, those that hold something.")
 @click.option(
     "--show-personal-data", is_flag=True, help="Show buyers' data and secret links, which are masked otherwise."
 )
+@format_option
 @pass_session
-def command(session: Session, endpoint: Endpoint, *, rows: int, columns: str | None, show_personal_data: bool) -> None:
-    """Show one page of ENDPOINT as the store gives it, without storing it.
+def command(
+    session: Session, endpoint: Endpoint, *, rows: int, columns: str | None, show_personal_data: bool, form: str
+) -> None:
+    """Show one page of ENDPOINT as the API returns it; nothing is stored.
 
-    Values are shown as they come, before they are put into the types of the table. The store is asked once: what a
-    pull would try again is told at once.
+    Values are shown before they are cast to the types of the table. One request is made, without retries.
     """
     # A list with a cursor is oldest first by default.
     request = ListRequest(endpoint=endpoint, newest_first=endpoint.is_partitioned)
     per_page = min(rows, endpoint.paginator.limit)
-    with session.client(per_page=per_page) as client, session.aside.status("asking the store"):
+    with (
+        session.settings.build_client(session.log, per_page=per_page) as client,
+        session.aside.status("requesting a page"),
+    ):
         page = client.page(request, PageDecoder(endpoint), 1, once=True)
     items = [msgspec.json.decode(item.raw, type=dict[str, Any]) for item in page.items[:rows]]
     shown = _named(endpoint, columns) if columns else _filled(endpoint, items)
+    if form == "json":
+        chosen = shown if columns else endpoint.columns
+        say_json([{c.name: _masked(c, item, show_all=show_personal_data) for c in chosen} for item in items])
+        return
     if not items:
         click.echo(f"the list of {endpoint.name} is empty")
         return
@@ -77,7 +86,7 @@ def _named(endpoint: Endpoint, names: str) -> list[Column]:
 
 
 def _filled(endpoint: Endpoint, items: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """The columns with a value in some row, without nested ones: what tells rows apart first, what is masked last."""
+    """The columns with a value in some row, without nested ones: key and cursor first, masked ones last."""
     filled = [
         column
         for column in endpoint.columns
@@ -93,11 +102,14 @@ def _fitting(rows: Sequence[Sequence[str]], width: int) -> int:
     return max(bisect_right(list(accumulate(widths)), width), 1)
 
 
-def _cell(column: Column, item: Mapping[str, Any], *, show_all: bool) -> str:
+def _masked(column: Column, item: Mapping[str, Any], *, show_all: bool) -> Any:
     value = item.get(column.name)
+    return value if value is None or show_all or not column.sensitivity else _MASK
+
+
+def _cell(column: Column, item: Mapping[str, Any], *, show_all: bool) -> str:
+    value = _masked(column, item, show_all=show_all)
     if value is None:
         return ""
-    if column.sensitivity and not show_all:
-        return _MASK
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 3]}..."

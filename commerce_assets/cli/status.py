@@ -1,86 +1,192 @@
-"""`status`: what is stored, how new it is, which days are missing and which checks fail."""
+"""`status`: what is stored, how new it is, which days are missing, which checks fail, and the commands that fix it."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 
 import click
+import duckdb
 from rich.text import Text
 
-from commerce_assets.cli.command import Command
+from commerce_assets.analytics.build import inspect
+from commerce_assets.analytics.tables import MODELS, Model
+from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
+from commerce_assets.cli.command import Command, format_option
 from commerce_assets.cli.console import build_table, say, show
 from commerce_assets.cli.exits import NOT_SO, OK
-from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session
-from commerce_assets.cli.standings import TableStatus, standings
-from commerce_assets.warehouse.check_queries import CheckOutcome
+from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session, say_json
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
+from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
+from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
+from commerce_assets.warehouse.schema import exists, table_of
+from commerce_assets.warehouse.sql import SCHEMA, identifier, table
+from commerce_assets.window import Window
 
-_PULLED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
+_LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
 _BUILT = ("table", "rows", "newest (UTC)", "in step")
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_STAMPS = frozenset({"DATE", "TIMESTAMP WITH TIME ZONE"})
+_SHOWN_RANGES = 3
+# The checks name jobs of the UI; here are commands instead.
+_JOB = re.compile(r"[:;] run the job \w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with a table, and the command that fixes it; "" where none does."""
+
+    text: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """The state of a stored table; None is unknown, or does not apply.
+
+    Attributes:
+        table: Its name, with its schema unless that is the endpoints'.
+        endpoint: The endpoint that it is loaded from. None: a history or a mart.
+        rows: Its rows, soft-deleted ones included. None: never loaded.
+        newest: The latest creation, or change where it is not partitioned.
+        refreshed: The time of the last load.
+        changes_up_to: The high-water mark of changes.
+        missing: The past days that no load covers.
+        fresh: Whether what is due is loaded.
+        complete: Whether the row counts equalled the store's when they were last compared.
+        in_step: Whether changes arrive: from the store, or, for a mart, from its tables.
+        failing: The failing checks by name.
+        is_blocked: A failing check stops downstream assets.
+        is_mart: It is a mart.
+    """
+
+    table: str
+    endpoint: Endpoint | None = None
+    rows: int | None = None
+    newest: datetime | None = None
+    refreshed: datetime | None = None
+    changes_up_to: datetime | None = None
+    missing: Sequence[date] = ()
+    fresh: CheckOutcome | None = None
+    complete: CheckOutcome | None = None
+    in_step: CheckOutcome | None = None
+    failing: Mapping[str, CheckOutcome] = field(default_factory=dict)
+    is_blocked: bool = False
+    is_mart: bool = False
+
+    @property
+    def is_well(self) -> bool:
+        states = [self.fresh, self.complete, self.in_step]
+        return (
+            self.rows is not None
+            and not self.missing
+            and not self.failing
+            and all(state is None or state.passed for state in states)
+        )
+
+    def findings(self, now: datetime) -> Iterator[Finding]:
+        """Yield everything that is wrong, each with its fix."""
+        if self.rows is None:
+            yield Finding("never loaded", _pull(self))
+            return
+        if self.missing:
+            yield Finding(f"days missing: {_days_text(self.missing)}", _pull(self, ranges(self.missing)))
+        for label, outcome, command in (
+            ("not fresh", self.fresh, self._freshen(now)),
+            ("not complete", self.complete, "commerce-assets reconcile"),
+            ("not in step", self.in_step, "commerce-assets build" if self.is_mart else _pull(self)),
+        ):
+            if outcome and not outcome.passed:
+                yield Finding(f"{label}: {_JOB.sub('', outcome.summary)}", command)
+        for name, outcome in self.failing.items():
+            # A pull cannot declare a field.
+            command = "" if name == "no_undeclared_fields" else _pull(self)
+            yield Finding(f"check failing: {name}: {outcome.summary}", command)
+
+    def _freshen(self, now: datetime) -> str:
+        if self.endpoint is None or not self.endpoint.is_partitioned:
+            return _pull(self)
+        yesterday = _yesterday(now)
+        pull = _pull(self, [(yesterday, yesterday)])
+        if self.endpoint.update_filter is None:
+            return pull
+        return f"{pull} && commerce-assets refresh" if yesterday in self.missing else "commerce-assets refresh"
 
 
 @click.command(
     cls=Command,
     examples=[
-        ("status", "a row for each table, and a line for whatever is not well"),
-        ("status --strict", "for a script: status 1 unless all is well"),
-        ("status --format json", "the same for a program, with times and the days that are missing"),
+        ("status", "a row for each table, and a line and a command for each finding"),
+        ("status --strict", "for a script: exit status 1 unless all is well"),
+        ("status --format json", "the same for a program, with times and missing days"),
     ],
 )
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 @click.option("--strict", is_flag=True, help="Exit status 1 unless all is well: nothing is missing, late or failing.")
 @database_option
 @pass_session
 def command(session: Session, *, form: str, strict: bool) -> int:
     """Show what is stored, how new it is, which days are missing and which checks fail.
 
-    A table is fresh if what is due has been loaded: every day up to yesterday, changes within three hours, a whole
-    list within a day. It is complete if every day was loaded and had as many rows as in the store when the job
-    reconcile compared them; "not yet" if that has not run. It is in step if the store heeds the request for changes,
-    or, in the analytics layer, if it holds what the orders of the loaded days come to now. No request is made.
+    Fresh: what is due is loaded: yesterday, changes within three hours, an unpartitioned list within a day. Complete:
+    every day had as many rows as the store when `reconcile` compared them; "not yet" if that has not run. In step: the
+    API honours updated_after or, for a mart, the mart equals its tables. Each finding comes with the command that fixes
+    it. No request is made.
 
-    Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday; one is missing until a pull has covered it.
+    Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday.
 
-    Exit status 1 if nothing is stored, or if a check fails that stops what is downstream. Whatever else is not well
-    leaves it 0, unless --strict is said.
+    Exit status 1 if nothing is stored, or if a blocking check fails; with --strict, on any finding.
     """
     now = datetime.now(UTC)
     tables: list[TableStatus] = []
-    with session.database(session.log).read() as connection, session.aside.status("looking at the tables") as told:
-        for table in standings(connection, session.settings.orders_start_date, now):
-            tables.append(table)
-            told.update(f"looking at the tables, {table.table} done")
-    if all(table.rows is None for table in tables):
+    with (
+        session.settings.database_file(session.log).read() as connection,
+        session.aside.status("reading the tables") as progress,
+    ):
+        for each in table_statuses(connection, session.settings.orders_start_date, now):
+            tables.append(each)
+            progress.update(f"reading the tables, {each.table} done")
+    if all(each.rows is None for each in tables):
         raise click.ClickException(NOTHING_YET)
     if form == "json":
-        say(json.dumps(_as_json(tables, now), indent=2))
+        say_json(_as_json(tables, now))
     else:
         _show(session, tables, now)
-    is_so = all(table.is_well for table in tables) if strict else not any(table.is_blocked for table in tables)
+    is_so = all(each.is_well for each in tables) if strict else not any(each.is_blocked for each in tables)
     return OK if is_so else NOT_SO
 
 
 def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> None:
-    pulled = [table for table in tables if not table.is_built]
-    show(session.out, build_table(session.out, _PULLED, [_pulled_cells(table, now) for table in pulled]))
-    if built := [table for table in tables if table.is_built]:
+    loaded = [each for each in tables if not each.is_mart]
+    show(session.out, build_table(session.out, _LOADED, [_loaded_cells(each, now) for each in loaded]))
+    if marts := [each for each in tables if each.is_mart]:
         say("")
-        show(session.out, build_table(session.out, _BUILT, [_built_cells(table) for table in built]))
+        show(session.out, build_table(session.out, _BUILT, [_mart_cells(each) for each in marts]))
     say("")
-    remarks = [remark for table in tables for remark in _remarks(table)]
-    say("\n".join(remarks) or "no day is missing, and no check fails")
+    lines = []
+    for each in tables:
+        for finding in each.findings(now):
+            lines.append(f"{each.table}: {finding.text}")
+            if finding.command:
+                lines.append(f"  Fix: {finding.command}")
+    say("\n".join(lines) or "no day is missing, and no check fails")
 
 
-def _pulled_cells(table: TableStatus, now: datetime) -> list[str | Text]:
-    if table.rows is None:
-        return [table.table, "", "never pulled", "", "", "", ""]
-    refreshed = _ago(now - table.refreshed) if table.refreshed else ""
-    marks = [_mark(table.fresh), _mark(table.complete), _mark(table.in_step)]
-    return [table.table, f"{table.rows:,}", _minute(table.newest), refreshed, *marks]
+def _loaded_cells(each: TableStatus, now: datetime) -> list[str | Text]:
+    if each.rows is None:
+        return [each.table, "", "never loaded", "", "", "", ""]
+    refreshed = _ago(now - each.refreshed) if each.refreshed else ""
+    marks = [_mark(each.fresh), _mark(each.complete), _mark(each.in_step)]
+    return [each.table, f"{each.rows:,}", _minute(each.newest), refreshed, *marks]
 
 
-def _built_cells(table: TableStatus) -> list[str | Text]:
-    return [table.table, f"{table.rows:,}", _minute(table.newest)[:10], _mark(table.in_step)]
+def _mart_cells(each: TableStatus) -> list[str | Text]:
+    return [each.table, f"{each.rows:,}", _minute(each.newest)[:10], _mark(each.in_step)]
 
 
 def _mark(outcome: CheckOutcome | None) -> Text:
@@ -91,46 +197,36 @@ def _mark(outcome: CheckOutcome | None) -> Text:
     return Text("yes", style="green") if outcome.passed else Text("no", style="bold yellow")
 
 
-def _remarks(table: TableStatus) -> Iterator[str]:
-    """What a person should know of a table."""
-    if table.rows is None:
-        yield f"{table.table}: never pulled"
-    if table.missing:
-        yield f"{table.table}: days missing: {ranges(table.missing)}"
-    for said, finding in (("not fresh", table.fresh), ("not complete", table.complete), ("not in step", table.in_step)):
-        if finding and not finding.passed:
-            yield f"{table.table}: {said}: {finding.summary}"
-    for name, finding in table.failing.items():
-        yield f"{table.table}: check failing: {name}: {finding.summary}"
-
-
 def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
     return {
         "at": _instant(now),
-        "is_well": all(table.is_well for table in tables),
-        "is_blocked": any(table.is_blocked for table in tables),
+        "is_well": all(each.is_well for each in tables),
+        "is_blocked": any(each.is_blocked for each in tables),
         "tables": [
             {
-                "table": table.table,
-                "rows": table.rows,
-                "newest": _instant(table.newest),
-                "refreshed": _instant(table.refreshed),
-                "changes_up_to": _instant(table.changes_up_to),
-                "days_missing": [day.isoformat() for day in table.missing],
-                "fresh": _finding(table.fresh),
-                "complete": _finding(table.complete),
-                "in_step": _finding(table.in_step),
-                "checks_failing": {name: finding.summary for name, finding in table.failing.items()},
-                "is_well": table.is_well,
-                "is_blocked": table.is_blocked,
+                "table": each.table,
+                "rows": each.rows,
+                "newest": _instant(each.newest),
+                "refreshed": _instant(each.refreshed),
+                "changes_up_to": _instant(each.changes_up_to),
+                "days_missing": [day.isoformat() for day in each.missing],
+                "fresh": _outcome(each.fresh),
+                "complete": _outcome(each.complete),
+                "in_step": _outcome(each.in_step),
+                "checks_failing": {name: outcome.summary for name, outcome in each.failing.items()},
+                "findings": [
+                    {"finding": finding.text, "command": finding.command or None} for finding in each.findings(now)
+                ],
+                "is_well": each.is_well,
+                "is_blocked": each.is_blocked,
             }
-            for table in tables
+            for each in tables
         ],
     }
 
 
-def _finding(finding: CheckOutcome | None) -> dict[str, object] | None:
-    return {"passed": finding.passed, "summary": finding.summary} if finding else None
+def _outcome(outcome: CheckOutcome | None) -> dict[str, object] | None:
+    return {"passed": outcome.passed, "summary": _JOB.sub("", outcome.summary)} if outcome else None
 
 
 def _instant(value: datetime | None) -> str | None:
@@ -142,7 +238,7 @@ def _minute(instant: datetime | None) -> str:
 
 
 def _ago(age: timedelta) -> str:
-    """An age in a unit: "59 min ago", "47 h ago", "3 d ago"."""
+    """An age in one unit: "59 min ago", "47 h ago", "3 d ago"."""
     if age < _MINUTE:
         return "just now"
     if age < _HOUR:
@@ -150,15 +246,126 @@ def _ago(age: timedelta) -> str:
     return f"{age // _HOUR} h ago" if age < 2 * _DAY else f"{age // _DAY} d ago"
 
 
-def ranges(days: Iterable[date]) -> str:
-    """Days in few words: "33 (2024-01-01...2024-02-01, 2024-03-15)"; of many ranges, the first ones."""
+def _pull(status: TableStatus, days: Sequence[tuple[date, date]] = ()) -> str:
+    """The command that loads a table: the days of each range, or of one that spans them if there are many."""
+    name = status.endpoint.name if status.endpoint else status.table.removesuffix("_history")
+    if len(days) > _SHOWN_RANGES:
+        days = [(days[0][0], days[-1][1])]
+    return (
+        " && ".join(f"commerce-assets pull {name} --from {first} --to {last}" for first, last in days)
+        or f"commerce-assets pull {name}"
+    )
+
+
+def ranges(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Join consecutive days, given oldest first, to ranges."""
     found: list[tuple[date, date]] = []
-    count = 0
-    for count, day in enumerate(days, start=1):  # noqa: B007 - the last one counts
-        if found and found[-1][1] + timedelta(days=1) == day:
+    for day in days:
+        if found and found[-1][1] + _DAY == day:
             found[-1] = (found[-1][0], day)
         else:
             found.append((day, day))
-    told = [f"{first}" if first == last else f"{first}...{last}" for first, last in found[:3]]
-    more = f", and {len(found) - len(told)} more ranges" if len(found) > len(told) else ""
-    return f"{count:,} ({', '.join(told)}{more})"
+    return found
+
+
+def _days_text(days: Sequence[date]) -> str:
+    """Days in few words: "33 (2024-01-01...2024-02-01, 2024-03-15)"; the first of many ranges."""
+    found = ranges(days)
+    shown = [f"{first}" if first == last else f"{first}...{last}" for first, last in found[:_SHOWN_RANGES]]
+    more = f", and {len(found) - len(shown)} more ranges" if len(found) > len(shown) else ""
+    return f"{len(days):,} ({', '.join(shown)}{more})"
+
+
+def table_statuses(connection: duckdb.DuckDBPyConnection, start: date, now: datetime) -> Iterator[TableStatus]:
+    """Yield the state of each endpoint's table and history, and of each mart that is built.
+
+    Args:
+        connection: May be read-only.
+        start: The first partition.
+        now: The time to compare with.
+    """
+    for endpoint in ENDPOINTS:
+        if not exists(connection, SCHEMA, endpoint.name):
+            yield TableStatus(table=endpoint.name, endpoint=endpoint)
+            continue
+        yield _of_endpoint(connection, endpoint, start, now)
+        if exists(connection, SCHEMA, history_of(endpoint)):
+            rows, newest = _extent(connection, versions_of(endpoint), VALID_FROM.name)
+            yield TableStatus(table=history_of(endpoint), rows=rows, newest=newest)
+    for model in MODELS:
+        if exists(connection, ANALYTICS, model.name):
+            yield _of_model(connection, model, start, now)
+
+
+def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:
+    refreshed = last_loaded(connection, endpoint)
+    scope = Scope(endpoint, None, refreshed or now)
+    columns, *others = check_queries(endpoint)
+    # The other checks name columns.
+    queries = [columns, *others] if columns.run(connection, scope).passed else [columns]
+    failing = {query: outcome for query in queries if not (outcome := query.run(connection, scope)).passed}
+    rows, newest = _extent(connection, table_of(endpoint), endpoint.cursor or endpoint.updated_at)
+    changes_up_to = followed(connection, endpoint).mark if endpoint.update_filter else None
+    return TableStatus(
+        table=endpoint.name,
+        endpoint=endpoint,
+        rows=rows,
+        newest=newest,
+        refreshed=refreshed,
+        changes_up_to=changes_up_to,
+        missing=days_never_loaded(connection, endpoint, first=start, last=_yesterday(now))
+        if endpoint.is_partitioned
+        else [],
+        fresh=fresh(connection, endpoint, start, now),
+        complete=complete(connection, endpoint, start, now) if endpoint.is_partitioned else None,
+        # Unknown before the first refresh.
+        in_step=updated_after_supported(connection, endpoint, start, now) if changes_up_to else None,
+        failing={query.name: outcome for query, outcome in failing.items()},
+        is_blocked=any(query.blocking for query in failing),
+    )
+
+
+def _of_model(connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime) -> TableStatus:
+    name = table(ANALYTICS, model.name)
+    windows = _loaded_days(connection, model, start, now) if model.is_partitioned else [None]
+    found = [inspect(connection, model, ENDPOINTS, window) for window in windows]
+    rows_wrong = Counter[str]()
+    for outcome in chain.from_iterable(outcomes or () for outcomes in found):
+        rows_wrong[outcome.check] += outcome.wrong
+    wrong = [f"{name}: {count:,} rows" for name, count in rows_wrong.items() if count]
+    if None in found:
+        wrong = ["it has the columns of another version"]
+    rows, newest = _extent(connection, name, next(c.name for c in model.columns if c.type in _STAMPS))
+    return TableStatus(
+        table=f"{ANALYTICS}.{model.name}",
+        rows=rows,
+        newest=newest,
+        is_mart=True,
+        in_step=CheckOutcome(passed=not wrong, summary="; ".join(wrong) or "in step"),
+    )
+
+
+def _extent(connection: duckdb.DuckDBPyConnection, name: str, stamp: str) -> tuple[int, datetime | None]:
+    """The row count of a table, and the latest time in a column."""
+    row = connection.execute(f"SELECT count(*), max({identifier(stamp)})::TIMESTAMPTZ FROM {name}").fetchone()
+    return row or (0, None)
+
+
+def _loaded_days(
+    connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime
+) -> list[Window | None]:
+    """Return the days that a partitioned model can be built for: its partitions whose source has been loaded.
+
+    Late changes may have stored rows of other days; those days are materialized neither here nor in the UI.
+    """
+    (source,) = (endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps and endpoint.is_partitioned)
+    yesterday = _yesterday(now)
+    return [
+        Window.of_days(max(window.first_day, start), min(window.last_day, yesterday))
+        for window in loaded_windows(connection, source)
+        if window.last_day >= start and window.first_day <= yesterday
+    ]
+
+
+def _yesterday(now: datetime) -> date:
+    return now.astimezone(UTC).date() - timedelta(days=1)

@@ -16,4 +16,8 @@ def known_errors_as_failures() -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.partition(".")[0] != _PACKAGE:
             raise
-        raise dg.Failure(str(error), metadata={"error": type(error).__name__}) from None
+        status = getattr(getattr(error, "error", None), "status", None)
+        raise dg.Failure(
+            str(error),
+            metadata={"error": type(error).__name__, **({"http_status": status} if status else {})},
+        ) from None

@@ -9,9 +9,7 @@ from pydantic import SecretStr
 
 from commerce_assets.defs.alerts.sensor import AlertWebhook
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
-from commerce_assets.settings import CommerceSettings, checked_hash_key, resource_field, variable_of
-from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
+from commerce_assets.settings import CommerceSettings, resource_field, variable_of
 from commerce_assets.warehouse.sql import SCHEMA
 from commerce_assets.warehouse.warehouse import Warehouse
 
@@ -67,14 +65,16 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
         Raises:
             SettingError: The key of the hash is missing or cannot be used.
         """
-        policy = PersonalDataPolicy.parse(self.personal_data, capability_urls=self.capability_urls)
-        return Warehouse(
-            file=DatabaseFile(
-                path=Path(self.database_path), lock_timeout=self.lock_timeout, memory_limit=self.memory_limit, log=log
-            ),
+        settings = CommerceSettings.model_construct(
+            duckdb_path=Path(self.database_path),
+            duckdb_lock_timeout=self.lock_timeout,
+            duckdb_memory_limit=self.memory_limit,
             staging_dir=Path(self.staging_dir),
-            policy=policy.with_key(checked_hash_key(self.personal_data_key or "")) if policy.hashes else policy,
+            personal_data=self.personal_data,
+            capability_urls=self.capability_urls,
+            personal_data_key=SecretStr(self.personal_data_key) if self.personal_data_key else None,
         )
+        return settings.warehouse(log)
 
 
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:

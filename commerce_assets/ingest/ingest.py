@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
-from commerce_assets.ingest.verify import Verified, check_store, verify
+from commerce_assets.ingest.verify import StoreChangedError, Verified, check_store, verify
 from commerce_assets.warehouse.file import DatabaseMemoryError
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
@@ -89,7 +90,12 @@ def ingest(
     watcher = WATCHER.get()
     warehouse.file.prepare()
     staging = Staging(warehouse.staging_dir, log=log)
-    check_store(warehouse.file, request.endpoint, client.store, moved=store_moved)
+    try:
+        check_store(warehouse.file, request.endpoint, client.store, moved=store_moved)
+    except StoreChangedError:
+        # A wrong key is another key, too: then the store's own answer says more.
+        client.page(request, PageDecoder(request.endpoint), 1)
+        raise
     url = client.url_of(request.endpoint.name, request.endpoint.path)
     with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.file.lock_timeout) as staged:
         # What was too large for the same limit may be smaller in the store by now.

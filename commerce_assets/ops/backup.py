@@ -1,56 +1,57 @@
-"""Back up the DuckDB file and Dagster's history while runs go on: `python -m commerce_assets.ops.backup FOLDER`.
+"""Back up the DuckDB file and Dagster's history while runs go on.
 
-Run it in the project's working directory. Each backup is a folder named after its time, complete or absent:
-FOLDER/2026-01-31T042500Z with the database under its own name, and dagster/ as in data/.
+Each backup is a folder named after its time, complete or absent: FOLDER/2026-01-31T042500Z with the database under its
+own name, and dagster/ as in data/.
 """
 
-import argparse
-import logging
 import shutil
 import sqlite3
-import sys
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from commerce_assets.cli.session import Session
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile, WarehouseError, short_error
 
 HISTORY = Path("data/dagster")
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
-LOG = logging.getLogger("backup")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where to keep backups; created if missing")
-    parser.add_argument(
-        "--keep", type=int, default=14, help="number of backups to keep; older ones are removed (default: 14)"
-    )
-    arguments = parser.parse_args()
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
-    folder: Path = arguments.folder
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+class BackupError(Exception):
+    """The backup failed; the message says why, and earlier backups are unchanged."""
+
+
+def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
+    """Make a backup in `folder`, and remove the oldest ones there but `keep`.
+
+    Raises:
+        BackupError: The database, the history or the folder cannot be used.
+    """
     part = folder / ".part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(mode=0o700)
     try:
-        database = Session().database(LOG)
-        database.copy_to(part / database.path.name)
-        copy_history(HISTORY, part / "dagster")
-    except (OSError, sqlite3.Error, WarehouseError) as error:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Two backups within a second would have one name.
+        while (target := folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}").exists():
+            time.sleep(0.1)
         shutil.rmtree(part, ignore_errors=True)
-        LOG.error("no backup was made: %s", error)  # noqa: TRY400 - a person reads it
-        return 1
-    part.rename(target)
-    for old in sorted(folder.glob(NAMES))[: -max(arguments.keep, 1)]:
+        part.mkdir(mode=0o700)
+        database.copy_to(part / database.path.name)
+        _copy_history(HISTORY, part / "dagster")
+        part.rename(target)
+    except WarehouseError as error:
+        raise BackupError(f"no backup was made: {error}") from error
+    except (OSError, sqlite3.Error) as error:
+        raise BackupError(
+            f"no backup was made: {short_error(error)}. Fix: check that {folder} can be written to and has room."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for old in sorted(folder.glob(NAMES))[:-keep]:
         shutil.rmtree(old)
-    LOG.info("%s: %.1f MB", target, sum(path.stat().st_size for path in target.rglob("*")) / 1e6)
-    return 0
+    return target
 
 
-def copy_history(history: Path, folder: Path) -> None:
+def _copy_history(history: Path, folder: Path) -> None:
     """Copy Dagster's SQLite files, each as of one moment, without the output of runs."""
     for path in history.rglob("*.db"):
         target = folder / path.relative_to(history)
@@ -60,7 +61,3 @@ def copy_history(history: Path, folder: Path) -> None:
             closing(sqlite3.connect(target)) as db,
         ):
             source.backup(db)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -77,7 +77,7 @@ class Mistake:
     subject: str
     says: str
     advises: str
-    verdict: str = "wrong"
+    status: str = "wrong"
     settings: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[Fault | None, ...] = ()
     otherwise: Fault | None = None
@@ -285,23 +285,23 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "days ignored": Mistake(
         subject="orders by day",
-        says="`from` and `to` not heeded",
+        says="`from` and `to` not supported",
         advises="reads far more pages",
-        verdict="look",
+        status="look",
         otherwise=Ignoring(("from", "to")),
     ),
     "changes ignored": Mistake(
         subject="orders by change",
-        says="`updated_after` not heeded",
+        says="`updated_after` not supported",
         advises="reads far more pages",
-        verdict="look",
+        status="look",
         otherwise=Ignoring(("updated_after",)),
     ),
     "clock": Mistake(
         subject="clock",
         says="minutes behind the store's",
         advises="time server",
-        verdict="look",
+        status="look",
         otherwise=LaterBy(timedelta(hours=3)),
     ),
     "no folder": Mistake(
@@ -344,19 +344,18 @@ def shell(server: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def rows_of(screen: str) -> dict[str, tuple[str, str]]:
-    """Subject to verdict and the rest of the row."""
+    """Subject to status and the rest of the row."""
     heading, *lines = screen.splitlines()
-    verdict, what, finding = (heading.index(name) for name in ("verdict", "what ", "finding"))
+    status, what, finding = (heading.index(name) for name in ("status", "what ", "finding"))
     return {
-        line[what:finding].strip(): (line[verdict:what].strip(), re.sub(" {2,}", "  ", line[finding:]))
-        for line in lines
+        line[what:finding].strip(): (line[status:what].strip(), re.sub(" {2,}", "  ", line[finding:])) for line in lines
     }
 
 
 def test_with_everything_right_every_row_is_ok(shell: Shell, server: FaultyStore) -> None:
     result = shell.run("check")
     assert result.exit_code == 0
-    assert {verdict for verdict, _ in rows_of(result.stdout).values()} == {"ok"}
+    assert {status for status, _ in rows_of(result.stdout).values()} == {"ok"}
     # A list with a cursor is requested twice more, for its filters.
     assert [request.path.rpartition("/")[2] for request in server.requests] == [
         endpoint.name for endpoint in ENDPOINTS for _ in range(3 if endpoint.cursor else 1)
@@ -384,8 +383,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_has_a_row_that_says_what_it_is_and_what_to_do(made: Mapping[str, Result], name: str) -> None:
     mistake, result = MISTAKES[name], made[name]
-    verdict, told = rows_of(result.stdout)[mistake.subject]
-    assert (verdict, result.exit_code) == (mistake.verdict, 1 if mistake.verdict == "wrong" else 0)
+    status, told = rows_of(result.stdout)[mistake.subject]
+    assert (status, result.exit_code) == (mistake.status, 1 if mistake.status == "wrong" else 0)
     assert mistake.says in told
     assert mistake.advises in told
     assert "sample-secret" not in result.output
@@ -402,8 +401,8 @@ def test_no_two_mistakes_are_told_in_the_same_words(made: Mapping[str, Result]) 
 def test_another_path_than_sendowls_is_worth_a_look(shell: Shell) -> None:
     # Without a key, nobody is asked.
     shell.settings |= {**url("https://www.sendowl.com/"), "COMMERCE_API_KEY": ""}
-    verdict, told = rows_of(shell.run("check").stdout)["COMMERCE_API_BASE_URL"]
-    assert verdict == "look"
+    status, told = rows_of(shell.run("check").stdout)["COMMERCE_API_BASE_URL"]
+    assert status == "look"
     assert told == "has another path than SendOwl's: /  Note: for SendOwl it is https://www.sendowl.com/api/v1/"
 
 
@@ -415,7 +414,7 @@ def test_a_store_that_is_down_is_asked_once_and_not_waited_for(shell: Shell) -> 
     rows = rows_of(result.stdout)
     assert result.exit_code == 1
     assert "nothing listens at its address" in rows["products"][1]
-    assert [rows[name][0] for name in ("packages", "orders", "subscriptions")] == ["not asked"] * 3
+    assert [rows[name][0] for name in ("packages", "orders", "subscriptions")] == ["skipped"] * 3
 
 
 def test_a_store_in_trouble_is_asked_once_an_endpoint(shell: Shell, server: FaultyStore) -> None:
@@ -428,7 +427,7 @@ def test_one_order_is_enough_to_tell_that_days_are_ignored(shell: Shell) -> None
     with faulty(store_of(orders=[order(1, refunded=False)])) as small:
         small.script(otherwise=Ignoring(("from", "to")))
         shell.settings |= url(small.base_url)
-        assert "not heeded" in rows_of(shell.run("check").stdout)["orders by day"][1]
+        assert "not supported" in rows_of(shell.run("check").stdout)["orders by day"][1]
 
 
 def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
@@ -444,8 +443,8 @@ def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(sh
 def test_a_database_that_another_program_holds_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
     with held(tmp_path / "shop.duckdb") as holder:
         result = shell.run("check")
-    verdict, told = rows_of(result.stdout)["database"]
-    assert (verdict, result.stderr) == ("look", "")
+    status, told = rows_of(result.stdout)["database"]
+    assert (status, result.stderr) == ("look", "")
     assert "is held by python" in told
     assert f"(pid {holder.process.pid})" in told
 
@@ -455,7 +454,7 @@ def test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told(shell: S
     result = shell.run("check")
     rows = rows_of(result.stdout)
     assert result.exit_code == 1
-    assert rows["store"] == ("not asked", "the settings above are needed for it")
+    assert rows["store"] == ("skipped", "needs the settings above")
     assert "there is no .env in this folder" in rows["COMMERCE_API_KEY"][1]
     assert server.requests == []
 
@@ -471,7 +470,7 @@ def test_an_account_without_orders_leaves_the_filters_open(shell: Shell) -> None
         shell.settings |= url(empty.base_url)
         result = shell.run("check")
     assert result.exit_code == 0
-    assert rows_of(result.stdout)["orders by day"][0] == "not asked"
+    assert rows_of(result.stdout)["orders by day"][0] == "skipped"
 
 
 def test_on_a_terminal_what_to_do_stands_below_the_finding(shell: Shell) -> None:
@@ -484,13 +483,13 @@ def test_on_a_terminal_what_to_do_stands_below_the_finding(shell: Shell) -> None
 # Where each is shown to be said, if that is no mistake of the table above.
 ELSEWHERE = {
     "nothing listens at its address": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
-    "the answer would be the same": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
+    "would get the same answer": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "certificate is not valid for its name, or not trusted": "test_a_certificate_of_nobody_that_is_trusted_is_named",
     "is held by": "test_a_database_that_another_program_holds_is_named_with_its_holder",
     "is a mount point of its own": "test_file.py",
     "has another path than SendOwl's": "test_another_path_than_sendowls_is_worth_a_look",
-    "the settings above are needed for it": "test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told",
-    "there is nothing to tell it by": "test_an_account_without_orders_leaves_the_filters_open",
+    "needs the settings above": "test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told",
+    "needs an order in the account": "test_an_account_without_orders_leaves_the_filters_open",
     "did not answer in time": "test_client.py",
     "the answer is larger than": "test_client.py",
     "compressed in a way that was not asked for": "test_client.py",
@@ -521,7 +520,6 @@ def test_the_docs_explain_each_mistake_in_the_words_of_the_check() -> None:
 # and of the answers. The first words of each are its finding.
 SAYING = {
     "cli/check.py": {"Row"},
-    "cli/diagnosis.py": {"Row"},
     "settings.py": {"SettingError"},
     "api/client.py": {"ApiError"},
     "api/errors.py": {"ApiError", "TransientApiError"},
@@ -542,7 +540,7 @@ def said() -> Iterator[tuple[str, str]]:
             if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id not in makers:
                 continue
             is_row = call.func.id == "Row"
-            if is_row and ast.unparse(call.args[1]) == "Verdict.OK":
+            if is_row and ast.unparse(call.args[1]) == "Status.OK":
                 continue
             words = example_of(call.args[2] if is_row else call.args[0])
             if words and not words.startswith(NOT_BY_CHECK):

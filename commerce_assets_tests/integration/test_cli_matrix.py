@@ -1,4 +1,4 @@
-"""Each command in each situation: its exit status, and the words that a person looks for on the screen or on stderr."""
+"""Each command in each situation: exit status, output and error line."""
 
 import contextlib
 import os
@@ -22,7 +22,9 @@ from commerce_assets_tests.support.shell import Shell, settings_for
 WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"
 WRONG_URL = "404 Not Found. Fix: The path is wrong: look at COMMERCE_API_BASE_URL"
 DOWN = "nothing listens at its address. Fix: Is the store up?"
-NOTHING = "nothing is stored yet. What to do: pull or materialize something first."
+# The identity of a store is its host, port and key; the test of a folder in which nothing is stored is in test_cli.py.
+ANOTHER_STORE = "the stored rows came from another store or API key"
+NOTHING = "the database is empty. Fix: run `commerce-assets pull products`"
 
 
 class Shown(NamedTuple):
@@ -36,23 +38,41 @@ class Shown(NamedTuple):
 # Where the store is out of reach, three products have been pulled before; an empty database is a file without a table.
 MATRIX: dict[tuple[str, str], Shown] = {
     ("check", "on a terminal"): Shown(0, "answers with 3 products"),
-    ("check", "in a pipe"): Shown(0, "ok       products               answers with 3 products"),
+    ("check", "in a pipe"): Shown(0, "ok      products               answers with 3 products"),
     ("check", "wrong key"): Shown(1, "the store answered 401 Unauthorized  "),
     ("check", "wrong URL"): Shown(1, "No list is there, so it is COMMERCE_API_BASE_URL"),
     ("check", "store down"): Shown(1, "nothing listens at its address"),
     ("check", "empty database"): Shown(0, "shop.duckdb can be written to"),
     ("preview", "on a terminal"): Shown(0, "Product 3"),
     ("preview", "in a pipe"): Shown(0, " 3  Product 3   9.00"),
-    ("preview", "wrong key"): Shown(1, error=WRONG_KEY),
+    ("preview", "wrong key"): Shown(2, error=WRONG_KEY),
     ("preview", "wrong URL"): Shown(1, error=WRONG_URL),
     ("preview", "store down"): Shown(1, error=DOWN),
     ("preview", "empty database"): Shown(0, "Product 3"),
-    ("pull", "on a terminal"): Shown(0, "4 of 4 checks passed"),
-    ("pull", "in a pipe"): Shown(0, "products: 3 rows loaded"),
-    ("pull", "wrong key"): Shown(1, error=WRONG_KEY),
+    ("pull", "on a terminal"): Shown(0, "7 of 7 checks passed"),
+    ("pull", "in a pipe"): Shown(0, "products: 3 rows (0 inserted, 0 updated, 3 unchanged, 0 removed)"),
+    ("pull", "wrong key"): Shown(2, error=WRONG_KEY),
     ("pull", "wrong URL"): Shown(1, error=WRONG_URL),
     ("pull", "store down"): Shown(1, error=DOWN),
-    ("pull", "empty database"): Shown(0, "(3 new); the table holds 3"),
+    ("pull", "empty database"): Shown(0, "products: 3 rows (3 inserted"),
+    ("refresh", "on a terminal"): Shown(0, "orders_refresh: nothing to change"),
+    ("refresh", "in a pipe"): Shown(0, "orders_refresh: nothing to change"),
+    ("refresh", "wrong key"): Shown(2, error=WRONG_KEY),
+    ("refresh", "wrong URL"): Shown(1, error=WRONG_URL),
+    ("refresh", "store down"): Shown(1, error=DOWN),
+    ("refresh", "empty database"): Shown(0, "orders_refresh: nothing to change"),
+    ("reconcile", "on a terminal"): Shown(0, "2 of 3 checks passed"),
+    ("reconcile", "in a pipe"): Shown(0, "2 of 3 checks passed"),
+    ("reconcile", "wrong key"): Shown(2, error=WRONG_KEY),
+    ("reconcile", "wrong URL"): Shown(1, error=WRONG_URL),
+    ("reconcile", "store down"): Shown(1, error=DOWN),
+    ("reconcile", "empty database"): Shown(0, "reconcile: nothing to change"),
+    ("build", "on a terminal"): Shown(0, "16 of 16 checks passed"),
+    ("build", "in a pipe"): Shown(0, "16 of 16 checks passed"),
+    ("build", "wrong key"): Shown(0, "16 of 16 checks passed"),
+    ("build", "wrong URL"): Shown(0, "16 of 16 checks passed"),
+    ("build", "store down"): Shown(0, "16 of 16 checks passed"),
+    ("build", "empty database"): Shown(0, "daily_revenue: 0 rows"),
     ("status", "on a terminal"): Shown(0, "orders: days missing: "),
     ("status", "in a pipe"): Shown(0, "products          3  2024-01-01 00:00"),
     ("status", "wrong key"): Shown(0, "products          3  2024-01-01 00:00"),
@@ -60,17 +80,23 @@ MATRIX: dict[tuple[str, str], Shown] = {
     ("status", "store down"): Shown(0, "products          3  2024-01-01 00:00"),
     ("status", "empty database"): Shown(1, error=NOTHING),
     ("query", "on a terminal"): Shown(0, "Product 2"),
-    ("query", "in a pipe"): Shown(0, "id  name\n 2  Product 2\n"),
-    ("query", "wrong key"): Shown(0, " 2  Product 2\n"),
-    ("query", "wrong URL"): Shown(0, " 2  Product 2\n"),
-    ("query", "store down"): Shown(0, " 2  Product 2\n"),
-    ("query", "empty database"): Shown(1, error=f"Table with name products does not exist: {NOTHING}"),
+    ("query", "in a pipe"): Shown(0, "id,name\n2,Product 2\n"),
+    ("query", "wrong key"): Shown(0, "2,Product 2\n"),
+    ("query", "wrong URL"): Shown(0, "2,Product 2\n"),
+    ("query", "store down"): Shown(0, "2,Product 2\n"),
+    ("query", "empty database"): Shown(1, error="commerce.products is not loaded yet. Fix: "),
     ("export", "on a terminal"): Shown(0, "products: 3 rows in out/products"),
     ("export", "in a pipe"): Shown(0, "products: 3 rows in out/products\norders: 1 rows in out/orders\n"),
     ("export", "wrong key"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "wrong URL"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "store down"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "empty database"): Shown(1, error=NOTHING),
+    ("backup", "on a terminal"): Shown(0, "backups/20"),
+    ("backup", "in a pipe"): Shown(0, "backups/20"),
+    ("backup", "wrong key"): Shown(0, "backups/20"),
+    ("backup", "wrong URL"): Shown(0, "backups/20"),
+    ("backup", "store down"): Shown(0, "backups/20"),
+    ("backup", "empty database"): Shown(0, "backups/20"),
     # It has no settings and no database, and serves until it is interrupted.
     ("sample-store", "on a terminal"): Shown(0, "Sample store with 25 products"),
     ("sample-store", "in a pipe"): Shown(0, "Sample store with 25 products"),
@@ -82,6 +108,8 @@ MATRIX: dict[tuple[str, str], Shown] = {
 TYPED = {
     "preview": ("preview", "products", "--columns", "id,name,price"),
     "pull": ("pull", "products"),
+    "build": ("build", "--to", "2024-03-20"),
+    "backup": ("backup", "backups"),
     "query": ("query", "SELECT id, name FROM products WHERE id = 2"),
     "export": ("export", "out"),
     "sample-store": ("sample-store", "--port", "0", "--days", "1"),
@@ -89,29 +117,28 @@ TYPED = {
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def server() -> Iterator[FaultyStore]:
+    with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stored(server: FaultyStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with three products and an order."""
     folder = tmp_path_factory.mktemp("stored")
-    with serving() as server, contextlib.chdir(folder):
+    with contextlib.chdir(folder):
         shell = Shell(folder, settings_for(server.base_url))
         assert shell.run("pull", "products").exit_code == 0
         assert shell.run("pull", "orders", "--from", "2024-03-15", "--to", "2024-03-15").exit_code == 0
     return folder / "shop.duckdb"
 
 
-@contextlib.contextmanager
-def serving() -> Iterator[FaultyStore]:
-    with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as server:
-        yield server
-
-
 @pytest.fixture
-def shell(stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+def shell(server: FaultyStore, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
     shutil.copy(stored, tmp_path)
-    with serving() as server:
-        yield Shell(tmp_path, settings_for(server.base_url))
+    return Shell(tmp_path, settings_for(server.base_url))
 
 
 def make_database_empty(shell: Shell) -> None:
@@ -144,9 +171,7 @@ def test_every_command_is_in_the_matrix_in_every_situation() -> None:
 
 
 @pytest.mark.parametrize(("command", "situation"), MATRIX, ids=str)
-def test_a_command_shows_what_a_person_expects_and_ends_with_the_status_that_a_script_expects(
-    shell: Shell, command: str, situation: str
-) -> None:
+def test_status_output_and_error_of_a_command(shell: Shell, command: str, situation: str) -> None:
     expected = MATRIX[command, situation]
     SITUATIONS[situation](shell)
     arguments = TYPED.get(command, (command,))
@@ -166,8 +191,8 @@ def test_a_command_shows_what_a_person_expects_and_ends_with_the_status_that_a_s
         assert screen == ""
         assert last.startswith("commerce-assets: ")
         assert expected.error in last
-    elif command != "pull":
-        # A pull tells in lines how it gets on.
+    elif command not in {"pull", "refresh", "reconcile", "build"}:
+        # A run logs its progress.
         assert error == ""
     if situation != "on a terminal":
         assert "\x1b" not in screen + error
@@ -183,7 +208,7 @@ def on_terminal(shell: Shell, *arguments: str) -> tuple[int, str, str]:
             if arguments[0] == "sample-store" and b"COMMERCE_API_SECRET=" in screen:
                 process.send_signal(signal.SIGINT)
     os.close(terminal)
-    return process.wait(timeout=20), screen.decode(), ""
+    return process.wait(timeout=60), screen.decode(), ""
 
 
 def in_pipe(shell: Shell, *arguments: str) -> tuple[int, str, str]:
@@ -202,5 +227,5 @@ def in_pipe(shell: Shell, *arguments: str) -> tuple[int, str, str]:
         assert process.stdout is not None
         screen = process.stdout.readline()
         process.send_signal(signal.SIGTERM)
-    rest, error = process.communicate(timeout=20)
+    rest, error = process.communicate(timeout=60)
     return process.returncode, screen + rest, error

@@ -1,4 +1,4 @@
-"""A person at the command line: a folder with a `.env`, commands typed in it, and what they show."""
+"""Commands typed in a folder with a `.env`, in this process, in another one or on a terminal."""
 
 import fcntl
 import os
@@ -20,20 +20,20 @@ from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 @dataclass
 class Shell:
-    """Types commands in the working directory; `settings` are written to its `.env` before each."""
+    """Runs commands in the working directory; `settings` are written to its `.env` before each."""
 
     folder: Path
     settings: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str, typed: str = "", **environment: str) -> Result:
-        """The command in this process: without a terminal."""
+        """Run the command in this process, without a terminal."""
         self._write_dotenv()
         runner = CliRunner(env={**self._clean(), **self.environment, **environment})
         return runner.invoke(main, arguments, input=typed, prog_name="commerce-assets")
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """The command in a process of its own, in a pipe."""
+        """Start the command in another process, with pipes."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.folder,
@@ -44,7 +44,7 @@ class Shell:
         )
 
     def start_on_terminal(self, *arguments: str, columns: int = 100) -> "tuple[subprocess.Popen[bytes], int]":
-        """The command in a process of its own, on a terminal whose other end is the file descriptor."""
+        """Start the command in another process, on a terminal whose other end is the returned file descriptor."""
         ours, its = pty.openpty()
         fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         environment = self.process_environment(TERM="xterm-256color", LC_ALL="C.UTF-8")
@@ -55,7 +55,7 @@ class Shell:
         return process, ours
 
     def command(self, *arguments: str) -> list[str]:
-        """What starts it in a process of its own."""
+        """Return the command line of another process that runs it."""
         self._write_dotenv()
         return [sys.executable, "-m", "commerce_assets", *arguments]
 
@@ -70,7 +70,7 @@ class Shell:
         (self.folder / ".env").write_text("".join(lines))
 
     def _clean(self) -> Mapping[str, None]:
-        """Nothing of this machine's own settings."""
+        """Unset the settings of this machine."""
         return {name: None for name in os.environ if name.startswith("COMMERCE_")}
 
 

@@ -17,7 +17,7 @@ UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/commerce_assets"
 RUNTIME = "/run/commerce_assets"
 PORT = "3000"
-BACKUP = f"{INSTALLED}/.venv/bin/python -m commerce_assets.ops.backup backups"
+BACKUP = f"{INSTALLED}/.venv/bin/python -m commerce_assets backup backups"
 """What commerce-assets-backup.service executes."""
 
 
