@@ -73,7 +73,7 @@ def _nothing_changed(sections: Sections, largest: int) -> Iterator[Verdict]:
             refreshed.requests <= 2,
         )
     if again := _ours(sections.get(f"The same again, nothing changed, {largest:,} orders", [])):
-        unchanged = re.search(r"rows loaded in [\d.]+ s \(([\d,]+) as they were\)", again.output)
+        unchanged = re.search(r"rows loaded in [\d.]+ s \(([\d,]+) unchanged\)", again.output)
         rewritten = unchanged is None or int(unchanged[1].replace(",", "")) != again.rows
         yield Verdict("materialized again: no row rewritten", "some" if rewritten else "none", not rewritten)
         yield Verdict("materialized again: the file grows by at most 2 %", f"{again.growth:.1%}", again.growth <= 0.02)

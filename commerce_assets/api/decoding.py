@@ -1,4 +1,4 @@
-"""From the body of an answer to a page: the selector, the raw items and the few facts that paging needs."""
+"""Decode a response body to a page: unwrap the selector, keep the raw items, extract the facts for pagination."""
 
 import hashlib
 import re
@@ -18,8 +18,8 @@ _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = (
     "The API's dialect differs from what the endpoint table says; see the endpoint's data_selector and fields."
 )
-# Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
-# and whole pairs come first, so that they are passed over.
+# Group 1 is an escaped lone surrogate: legal in JSON's grammar, but not valid text. Escaped backslashes and complete
+# pairs match first and are left alone.
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -27,14 +27,14 @@ _LONE_SURROGATE = re.compile(
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One row as the API sent it, out of its wrapper.
+    """One row as the API sent it, without its wrapper.
 
     Attributes:
-        raw: The JSON object, to the byte.
+        raw: The JSON object, byte for byte.
         id: The primary key as a number ("0000123" is 123).
-        cursor: Where the row lies in time; None where the endpoint has no cursor.
-        updated_at: When it was last changed; None if it does not say.
-        has_undeclared: It holds fields that the endpoint does not declare.
+        cursor: The value of the cursor; None if the endpoint has no cursor.
+        updated_at: When it was last changed; None if missing.
+        has_undeclared: It has fields that the endpoint does not declare.
     """
 
     raw: msgspec.Raw
@@ -45,18 +45,18 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What paging, resuming and telling need to know of a page; written beside the staged items.
+    """The facts of a page for pagination, resuming and progress; written beside the staged items.
 
     Attributes:
-        number: The page's number, from 1, where each page has `per_page` items.
-        per_page: How many items it was asked to hold.
-        count: How many items it held.
-        digest: The same for two pages that hold the same ids in the same order.
-        first: The cursor of its first item that was not on the page before; None if there is none, or no cursor.
+        number: The page number, from 1, for pages of `per_page` items.
+        per_page: The requested number of items.
+        count: The number of items on the page.
+        digest: A hash of the ids in their order; equal for equal pages.
+        first: The cursor of the first item that was not on the page before; None if there is no such item or cursor.
         last: The last item's cursor.
-        ascending: No item lies before the one above it.
+        ascending: The cursors are in ascending order.
         oldest_update: The earliest `updated_at` on the page.
-        newest_update: The latest.
+        newest_update: The latest `updated_at` on the page.
     """
 
     number: int
@@ -72,13 +72,13 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: `number` counts from 1, `items` are in the order of the API."""
+    """One page: `number` counts from 1, `items` are in the order of the API."""
 
     number: int
     items: tuple[Item, ...]
 
     def facts(self, *, per_page: int, known: Collection[int] = ()) -> PageFacts:
-        """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
+        """Return the facts of a page of `per_page` requested items; `known` are the ids on the page before."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
         ids = ",".join(str(item.id) for item in self.items)
@@ -96,7 +96,7 @@ class Page:
 
 
 class PageDecoder:
-    """Decodes the pages of one endpoint, and refuses what is not a page of it."""
+    """Decodes the pages of one endpoint and refuses everything else."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -107,7 +107,7 @@ class PageDecoder:
             for column in endpoint.columns
             if column.name not in facts
         ]
-        # Two structs of one shape: the strict one is how an undeclared field is noticed without looking at each key.
+        # The strict struct detects undeclared fields without a look at each key; the lenient one then reads the facts.
         declared = msgspec.defstruct("Declared", [*looked_at, *skipped], forbid_unknown_fields=True, gc=False)
         lenient = msgspec.defstruct("Lenient", looked_at, gc=False)
         self._declared = msgspec.json.Decoder(declared)
@@ -115,11 +115,11 @@ class PageDecoder:
         self._wrapped = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
     def decode(self, body: bytes, *, number: int) -> Page:
-        """The page that `body` holds.
+        """Decode `body` to a page.
 
         Raises:
-            TransientApiError: The body is cut off or no JSON at all.
-            ApiError: It is JSON of another shape; names the item's index, counted from 0.
+            TransientApiError: The body is truncated or not JSON.
+            ApiError: It is JSON of another shape; the message names the item's index, counted from 0.
         """
         body = _as_utf8(body)
         if not body.strip():
@@ -144,7 +144,7 @@ class PageDecoder:
         return Page(number=number, items=items)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
-        """The items of `[{selector: {...}}, ...]`, of `[{...}, ...]`, or of `{selector or name: [...]}`."""
+        """Return the items of `[{selector: {...}}, ...]`, `[{...}, ...]` or `{selector or name: [...]}`."""
         selector, name = self._endpoint.data_selector, self._endpoint.name
         if body.lstrip()[:1] == b"{":
             answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -205,7 +205,7 @@ def _as_bigint(value: object) -> int | None:
 
 
 def _as_utf8(body: bytes) -> bytes:
-    """The body with what is no text replaced by U+FFFD: bytes that are no UTF-8, halves of surrogate pairs."""
+    """Return the body with U+FFFD in place of invalid text: bytes that are not UTF-8, and lone surrogates."""
     try:
         body.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The asset checks: their specs, and their results from what is stored."""
+"""The asset checks of the endpoints: their specs and results."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,18 +20,18 @@ _NOTHING_YET = CheckOutcome(passed=False, summary="nothing has been loaded yet: 
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
-    """A spec for each check of the endpoint's asset."""
+    """Build the spec of each check of the endpoint's asset."""
     verified = [
         dg.AssetCheckSpec(
             name=_ROW_COUNT,
             asset=endpoint.name,
-            description="At most half of the stored rows vanished, in two readings that agree. Else nothing is stored.",
+            description="At most half of the stored rows vanished, in two readings that agree; else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
             name=_CONSISTENT,
             asset=endpoint.name,
-            description="The list did not move while it was read, so no row was missed. Otherwise nothing is stored.",
+            description="The list did not change while it was read, so no row was missed. Otherwise nothing is stored.",
             blocking=True,
         ),
     ]
@@ -42,7 +42,7 @@ def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
 
 
 def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.AssetCheckResult]:
-    """The results of the checks that `ingest` made before the load, which it passed."""
+    """Build the results of the checks that passed before the load."""
     yield dg.AssetCheckResult(
         check_name=_ROW_COUNT,
         asset_key=endpoint.name,
@@ -51,12 +51,15 @@ def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.Asse
         metadata=_counts(verified),
     )
     yield dg.AssetCheckResult(
-        check_name=_CONSISTENT, asset_key=endpoint.name, passed=True, description="the list did not move"
+        check_name=_CONSISTENT,
+        asset_key=endpoint.name,
+        passed=True,
+        description="the list did not change while it was read",
     )
 
 
 def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | InconsistentListError) -> dg.AssetCheckResult:
-    """The failed check of rows that were refused. Nothing was stored, and the other checks keep their last results."""
+    """Build the failed check of refused rows. Nothing was stored, so the other checks keep their last results."""
     collapsed = isinstance(error, RowCountCollapsedError)
     return dg.AssetCheckResult(
         check_name=_ROW_COUNT if collapsed else _CONSISTENT,
@@ -81,7 +84,7 @@ def _counts(verified: Verified) -> dict[str, int]:
 
 
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[dg.AssetCheckResult]:
-    """The result of each check of the stored rows."""
+    """Build the result of each check of the stored rows."""
     for query in check_queries(scope.endpoint):
         severity = dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
         yield _result(scope.endpoint, query.name, query.run(connection, scope), severity)

@@ -76,7 +76,7 @@ def stage(
         overlap=pull.window is None or client.overlap_windows,
     )
     if not staged.is_complete:
-        log.info("%s: asking %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
+        log.info("%s: GET %s", pull, client.url_of(pull.endpoint.name, pull.endpoint.path))
 
         def fetch(request: PageRequest, *, once: bool = False) -> Page:
             return client.page(pull, decoder, request.number, per_page=request.per_page, once=once)

@@ -350,7 +350,7 @@ def test_the_asset_page_answers_whether_it_is_well_how_much_there_is_and_what_a_
     expect(ui.page.get_by_text("Row count")).to_be_visible()
     expect(ui.page.get_by_text("commerce.orders", exact=True).first).to_be_visible()
     expect(ui.page.get_by_role("link", name="endpoint table")).to_be_visible()
-    expect(ui.page.get_by_text("The buyer's e-mail address.")).to_be_visible()
+    expect(ui.page.get_by_text("The buyer's email address.")).to_be_visible()
     ui.picture("asset")
 
 
@@ -360,7 +360,7 @@ def test_the_log_of_a_run_tells_whom_it_asked_what_it_was_given_and_what_was_loa
     ui.page.get_by_placeholder("Filter").last.fill("orders of 20")
     ui.page.keyboard.press("Enter")
 
-    for told in ("asking http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
+    for told in ("GET http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
         expect(ui.page.get_by_text(told).first).to_be_visible()
     ui.picture("run")
 
