@@ -1,4 +1,4 @@
-"""What the sample shop sells: always the same products, packages and subscription plans.
+"""The sample shop's products, packages and subscription plans, identical in every build.
 
 Dates are fixed, not relative to today, so that a shop built tomorrow sells what the shop built today sells.
 """

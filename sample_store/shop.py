@@ -1,4 +1,4 @@
-"""A believable small shop of digital goods, the same one every time it is built."""
+"""Build a realistic small shop of digital goods, identical in every build."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _BUSIEST_SECOND = 19 * 3_600
 
 @dataclass
 class Shop:
-    """What a store holds: rows without the key that wraps them, orders oldest first, and their coming changes."""
+    """The rows of a store without their wrappers, orders oldest first, and the future changes of orders."""
 
     products: list[Item] = field(default_factory=list)
     packages: list[Item] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Shop:
     """The rows of any other endpoint, by its name."""
 
     def rows(self, endpoint_name: str) -> list[Item]:
-        """The list of an endpoint, oldest first; empty for one that the shop does not have."""
+        """Return the list of an endpoint, oldest first; empty for an unknown one."""
         own = {
             "products": self.products,
             "packages": self.packages,
@@ -110,7 +110,7 @@ def _count_of(rng: Random, day: date, orders_per_day: float) -> int:
 def _day_of_orders(
     rng: Random, catalog: Catalog, day: datetime, count: int, first_id: int
 ) -> Iterator[tuple[datetime, Item, list[Change]]]:
-    """Yield each order's moment, the order as it was placed, and its changes; most are placed in the evening."""
+    """Yield each order's time, the order as placed, and its changes; most are placed in the evening."""
     seconds = sorted(int(rng.triangular(0, _SECONDS_A_DAY - 1, _BUSIEST_SECOND)) for _ in range(count))
     for order_id, second in enumerate(seconds, start=first_id):
         placed_at = day + timedelta(seconds=second)

@@ -1,4 +1,4 @@
-"""The floor: the least that puts typed orders into DuckDB. One session, pages to a file, one statement.
+"""The floor: the minimum that loads typed orders into DuckDB. One session, pages to a file, one statement.
 
 No retry, no pacing, no check of a page, no resuming, no transaction over what was there, no invalid values kept, no
 days, no history: whatever a pipeline does beyond this costs extra.
