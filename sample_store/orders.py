@@ -1,7 +1,7 @@
 """Draw orders: buyers, carts and amounts, then refunds, renewals, dispatch and edits.
 
-Changes move `updated_at` and leave `created_at` alone, which is why a pull by creation date never sees them. People
-are invented, at reserved domains and documentation IP ranges (RFC 2606, 5737).
+Changes move `updated_at` but not `created_at`, so an extraction by creation date never sees them. People are invented,
+with reserved domains and documentation IP ranges (RFC 2606, 5737).
 """
 
 from collections.abc import Iterator, Sequence
@@ -221,7 +221,7 @@ def _address(use: str, place: Place) -> Item:
 def _money(rng: Random, purchase: Purchase, place: Place, *, settled: bool, reverse_charge: bool) -> Item:
     discount = purchase.price * rng.choice((10, 20, 50)) // 100 if rng.random() < 0.12 else 0
     net = purchase.price - discount
-    # A business in the EU accounts for the VAT itself.
+    # Reverse charge: a business in the EU accounts for the VAT itself.
     tax = 0 if reverse_charge else net * place.vat_percent // 100
     shipping = _SHIPPING_CENTS if purchase.ships else 0
     gross = net + tax + shipping
@@ -300,8 +300,8 @@ class Change:
 def later_changes(rng: Random, order: Item, *, purchase: Purchase, placed_at: datetime) -> list[Change]:
     """Draw the changes of an order, earliest first, also future ones.
 
-    A subscription ends when the plan does or the buyer cancels. Each change holds complete new values, so that changes
-    can be applied one after the other without reading the order.
+    A subscription ends with the plan or when the buyer cancels. Each change has complete new values, so changes can be
+    applied in order without reading the order.
     """
     if order["state"] == "subscription_active" and purchase.plan:
         steps = _subscription(rng, order, purchase.plan, placed_at)
@@ -352,7 +352,7 @@ def _refund(rng: Random, order: Item, at: datetime) -> Item:
 
 
 def _subscription(rng: Random, order: Item, plan: Item, at: datetime) -> Iterator[tuple[datetime, Item]]:
-    """Renewals until a fixed plan is paid; of an ongoing plan, eight of a hundred subscribers cancel each time."""
+    """Yield renewals, until a fixed plan is paid; 8 % of the subscribers of an ongoing plan cancel at each renewal."""
     gross, tax, fee = (cents(order[name]) for name in ("settled_gross", "settled_tax", "settled_gateway_fee"))
     net_renewal = cents(plan["recurring_price"])
     tax_renewal = net_renewal * tax // (gross - tax)

@@ -57,11 +57,11 @@ def build_shop(
 ) -> Shop:
     """Build a shop as of `now` (aware), with the orders of today and of the `days` UTC days before.
 
-    A day's orders, ids included, depend on the day, the seed and the rate alone: a shop built tomorrow is today's, one
-    day on. `orders_per_day` is the rate of an average day at the start of 2026; it grows by a quarter a year.
+    The orders of a day and their ids depend only on the day, the seed and the rate, so a shop built tomorrow has the
+    same orders and one day more. `orders_per_day` is the average at the start of 2026; it grows by a quarter per year.
 
-    With `ahead`, orders and changes up to that long after `now` are made as well: the orders at the end of `orders`,
-    the changes in `changes`, for a store that reveals them when their time comes.
+    With `ahead`, the shop also has the orders and changes up to that long after `now`: the orders at the end of
+    `orders`, the changes in `changes`. A store reveals them at their time.
 
     An endpoint of the table that is not one of the four has rows that follow from its columns.
     """

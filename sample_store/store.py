@@ -1,7 +1,7 @@
 """The commerce API without HTTP: a request's path, query and headers in, a response out.
 
-Routes, page parameters, filters and wrapping follow from the endpoint table. `Dialect` holds the points on which stores
-differ.
+Routes, page parameters, filters and wrappers are generated from the endpoint table. `Dialect` configures the points on
+which stores differ.
 """
 
 import base64
@@ -62,12 +62,12 @@ class _Filter(NamedTuple):
 
 
 class SampleStore:
-    """Answers requests from a shop, and lets a test change the shop between two of them.
+    """Responds to requests from a shop, which a test can change between two requests.
 
-    `now` is the shop's clock: rows with a later cursor are not there yet, and the shop's scheduled changes happen when
-    it passes them. All methods may be called from any thread.
+    `now` is the shop's clock: rows with a later cursor are hidden, and the shop's changes are applied at their time.
+    It is thread-safe.
 
-    The shop is changed in place, so that two stores must not share one that either changes.
+    It changes the shop in place, so two stores must not share a shop that one of them changes.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class SampleStore:
         self.add("orders", order)
 
     def update_order(self, order_id: int, **changes: Any) -> None:
-        """Change fields of an order, and set its `updated_at` to now unless that is among them.
+        """Change fields of an order, and set its `updated_at` to now unless `changes` contains it.
 
         Raises:
-            KeyError: the shop has no such order.
+            KeyError: The shop has no such order.
         """
         with self._lock:
             for order in self.shop.orders:
@@ -139,7 +139,7 @@ class SampleStore:
             self._lists.clear()
 
     def respond(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        """Answer a GET request; the headers' names are in lower case."""
+        """Respond to a GET request; the names of the headers are lower-cased."""
         with self._lock:
             answered = self._respond(path, query, headers)
             self._log.append(LoggedRequest(time.monotonic(), path, dict(query), answered.status))
