@@ -310,7 +310,7 @@ def test_a_backfill_of_a_month_from_the_dialog_is_one_run_and_leaves_every_parti
 
 def test_orders_show_a_chart_of_their_rows_a_day(ui: Ui) -> None:
     ui.open("/assets/orders?view=events")
-    ui.page.get_by_text("rows_a_day", exact=True).wait_for()
+    ui.page.get_by_text("rows_per_day", exact=True).wait_for()
 
     assert [*shown_pictures(ui)] == ["Rows per day"]
     assert all(shown_pictures(ui).values())
