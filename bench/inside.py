@@ -52,12 +52,12 @@ def main() -> None:
     from dagster import DagsterInstance
 
     from commerce_assets.definitions import defs
-    from commerce_assets.defs import assets, io_manager
+    from commerce_assets.defs import assets
     from commerce_assets.ingest import ingest as extraction
 
     extraction.stage = _timed("extract", extraction.stage)
     extraction.load = _timed("load", extraction.load)
-    io_manager.partitions_metadata = _timed("metadata and chart", io_manager.partitions_metadata)
+    assets.partitions_metadata = _timed("metadata and chart", assets.partitions_metadata)
     assets.check_results = _timed("checks", lambda *args, check=assets.check_results: list(check(*args)))
     tags = {"dagster/asset_partition_range_start": sys.argv[1], "dagster/asset_partition_range_end": sys.argv[2]}
     with DagsterInstance.get() as instance:
