@@ -68,7 +68,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev -c requirements.lock -o requirements-dev.lock
 
-# Strict: a package that the service does not know is a failure.
+# --strict: a package that is unknown to the service is a failure.
 audit:  ## check the pinned versions for known vulnerabilities (needs uv and the internet)
 	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.lock
 

@@ -1,18 +1,18 @@
-"""`make bench`: this project and its peers on one server, in turn, in one session; the table goes to RESULTS.md.
+"""`make bench`: measure this project and its peers on one server, in one session, and write RESULTS.md.
 
-    make bench              everything; an hour or so
-    make bench SIZE=small   20,000 orders only; some minutes
-    make bench SIZE=tiny    does the benchmark itself still run? a minute, without peers
+    make bench              everything, in about an hour
+    make bench SIZE=small   20,000 orders, in minutes
+    make bench SIZE=tiny    a test of the benchmark itself, without peers, in a minute
 
-Who runs: `wire` (asks for the pages and throws them away), `floor` (the least script that gets typed orders into
-DuckDB), this project as people run it (`dagster asset materialize`, `dagster job execute`), dlt's rest_api source and
+Contenders: `wire` (requests the pages and discards them), `floor` (a minimal script that loads typed orders into
+DuckDB), this project as users run it (`dagster asset materialize`, `dagster job execute`), dlt's rest_api source and
 dlt with Arrow tables, plain Dagster with pandas, PyAirbyte, and a Singer tap with target-duckdb. Each peer's
-`peers/<name>/run.py` says how it is configured, and why that is its fast way. Environments are made in `.envs` from
-pinned requirements, with pip.
+`peers/<name>/run.py` explains its configuration, the fastest documented one. pip creates the environments in `.envs`
+from pinned requirements.
 
-The server (`server.py`) is a process of its own. Everything is measured from outside: wall clock, the kernel's account
-of CPU and peak memory (`measure.py`), requests as the server counts them, and rows and amounts by another process that
-opens the database. Orders are made by the sample store's generator and kept in `.work` until the end.
+The server (`server.py`) is a separate process. Everything is measured from outside: wall clock, CPU and peak memory
+from the kernel (`measure.py`), requests counted by the server, rows and amounts queried by another process. The
+sample store generates the orders, which stay in `.work` until the end.
 """
 
 import argparse
@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: first loads and their growth in orders, backfills and the pace in days."""
+    """The amounts to measure: first loads and growth in orders, backfills and the rate-limited backfill in days."""
 
     loads: tuple[int, ...] = (20_000,)
     growth: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class Size:
 
 
 _SIZES = {
-    # Whether the benchmark itself still runs; its numbers mean nothing.
+    # A test of the benchmark itself; its numbers mean nothing.
     "tiny": Size(loads=(800,), backfills=(30,), paced_days=2, slow_orders=800, rounds=1, peers=False),
     "small": Size(),
     "full": Size(loads=(20_000, 100_000), growth=(10_000, 100_000, 1_000_000), large_table=(10_000, 1_000)),
@@ -57,12 +57,12 @@ _SIZES = {
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument("--size", choices=_SIZES, default="full")
-    parser.add_argument("--rounds", type=int, help="of first loads and backfills")
+    parser.add_argument("--rounds", type=int, help="repetitions of first loads and backfills")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
-    parser.add_argument("--work", type=Path, default=HERE / ".work", help="where orders and databases lie meanwhile")
-    parser.add_argument("--keep", action="store_true", help="keep the generated orders for the next time")
+    parser.add_argument("--work", type=Path, default=HERE / ".work", help="folder of the orders and databases")
+    parser.add_argument("--keep", action="store_true", help="keep the generated orders")
     arguments = parser.parse_args()
-    # Byte code that is not written triples the start of every Dagster process.
+    # Without written byte code, every Dagster process takes three times as long to start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     size = _SIZES[arguments.size]
     facts = report.machine()
@@ -84,7 +84,7 @@ def main() -> int:
         steps.append(partial(scenarios.large_table, bench, history(orders), times))
     failed = 0
     for step in steps:
-        # What has been measured is not thrown away because of what cannot be.
+        # A scenario that fails must not discard the results of the others.
         try:
             step()
         except (OSError, ValueError, subprocess.SubprocessError) as error:

@@ -1,6 +1,6 @@
-"""`python -m bench.check <file> <query>`: rows and cents that lie in a DuckDB file, in a process of its own.
+"""`python -m bench.check <file> <query>`: query rows and cents of a DuckDB file, in a separate process.
 
-The benchmark itself stays small, for its own peak would be that of every process that it starts.
+The benchmark itself must stay small, because a process starts with the peak memory of its parent.
 """
 
 import json

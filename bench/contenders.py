@@ -1,4 +1,4 @@
-"""Who is measured: how each is started for a task, and where its rows then are."""
+"""The contenders: the command of each task, and the table of the result."""
 
 import json
 import os
@@ -21,7 +21,7 @@ OURS = "commerce_assets"
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be pulled from a store: `days`, the first and the last; or what was updated `since`."""
+    """An extraction from a store: `days`, the first and the last one, or the rows updated `since`."""
 
     store: Store
     days: tuple[date, date]
@@ -32,14 +32,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Contender:
-    """One way of getting orders into DuckDB.
+    """One way to load orders into DuckDB.
 
     Attributes:
-        name: As in the table.
-        packages: Whose versions are told.
-        database: The file that it leaves in its folder; empty if it leaves none.
-        table: Of the orders in it.
-        asks_for_days: It asks for `from` and `to` also where everything is wanted.
+        name: The name in the report.
+        packages: The packages whose versions are reported.
+        database: The name of its database file; empty if it has none.
+        table: The table of the orders.
+        asks_for_days: It sends `from` and `to` also for a full extraction.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Contender:
         return environment
 
     def prepare(self, folder: Path) -> None:
-        """A fresh folder, with Dagster's instance configured as people who run the project have it."""
+        """Create an empty folder with the Dagster instance that users have."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if self.name == OURS:
@@ -123,7 +123,7 @@ class Contender:
             (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
 
     def found(self, folder: Path, *, up_to_id: int) -> tuple[int, int]:
-        """Rows, and cents of `settled_gross`, that are in its database; rows beyond an id are not the store's."""
+        """Count the rows and the cents of `settled_gross` in its database, up to an id."""
         query = f"SELECT count(*), sum(CAST(settled_gross AS DECIMAL(18, 4))) FROM {self.table} WHERE id <= {up_to_id}"
         command = [sys.executable, "-m", "bench.check", str(folder / self.database), query]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -132,7 +132,7 @@ class Contender:
 
 
 def _columns() -> dict[str, str]:
-    """Declared columns and their types; asked of another process, to keep this one small."""
+    """The declared columns and their types, from another process, to keep this one small."""
     code = (
         "import json; from commerce_assets.endpoints import ENDPOINTS; "
         "print(json.dumps({c.name: str(c.type) for e in ENDPOINTS if e.name == 'orders' for c in e.columns}))"

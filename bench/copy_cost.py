@@ -1,4 +1,4 @@
-"""What the copy of the database file costs a load.
+"""Measure the cost of the copy of the database file in a load.
 
     .venv/bin/python -m bench.copy_cost [--folder FOLDER] [rows ...]     (1, 2 and 10 million orders unless given)
 
@@ -19,8 +19,8 @@ import duckdb
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.swap import copy_file
 
-# About 0.45 KB per row in DuckDB's format, as orders with personal data, carts and transactions take. Hashes, because
-# DuckDB would compress repeated values away.
+# About 0.45 KB per row in DuckDB's format, the size of orders with personal data, carts and transactions. Hashes,
+# because DuckDB compresses repeated values.
 _COLUMNS = ", ".join(f"hash(range, {number}) AS value_{number}" for number in range(54))
 _ORDERS = f"""
 CREATE TABLE orders AS SELECT
@@ -76,7 +76,7 @@ def _change_in_place(path: Path, number: int) -> None:
 
 
 def _cost(path: Path, action: Callable[[], None]) -> tuple[float, int]:
-    """Seconds, and the bytes that the file system's device was sent meanwhile."""
+    """Return seconds, and the bytes written to the file system's device meanwhile."""
     os.sync()
     written, began = _written(path), time.monotonic()
     action()

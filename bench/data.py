@@ -1,9 +1,9 @@
-"""The orders that are pulled: made once by the sample store's generator, and kept as they go over the wire.
+"""The orders of the benchmark, generated once by the sample store and stored as they are sent.
 
-A data set is two files. `<name>.items` holds the wrapped items, `{"order":{...}},{"order":{...}},`, oldest first, so
-that a page is one slice of it, whatever its window is. `<name>.index` holds five columns of 64-bit integers, one entry
-an order: where it begins, where it ends, `created_at` and `updated_at` in seconds since 1970, and `settled_gross` in
-cents (0 for null), from which the server knows what a complete load must add up to.
+A data set is two files. `<name>.items` contains the wrapped items, `{"order":{...}},{"order":{...}},`, oldest first, so
+a page of any window is one slice of it. `<name>.index` contains five columns of 64-bit integers, one entry
+per order: its begin and end, `created_at` and `updated_at` in seconds since 1970, and `settled_gross` in
+cents (0 for null), from which the server computes the sums of a complete load.
 """
 
 from array import array
@@ -24,7 +24,7 @@ _COLUMNS = 5
 
 @dataclass(frozen=True)
 class DataSet:
-    """So many days of so many orders each, from START on."""
+    """Days from START on, each with the same number of orders."""
 
     days: int
     per_day: int
@@ -41,7 +41,7 @@ class DataSet:
         return folder / f"orders-{self.days}x{self.per_day}"
 
     def make(self, folder: Path) -> None:
-        """Writes the files, unless they are there."""
+        """Write the files, unless they exist."""
         base = self.base(folder)
         if base.with_suffix(".index").exists():
             return
@@ -83,7 +83,7 @@ def facts(order: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def _orders(days: int, per_day: int) -> Iterator[dict[str, Any]]:
-    """Some days at a time, so that a million orders need no gigabytes."""
+    """Generate some days at a time, so that a million orders need no gigabytes."""
     start = datetime.combine(START, datetime.min.time(), UTC)
     chunk = max(1, _CHUNK_ORDERS // per_day)
     for first in range(0, days, chunk):

@@ -1,4 +1,4 @@
-"""The peers' environments: made once by pip from the pinned requirements, beside this file and out of git's sight."""
+"""The peers' environments, created once by pip from pinned requirements in `.envs`, which git ignores."""
 
 import hashlib
 import subprocess
@@ -10,17 +10,17 @@ _FOLDER = HERE / ".envs"
 
 
 class NotInstalledError(Exception):
-    """A peer's environment could not be made."""
+    """A peer's environment could not be created."""
 
 
 _failed: dict[str, str] = {}
 
 
 def environment(peer: str) -> Path:
-    """The `bin` of the peer's environment, which is made if it is not there or the requirements have changed.
+    """Return the `bin` of the peer's environment; create it if it is missing or its requirements changed.
 
     Raises:
-        NotInstalledError: pip could not install it; it is not tried twice in a session.
+        NotInstalledError: pip could not install it; a session tries once.
     """
     if peer in _failed:
         raise NotInstalledError(_failed[peer])
@@ -29,7 +29,7 @@ def environment(peer: str) -> Path:
     name = f"{peer}-{hashlib.sha256(content).hexdigest()[:8]}"
     folder = _FOLDER / name
     if not (folder / "complete").exists():
-        print(f"making the environment of {peer} ...", flush=True)
+        print(f"creating the environment of {peer} ...", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         done = subprocess.run([*pip, "-r", str(requirements)], check=False, capture_output=True, text=True)
@@ -41,7 +41,7 @@ def environment(peer: str) -> Path:
 
 
 def version_of(python: Path, *packages: str) -> str:
-    """`name version, ...` of what is installed there."""
+    """Return `name version, ...` of the installed packages."""
     code = (
         "import sys; from importlib.metadata import version; "
         "print(', '.join(f'{name} {version(name)}' for name in sys.argv[1:]))"

@@ -1,7 +1,7 @@
-"""`python -m bench.grow <file> <times>`: makes a loaded table of orders so many times as large, with generated rows.
+"""`python -m bench.grow <file> <times>`: multiply the rows of a loaded table of orders.
 
-Each order gets copies with ids of their own that were placed and changed some seconds earlier. They are written day
-by day, so that the store's own orders lie scattered over the whole table.
+Each order gets copies with other ids, created and changed some seconds earlier. They are written day by day, so that
+the store's orders are spread over the whole table.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""`python -m bench.inside <first day> <last day>`: a run of this project from within, and where its time goes.
+"""`python -m bench.inside <first day> <last day>`: time the parts of a run of this project from within.
 
-Imports come first and are told apart; then the job `orders` runs in this process, with Dagster's instance of
-DAGSTER_HOME. What is timed is what the asset does: the pull (client and staging), the load (in the IO manager), and
-what Dagster writes into its event log; the rest is Dagster's own work and the checks. Prints one line of JSON:
+It times the imports, then runs the job `orders` in this process, with the Dagster instance of DAGSTER_HOME. The timed
+parts are the extraction (client and staging), the load, the metadata, the checks and the writes to Dagster's event
+log; the rest is Dagster. Prints one line of JSON:
 {part: [seconds of wall, seconds of CPU]}.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 _parts: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 _running: set[str] = set()
-"""The parts under way: one that calls itself is counted once."""
+"""The running parts: a recursive call is counted once."""
 
 
 def _now() -> tuple[float, float]:
@@ -42,7 +42,7 @@ def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _import() -> None:
-    # The client too: a run imports it when it pulls.
+    # The client too: a run imports it when it extracts.
     for module in ("commerce_assets.definitions", "commerce_assets.api.client"):
         importlib.import_module(module)
 
@@ -52,12 +52,12 @@ def main() -> None:
     from dagster import DagsterInstance
 
     from commerce_assets.definitions import defs
-    from commerce_assets.defs import assets, io_manager
+    from commerce_assets.defs import assets
     from commerce_assets.ingest import ingest as extraction
 
-    extraction.stage = _timed("pull", extraction.stage)
+    extraction.stage = _timed("extract", extraction.stage)
     extraction.load = _timed("load", extraction.load)
-    io_manager.partitions_metadata = _timed("numbers and chart", io_manager.partitions_metadata)
+    assets.partitions_metadata = _timed("metadata and chart", assets.partitions_metadata)
     assets.check_results = _timed("checks", lambda *args, check=assets.check_results: list(check(*args)))
     tags = {"dagster/asset_partition_range_start": sys.argv[1], "dagster/asset_partition_range_end": sys.argv[2]}
     with DagsterInstance.get() as instance:

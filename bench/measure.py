@@ -1,4 +1,4 @@
-"""Runs a command and measures it and all its descendants, with nothing but the operating system's own counts."""
+"""Run a command and measure it with all its descendants, by the operating system's counters."""
 
 import os
 import resource
@@ -10,17 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_MOST_OF_ONES_OWN = 64 << 20
+_LARGEST_OWN_PEAK = 64 << 20
 _KEPT_OF_OUTPUT = 20_000
 
 
 class CommandFailedError(Exception):
-    """The command failed or took too long; holds the end of what it said."""
+    """The command failed or took too long; the message has the end of its output."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of wall clock and of CPU, bytes of the largest process, and the end of what was printed."""
+    """Seconds of wall clock and of CPU, bytes of the largest process, and the end of the output."""
 
     wall: float
     cpu: float
@@ -31,17 +31,17 @@ class Measured:
 def run(
     command: Sequence[str], *, cwd: Path, environment: Mapping[str, str], log: Path, timeout: float = 3_600
 ) -> Measured:
-    """Runs the command to its end, in a process group of its own.
+    """Run the command in a separate process group, to its end.
 
     CPU is that of the process and of every descendant that was waited for. The peak is the kernel's, of the largest
-    of them; a child starts with the peak of who started it, hence this process must be small.
+    process; a child starts with the peak of its parent, so this process must be small.
 
     Raises:
-        CommandFailedError: It did not end with 0, or not in time.
+        CommandFailedError: It failed or took too long.
     """
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if own > _MOST_OF_ONES_OWN:
-        raise CommandFailedError(f"the benchmark itself has grown to {own >> 20} MiB, and would be measured instead")
+    if own > _LARGEST_OWN_PEAK:
+        raise CommandFailedError(f"the benchmark itself uses {own >> 20} MiB, which would be measured instead")
     with log.open("wb") as output:
         began = time.monotonic()
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""RESULTS.md: the machine, the table, the targets, where the time goes."""
+"""Write RESULTS.md: the machine, the targets, the runs, and the time per part."""
 
 import os
 import platform
@@ -9,28 +9,28 @@ from pathlib import Path
 from bench.contenders import FLOOR, SELF, WIRE
 from bench.runs import Outcome
 from bench.scenarios import Bench
-from bench.targets import verdicts
+from bench.targets import target_results
 
 _COMPLETE = {None: "", True: "yes", False: "**no**"}
 
 _ROUNDS = (
-    "First loads and backfills: the best of {} rounds, in which the contenders take turns, every other round "
-    "backwards, because what else a shared machine does can only add to a run. The other scenarios run once. CPU is "
-    "that of all processes of a run, memory that of the largest of them."
+    "First loads and backfills: the best of {} rounds, in which the contenders take turns, every other round in "
+    "reverse order, because other load on a shared machine can only slow a run down. The other scenarios run once. CPU "
+    "is that of all processes of a run, memory that of the largest process."
 )
 _SERVER = (
-    f"`{WIRE.name}` asks for the same pages and throws them away. The server runs in a process of its own and sends "
-    "slices of a mapped file; its share is its CPU seconds by the seconds between the first and the last request. Well "
-    "below 100 % it waits for the client, and not the client for it."
+    f"`{WIRE.name}` requests the same pages and discards them. The server is a separate process and sends slices of a "
+    "mapped file; its share is its CPU seconds divided by the seconds between the first and the last request. Well "
+    "below 100 %, the server waits for the client."
 )
 _PARTS = (
-    "Timers around the parts of one run (`python -m bench.inside`). The pull holds client, decoding and staging, the "
-    "load all of DuckDB's work; what Dagster writes is one planned and one materialization event for each day."
+    "Timers around the parts of one run (`python -m bench.inside`). The extraction includes client, decoding and "
+    "staging, the load all of DuckDB's work; Dagster writes one planned and one materialization event per day."
 )
 
 
 def machine() -> dict[str, str]:
-    """Cores, memory, CPU, system, Python and how busy it was."""
+    """Return CPU, memory, system, Python and the load average."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpuinfo = Path("/proc/cpuinfo")
     models = [
@@ -48,12 +48,12 @@ def machine() -> dict[str, str]:
 
 
 def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
-    """The whole text; `largest` is the size of the largest first load that everybody runs."""
+    """Return the whole text; `largest` is the size of the largest first load of all contenders."""
     return "\n".join(
         [
-            "# Results of the benchmark",
+            "# Benchmark results",
             "",
-            "Made by `make bench`; see [`__main__.py`](__main__.py) for what is measured and how.",
+            "Written by `make bench`; [`__main__.py`](__main__.py) describes what it measures and how.",
             "",
             *_table(("", ""), facts.items()),
             "",
@@ -64,8 +64,8 @@ def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
             *_table(
                 ("target", "measured", "met"),
                 (
-                    (verdict.target, verdict.measured, "yes" if verdict.met else "**no**")
-                    for verdict in verdicts(bench, largest)
+                    (result.target, result.measured, "yes" if result.met else "**no**")
+                    for result in target_results(bench, largest)
                 ),
             ),
             "",

@@ -1,4 +1,4 @@
-"""One run of one contender, measured from outside and checked for completeness; and the best of several."""
+"""Run a contender, measure it from outside and check that its result is complete; select the best of several runs."""
 
 import subprocess
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ _LONGEST_SECONDS = 3_600
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run took, and whether all was there afterwards.
+    """The cost of a run, and whether its result is complete.
 
     Attributes:
-        rows: That the task was about.
+        rows: Rows of the task.
         wall, cpu: Seconds.
         peak: Bytes of the largest process.
-        requests, refused: As the server counted them.
+        requests, refused: Counted by the server.
         asking: Seconds between the first and the last request.
         server_cpu: CPU seconds of the server meanwhile.
-        complete: Rows and the sum of the amounts are those of the store; None where nothing is kept.
-        growth: How much larger the database has become, as a share of what it was.
-        output: What was printed.
-        failure: Why there is nothing else here.
+        complete: The rows and the sum of the amounts equal the store's; None if nothing is stored.
+        growth: The growth of the database, as a share of its size before.
+        output: The output.
+        failure: Why the run has no result.
     """
 
     contender: Contender
@@ -51,15 +51,15 @@ class Outcome:
 def run(
     contender: Contender, task: Task, folder: Path, *, whole: bool = True, fresh: bool = True, rows: int | None = None
 ) -> Outcome:
-    """Runs a task in the contender's folder below `folder`.
+    """Run a task in the contender's folder, inside `folder`.
 
     Args:
-        contender: Who runs it.
-        task: What is asked.
-        folder: Where the contenders' folders are.
-        whole: All of the store is asked for, not a window.
-        fresh: The folder is emptied first.
-        rows: What the rate is reckoned by, if not the rows that are there in the end.
+        contender: The contender.
+        task: The task.
+        folder: The folder of the contenders' folders.
+        whole: The task is the full list, not a window.
+        fresh: Clear the folder first.
+        rows: The number of rows for the rate, if not that of the result.
     """
     own = folder / contender.name
     if fresh:
@@ -110,7 +110,7 @@ def tell(outcome: Outcome) -> None:
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The least of each number over the runs: what else the machine does can only add to them."""
+    """Return the minimum of each number over the runs: other load on the machine can only increase them."""
     done = [outcome for outcome in outcomes if not outcome.failure]
     if not done:
         return outcomes[-1]

@@ -1,4 +1,4 @@
-"""What is measured. Each scenario is a list of outcomes; within one, contenders take turns on one server."""
+"""The scenarios. Each is a list of outcomes; its contenders take turns on one server."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from bench.data import START, DataSet
 from bench.runs import Outcome, best, run
 from bench.store import ROOT, running
 
-# 400 days, whatever the number of orders: a shop's history is days as well as rows.
+# 400 days for any number of orders: a shop's history is days as well as rows.
 HISTORY = 400
 YEAR = DataSet(380, 55)
-"""365 days and some around them, 20,075 orders in 365 days."""
+"""365 days and some before and after; 20,075 orders in 365 days."""
 LATENCY = 0.2
 _ASKED_FOR_DAYS = {"dlt", "dlt-arrow", "dagster-pandas"}
 _ASKED_FOR_CHANGES = {"dlt", "dlt-arrow", "singer"}
@@ -26,7 +26,7 @@ _ASKED_FOR_CHANGES = {"dlt", "dlt-arrow", "singer"}
 
 @dataclass
 class Bench:
-    """The session: where things lie, how often runs are repeated, with whom this project is compared, what came out."""
+    """The session: folders, number of repetitions, peers and results."""
 
     work: Path
     repeat: int
@@ -51,7 +51,7 @@ class Bench:
         return self.sections.setdefault(title, [])
 
     def in_turn(self, contenders: Sequence[Contender], once: Callable[[Contender], Outcome]) -> list[Outcome]:
-        """The best of the repeated runs of each; every other round goes backwards."""
+        """Return the best run of each contender; every other round is in reverse order."""
         outcomes: dict[str, list[Outcome]] = {contender.name: [] for contender in contenders}
         for number in range(self.repeat):
             for contender in contenders if number % 2 == 0 else contenders[::-1]:
@@ -64,7 +64,7 @@ def history(orders: int) -> DataSet:
 
 
 def first_load_and_after(bench: Bench, data: DataSet) -> None:
-    """First load, the same again, a refresh without and with changes: one after the other in the same folders."""
+    """Measure a first load, a second one, and a refresh without and with changes, in the same folders."""
     days = (START, data.last_day)
     since = f"{data.last_day + timedelta(days=1)}T00:00:00Z"
     with running(data, bench.data) as store:
@@ -73,10 +73,10 @@ def first_load_and_after(bench: Bench, data: DataSet) -> None:
         section = bench.section(f"First load of {data.orders:,} orders")
         everybody = (WIRE, FLOOR, SELF, *bench.peers)
         section += bench.in_turn(everybody, lambda contender: run(contender, full, bench.runs))
-        section = bench.section(f"The same again, nothing changed, {data.orders:,} orders")
+        section = bench.section(f"Second load, nothing changed, {data.orders:,} orders")
         section += [run(contender, full, bench.runs, fresh=False) for contender in (SELF, *bench.peers)]
         section = bench.section(f"Refresh, nothing changed, {data.orders:,} orders")
-        # The first refresh looks for where to begin; from the second on it is as every hour.
+        # The first refresh searches for its start; the second one is like every hourly refresh.
         run(SELF, changed, bench.runs, fresh=False, rows=0)
         section += [
             run(contender, changed, bench.runs, fresh=False, rows=0)
@@ -103,7 +103,7 @@ def backfill(bench: Bench, data: DataSet, count: int) -> None:
 
 
 def slow_server(bench: Bench, data: DataSet) -> None:
-    """All of a store whose every answer takes a while: one page at a time, and several in flight."""
+    """Measure a first load from a slow store: one page at a time, and several in flight."""
     plain = [peer for peer in bench.peers if peer.name == "dlt"]
     with running(data, bench.data, latency=LATENCY) as store:
         title = f"First load of {data.orders:,} orders, {LATENCY * 1000:.0f} ms latency"
@@ -120,7 +120,7 @@ def one_a_second(bench: Bench, data: DataSet, count: int) -> None:
     days = (START + timedelta(days=1), START + timedelta(days=count))
     settings = (("COMMERCE_API_REQUESTS_PER_SECOND", "1"),)
     with running(data, bench.data, rate=1) as store:
-        section = bench.section(f"Backfill of {count} days, a server that allows one request a second")
+        section = bench.section(f"Backfill of {count} days, a server that allows one request per second")
         section.append(run(SELF, Task(store, days, settings=settings), bench.runs, whole=False))
 
 
@@ -134,7 +134,7 @@ def growth(bench: Bench, sizes: Sequence[int]) -> None:
 
 
 def large_table(bench: Bench, data: DataSet, times: int) -> None:
-    """A refresh with 1 % of the orders changed, on a table of just these, and on one so many times as large."""
+    """Measure a refresh with 1 % of the orders changed, on their table and on one that is `factor` times as large."""
     days = (START, data.last_day)
     for factor in (1, times):
         with running(data, bench.data) as store:
@@ -151,7 +151,7 @@ def large_table(bench: Bench, data: DataSet, times: int) -> None:
 
 
 def breakdown(bench: Bench, data: DataSet) -> None:
-    """Where the time of a first load goes, in one process: part to seconds of wall and of CPU."""
+    """Measure the parts of a first load in one process: seconds of wall clock and CPU."""
     folder = bench.runs / "inside"
     SELF.prepare(folder)
     with running(data, bench.data) as store:
@@ -167,7 +167,7 @@ def breakdown(bench: Bench, data: DataSet) -> None:
 
 
 def import_times(bench: Bench, rounds: int = 9) -> None:
-    """Seconds to start Python and import dagster, and to import the code location; the least of some rounds each."""
+    """Measure the seconds to import dagster and the code location in a new process; the minimum of some rounds."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     taken: dict[str, list[float]] = {"dagster": [], "commerce_assets.definitions": []}
     for _ in range(rounds):

@@ -1,15 +1,14 @@
-"""The server of the benchmark, in a process of its own: pages are slices of a mapped file, nothing is encoded.
+"""The server of the benchmark, in a separate process: pages are slices of a mapped file, nothing is encoded.
 
     python -m bench.server <base of a data set> [--latency 0.2] [--rate 1] [--changed 0.01]
 
-It speaks the API's dialect as far as a pull of orders needs it: Basic auth, `Accept: application/json`, `page` and
+It implements what an extraction of orders needs of the API: Basic auth, `Accept: application/json`, `page` and
 `per_page` (at most 50), `from` and `to` (UTC days, `to` inclusive), `updated_after`, `sort=newest_first`; keep-alive,
-no compression. With `--rate` it answers 429 to whoever asks sooner than that after the last request that was answered.
-With `--latency` each answer is held back that long, without holding up others. With `--changed` that share of the
-orders has been refunded on the day after the last one.
+no compression. With `--rate` it returns 429 for requests above that rate. With `--latency` it delays each response,
+without delaying others. With `--changed` that share of the orders is refunded on the day after the last one.
 
-`GET /stats` tells what was asked since the last time (and starts counting anew), the server's own CPU seconds, and what
-all orders of `from`, `to` add up to. The first line that it prints is its port.
+`GET /stats` returns the number of requests since the last call, the server's CPU seconds, and the sums of all orders of
+`from`, `to`. The first line of its output is its port.
 """
 
 import argparse
@@ -37,7 +36,7 @@ _TOKEN = b64encode(f"{SAMPLE_API_KEY}:{SAMPLE_API_SECRET}".encode())
 
 
 class Orders:
-    """The orders of a data set, with what has changed since."""
+    """The orders of a data set, with their changes."""
 
     def __init__(self, base: Path, *, changed: float = 0.0) -> None:
         with base.with_suffix(".items").open("rb") as items:
@@ -60,7 +59,7 @@ class Orders:
             _, self._updated[position], self._cents[position] = facts(order)
 
     def page(self, query: dict[str, str]) -> list[bytes | memoryview]:
-        """The body, in the parts that it is sent in."""
+        """Return the body, in parts."""
         size = min(int(query.get("per_page", "10")), LARGEST_PAGE)
         first = (int(query.get("page", "1")) - 1) * size
         positions = self.select(
@@ -103,7 +102,7 @@ def _midnight(day: str) -> float:
 
 
 class Counts:
-    """What has been asked since the last `GET /stats`."""
+    """Counts the requests since the last `GET /stats`."""
 
     def __init__(self) -> None:
         self.requests = self.refused = self.bytes = 0
@@ -118,7 +117,7 @@ class Counts:
 
 
 class Api:
-    """Answers requests: status, parts of the body, seconds to hold it back."""
+    """Responds to requests: status, parts of the body, seconds of delay."""
 
     def __init__(self, orders: Orders, *, latency: float, rate: float) -> None:
         self.orders = orders
@@ -158,7 +157,7 @@ class Api:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 without bodies of requests: what a client of this API sends."""
+    """HTTP/1.1 without request bodies, as clients of this API send it."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -1,4 +1,4 @@
-"""A server process as the benchmark sees it."""
+"""Start the server process and read its statistics."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Stats:
-    """What a server was asked since the last time, and what the orders of a window add up to."""
+    """The requests to a server since the last call, and the sums of the orders of a window."""
 
     requests: int
     refused: int
@@ -50,7 +50,7 @@ class Store:
 
 @contextmanager
 def running(data: DataSet, folder: Path, *, latency: float = 0, rate: float = 0, changed: float = 0) -> Iterator[Store]:
-    """Makes the data set if need be, in a process of its own as well, and serves it."""
+    """Create the data set if it is missing, in a separate process, and serve it."""
     make = f"from pathlib import Path; from bench.data import DataSet; {data!r}.make(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", make], cwd=ROOT, check=True)
     options = {"--latency": latency, "--rate": rate, "--changed": changed}

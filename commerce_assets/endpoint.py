@@ -1,7 +1,7 @@
 """Declarative configuration of an API endpoint: path, paginator, keys and columns. No I/O.
 
-The words are those of dlt's REST API source where it has one. What every endpoint has in common is the default of a
-field here, so that another store's conventions are one edit.
+The names follow dlt's REST API source. What all endpoints have in common is a default here, so another store's
+conventions are one edit.
 """
 
 import re
@@ -12,7 +12,7 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class ColumnType(StrEnum):
-    """How a declared field is stored: the value is the DuckDB type."""
+    """The DuckDB type of a declared field."""
 
     BIGINT = "BIGINT"
     DECIMAL = "DECIMAL(18,4)"
@@ -24,21 +24,21 @@ class ColumnType(StrEnum):
 
 
 class Sensitivity(StrEnum):
-    """Why a column must not be shown where anybody can read it."""
+    """Why a column is masked in logs and previews."""
 
     PERSONAL = "personal"
-    """Names, addresses, e-mail, IP: the buyer's personal data."""
+    """Names, addresses, email, IP: the buyer's personal data."""
     CAPABILITY = "capability"
-    """A URL that opens what it points to: as sensitive as a password."""
+    """A URL that grants access to whatever it points to, so as sensitive as a password."""
     PRIVATE = "private"
-    """The merchant's own; stored as it is."""
+    """The merchant's own data; stored unchanged."""
     UNDECLARED = "undeclared"
-    """Nobody knows what it is."""
+    """Undeclared fields, which may contain anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One declared field of an endpoint, stored under the API's own name."""
+    """One declared field of an endpoint, stored under the API's name."""
 
     name: str
     type: ColumnType
@@ -46,57 +46,57 @@ class Column:
     sensitivity: Sensitivity | None = None
 
     def __post_init__(self) -> None:
-        # Only these can hold a hash.
+        # Only these types can store a hash.
         if self.is_governed and self.type not in {ColumnType.TEXT, ColumnType.JSON}:
-            raise ValueError(f"{self.name!r} is {self.sensitivity}, which only a column of texts or JSON can be")
+            raise ValueError(f"{self.name!r} is {self.sensitivity}: its type must be TEXT or JSON")
 
     @property
     def is_governed(self) -> bool:
-        """Whether the policy for personal data decides what is stored of it."""
+        """Whether the policy for personal data applies to it."""
         return self.sensitivity not in {None, Sensitivity.PRIVATE}
 
 
 EXTRA = Column(
     name="_extra",
     type=ColumnType.JSON,
-    description="Fields that the API sent and the endpoint does not declare; NULL where there are none.",
+    description="Undeclared fields that the API sent; NULL if there are none.",
     sensitivity=Sensitivity.UNDECLARED,
 )
 INVALID = Column(
     name="_invalid",
     type=ColumnType.JSON,
-    description="{field: raw value} of each declared field whose value does not fit; NULL where there are none.",
+    description="{field: raw value} of each declared field whose value does not fit its type; NULL if there are none.",
 )
 EXTRACTED_AT = Column(
     name="_extracted_at",
     type=ColumnType.TIMESTAMP,
-    description="When the pull that brought this version of the row began (UTC).",
+    description="When the extraction of this version of the row began (UTC).",
 )
 DELETED_AT = Column(
     name="_deleted_at",
     type=ColumnType.TIMESTAMP,
-    description="When a complete read first no longer held the row (UTC); NULL while the store has it.",
+    description="When the row was first missing from a full refresh (UTC); NULL while the store has it.",
 )
 
 
 class WriteDisposition(StrEnum):
-    """What a pull does to the rows that are stored already."""
+    """What a load does to the stored rows."""
 
     REPLACE_WINDOW = "replace_window"
-    """The rows of the window are replaced; a pull of changes upserts."""
+    """A window replaces the rows of its days; a refresh upserts changed rows."""
     FULL_REFRESH = "full_refresh"
-    """The whole list is compared; rows that it no longer holds are soft-deleted (`_deleted_at`)."""
+    """Every load compares the full list; rows deleted upstream are soft-deleted (`_deleted_at`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageNumberPaginatorConfig:
-    """How a list is asked for page by page.
+    """The query parameters that request one page of a list.
 
     Attributes:
-        page_param: The query parameter with the page's number.
+        page_param: The query parameter with the page number.
         limit_param: The query parameter with the number of items per page.
-        limit: Items per page, at most.
-        first_page: The first page's number in the API's count.
+        limit: Maximum number of items per page.
+        first_page: The number of the first page in the API.
     """
 
     page_param: str = "page"
@@ -106,32 +106,32 @@ class PageNumberPaginatorConfig:
 
     def __post_init__(self) -> None:
         if self.limit < 1:
-            raise ValueError(f"a page has a limit of at least 1 item, not {self.limit}")
+            raise ValueError(f"the limit of a page must be at least 1, not {self.limit}")
 
     def params(self, *, page: int, limit: int) -> dict[str, str]:
-        """The query parameters for a page, counted from 1, of up to `limit` items."""
+        """Return the query parameters of a page, counted from 1, of up to `limit` items."""
         return {self.page_param: str(page - 1 + self.first_page), self.limit_param: str(limit)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One list of the API and the table that it becomes.
+    """One list of the API and the table that stores it.
 
     Attributes:
-        name: Name of the asset, the table and, if partitioned, the job.
-        path: Relative to the base URL, as a browser resolves it (`../v1_3/orders` works);
-            a leading slash means the same as none.
+        name: The name of the asset, the table and, if partitioned, the job.
+        path: The path relative to the base URL, resolved as in a browser (`../v1_3/orders` works); a leading slash is
+            ignored.
         data_selector: The key that wraps each item, as in `[{"order": {...}}]`. None: `[{...}]`.
         description: What a row is.
-        columns: Every declared field, the primary key among them.
-        primary_key: The whole number that identifies a row; never null.
+        columns: Every declared field, including the primary key.
+        primary_key: The integer that identifies a row; never null.
         cursor: The timestamp that assigns a row to a daily partition. None: every pull is a full refresh.
         window_start_param: The query parameter with the first day of a window.
         window_end_param: The query parameter with the last day of a window.
         newest_first: The query parameter and value that reverse a list with a cursor.
-        updated_at: The timestamp that decides which of two versions of a row is newer.
-        update_filter: The query parameter that selects rows changed since an instant. None: there is none.
-        paginator: How pages are numbered and sized.
+        updated_at: The timestamp that orders two versions of a row.
+        update_filter: The query parameter that selects rows changed since an instant. None: the list has none.
+        paginator: The query parameters of a page.
         keeps_versions: Also store every version of a row, in the table `<name>_history`.
     """
 
@@ -154,7 +154,7 @@ class Endpoint:
         types = {column.name: column.type for column in self.columns}
         names = [column.name for column in self.columns]
         for name in (self.name, *names):
-            # A leading underscore marks the project's own columns.
+            # A leading underscore is reserved for the project's columns.
             if not _IDENTIFIER.fullmatch(name):
                 raise ValueError(f"{name!r}, of endpoint {self.name!r}, is not a lower-case identifier")
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -180,12 +180,12 @@ class Endpoint:
 
     @property
     def item_name(self) -> str:
-        """What messages call one item: `order`."""
+        """The name of one item in messages: `order`."""
         return self.data_selector or f"{self.name} item"
 
     @property
     def stored_columns(self) -> tuple[Column, ...]:
-        """The table's columns in order: the declared ones, then the project's own."""
+        """The table's columns in order: the declared ones, then the project's."""
         own = (EXTRA, INVALID, EXTRACTED_AT)
         return (*self.columns, *own) if self.is_partitioned else (*self.columns, *own, DELETED_AT)
 

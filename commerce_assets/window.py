@@ -1,4 +1,4 @@
-"""A window: the half-open range of UTC days that a pull of a partitioned endpoint covers."""
+"""A window: the half-open range of UTC days that a request for a partitioned endpoint covers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ _PADDING = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True, order=True)
 class Window:
-    """The instants from `start` up to, and not including, `end`; both are midnights in UTC."""
+    """The instants from `start` (inclusive) to `end` (exclusive); both are midnights in UTC."""
 
     start: datetime
     end: datetime
@@ -23,7 +23,7 @@ class Window:
 
     @classmethod
     def of_days(cls, first: date, last: date) -> "Window":
-        """The window of the days `first` to `last`, both included."""
+        """Build the window of the days `first` to `last`, both inclusive."""
         return cls(
             datetime.combine(first, time(0), UTC),
             datetime.combine(last, time(0), UTC) + timedelta(days=1),
@@ -39,15 +39,15 @@ class Window:
 
     @property
     def days(self) -> list[date]:
-        """Its days, in order."""
+        """The days of the window, in order."""
         return [self.first_day + timedelta(days=n) for n in range((self.end - self.start).days)]
 
     @property
     def padded_days(self) -> tuple[date, date]:
-        """The days to ask the API for, as `from` and `to`.
+        """The days to request, as `from` and `to`: one day more on either side.
 
-        Nobody documents whether `to` is inclusive, nor in which zone the API's days lie. With a day more
-        before the first instant and after the last one, either answer holds the whole window.
+        The API does not document whether `to` is inclusive, nor the time zone of its days. With the padding, the
+        response contains the window in every case.
         """
         return (self.start - _PADDING).date(), (self.end + _PADDING).date()
 

@@ -15,7 +15,7 @@ from sample_store.store import SampleStore
 from sample_store.values import timestamp
 
 _AHEAD = timedelta(days=30)
-"""New orders keep coming in for as long as a server is likely to run."""
+"""New orders arrive for this long."""
 
 
 def _loopback(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001 - click's signature
@@ -32,8 +32,8 @@ def _loopback(ctx: click.Context, param: click.Parameter, value: str) -> str:  #
     context_settings={"show_default": True}, epilog="Example: commerce-assets sample-store --port 8765 --days 30"
 )
 @click.option("--host", callback=_loopback, default="127.0.0.1", help="A loopback address.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=8765, help="0 takes any free one.")
-@click.option("--days", type=click.IntRange(0, 3_650), default=400, help="How far back the orders go.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8765, help="0 for any free port.")
+@click.option("--days", type=click.IntRange(0, 3_650), default=400, help="Days of orders before today.")
 @click.option("--orders-per-day", type=click.FloatRange(0, MAX_ORDERS_PER_DAY), default=8.0, help="On average.")
 @click.option("--key", default=SAMPLE_API_KEY, help="The API key to accept.")
 @click.option("--secret", default=SAMPLE_API_SECRET, help="The API secret to accept.")

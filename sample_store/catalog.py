@@ -1,6 +1,6 @@
-"""What the sample shop sells: always the same products, packages and subscription plans.
+"""The sample shop's products, packages and subscription plans, identical in every build.
 
-Dates are fixed, not relative to today, so that a shop built tomorrow sells what the shop built today sells.
+Dates are fixed, not relative to today, so that a shop built tomorrow sells the same.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -71,7 +71,7 @@ _FREQUENCIES = {"week": "weekly", "month": "monthly", "year": "yearly"}
 _WEEKLY = {"release_after_human_interval": "week", "drip_orderable_type": "Product", "drip_orderable_id": 3}
 
 
-# What is special about some of them.
+# Details of some products.
 _PRODUCT_DETAILS: dict[int, Item] = {
     1: {"subcategory": "Bestsellers", "sales_page_url": f"{_SHOP}/quiet-garden"},
     5: {"affiliate_sellable": True, "commission_rate": 15},
@@ -97,12 +97,12 @@ def build_packages() -> list[Item]:
 
 
 def build_subscriptions() -> list[Item]:
-    """The plans for sale; a subscriber's life is in the orders."""
+    """Build the plans for sale; subscriptions are orders."""
     return [_plan(number, row) | _PLAN_DETAILS.get(number, {}) for number, row in enumerate(_PLANS, start=1)]
 
 
 def _for_sale(list_name: str, number: int, *, age: timedelta) -> Item:
-    """What products, packages and plans have in common; they are `age` younger than the shop."""
+    """Build the common fields of products, packages and plans, created `age` after the shop."""
     return blank(list_name) | {
         "id": number,
         "currency_code": "USD",

@@ -1,4 +1,4 @@
-"""`make demo`: pull everything from the sample store, backfill 30 days, build the marts, run the checks, show rows."""
+"""`make demo`: extract everything and 30 days of orders from the sample store, build the marts, run the checks."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ _RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_r
 
 
 def main() -> int:
-    """Run the demo; return 0 if every run and every check has passed."""
+    """Run the demo; return 0 if every run and every check passes."""
     warnings.simplefilter("ignore", BetaWarning)
     warnings.simplefilter("ignore", PreviewWarning)
     _DATABASE.parent.mkdir(exist_ok=True)
@@ -79,7 +79,7 @@ def _run(
 
 
 def _show_tables() -> None:
-    """Row counts, and the last week's revenue."""
+    """Print row counts and the last week's revenue."""
     tables = [
         *(f"commerce.{endpoint.name}" for endpoint in ENDPOINTS),
         *(f"analytics.{model.name}" for model in MODELS),

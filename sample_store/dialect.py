@@ -1,4 +1,4 @@
-"""The points on which stores of this API differ, or on which its reference pages are silent."""
+"""The points on which stores of this API differ, or which its reference does not document."""
 
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -8,18 +8,18 @@ from zoneinfo import ZoneInfo
 
 @dataclass
 class Dialect:
-    """How a sample store answers. It may change while the store serves; the next request follows it."""
+    """How a sample store responds. It may change while the store serves; the next request uses it."""
 
     max_per_page: int = 50
     default_per_page: int = 10
     to_is_inclusive: bool = True
     day_zone: str | tzinfo = UTC
-    """The zone in which the days of a window begin; a string is an IANA name."""
+    """The time zone of the days of a window; a string is an IANA name."""
     ignores_updated_after: bool = False
     ignores_dates: bool = False
     oldest_first: bool = True
     wrapped: Literal["items", "object"] = "items"
-    """A list answer: `[{"order": {...}}, ...]`, or one object `{"orders": [{...}, ...]}`."""
+    """The shape of a list: `[{"order": {...}}, ...]`, or one object `{"orders": [{...}, ...]}`."""
 
     @property
     def zone(self) -> tzinfo:

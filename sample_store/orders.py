@@ -1,7 +1,7 @@
-"""An order's life: who buys what, what it costs, and refunds, renewals, dispatch and edits that follow.
+"""Draw orders: buyers, carts and amounts, then refunds, renewals, dispatch and edits.
 
-Changes move `updated_at` and leave `created_at` alone, which is why a pull by creation date never sees them. People
-are invented, at reserved domains and documentation IP ranges (RFC 2606, 5737).
+Changes move `updated_at` but not `created_at`, so an extraction by creation date never sees them. People are invented,
+with reserved domains and documentation IP ranges (RFC 2606, 5737).
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class Catalog:
     subscriptions: list[Item] = field(default_factory=build_subscriptions)
 
     def choose(self, rng: Random) -> Purchase:
-        """Draw a purchase; the first products of the catalogue sell best."""
+        """Draw a purchase; the first products of the catalog sell best."""
         singles, bundles, plans = self._choices
         chance = rng.random()
         if chance < 0.08:
@@ -127,7 +127,7 @@ def _purchase(name: str, products: list[Item], price: str | float, *, plan: Item
 
 
 def place_order(rng: Random, *, order_id: int, placed_at: datetime, purchase: Purchase) -> Item:
-    """Draw an order's buyer, payment and delivery; amounts are in the currency of the buyer's place."""
+    """Draw an order's buyer, payment and delivery; amounts are in the currency of the buyer's country."""
     buyer = _person(rng)
     place: Place = buyer["place"]
     state = _state(rng, purchase)
@@ -169,7 +169,7 @@ def place_order(rng: Random, *, order_id: int, placed_at: datetime, purchase: Pu
 
 
 def _person(rng: Random) -> Item:
-    """One of some 1,600 people, so that some come back."""
+    """Draw one of some 1,600 people, so that some buy again."""
     number = int(rng.random() * 100)
     name, mailbox = rng.choice([*_NAMES.items()])
     return {
@@ -221,7 +221,7 @@ def _address(use: str, place: Place) -> Item:
 def _money(rng: Random, purchase: Purchase, place: Place, *, settled: bool, reverse_charge: bool) -> Item:
     discount = purchase.price * rng.choice((10, 20, 50)) // 100 if rng.random() < 0.12 else 0
     net = purchase.price - discount
-    # A business in the EU accounts for the VAT itself.
+    # Reverse charge: a business in the EU accounts for the VAT itself.
     tax = 0 if reverse_charge else net * place.vat_percent // 100
     shipping = _SHIPPING_CENTS if purchase.ships else 0
     gross = net + tax + shipping
@@ -257,7 +257,7 @@ def _cart(purchase: Purchase, placed_at: datetime, *, completed: bool) -> Item:
 
 
 def _delivery(rng: Random, purchase: Purchase, order_id: int, *, delivered: bool) -> Item:
-    # These URLs open the goods, so they carry a token as the real ones do.
+    # These URLs grant access to the goods, so they have a token like the real ones.
     token = f"{rng.getrandbits(64):016x}"
     return {
         "download_url": f"{_DOWNLOADS}/{order_id}/{token}" if delivered else None,
@@ -275,7 +275,7 @@ def _delivery(rng: Random, purchase: Purchase, order_id: int, *, delivered: bool
             for product in purchase.products
             if product["attachment"]
         ],
-        # The reference pages name this field and do not give its shape.
+        # The reference does not document the shape of this field.
         "downloads": [],
         "download_attempts": int(rng.random() * 4) if delivered else 0,
         "access_allowed": delivered,
@@ -290,7 +290,7 @@ def _answers(rng: Random) -> list[Item]:
 
 @dataclass(frozen=True)
 class Change:
-    """From `at` on, the order's fields have these values."""
+    """The values of an order's fields from `at` on."""
 
     at: datetime
     order_id: int
@@ -298,10 +298,10 @@ class Change:
 
 
 def later_changes(rng: Random, order: Item, *, purchase: Purchase, placed_at: datetime) -> list[Change]:
-    """Draw the rest of an order's life, earliest change first, however far in the future it is.
+    """Draw the changes of an order, earliest first, also future ones.
 
-    A subscription ends when the plan does or the buyer cancels. Each change holds complete new values, so that changes
-    can be applied one after the other without reading the order.
+    A subscription ends with the plan or when the buyer cancels. Each change has complete new values, so changes can be
+    applied in order without reading the order.
     """
     if order["state"] == "subscription_active" and purchase.plan:
         steps = _subscription(rng, order, purchase.plan, placed_at)
@@ -352,7 +352,7 @@ def _refund(rng: Random, order: Item, at: datetime) -> Item:
 
 
 def _subscription(rng: Random, order: Item, plan: Item, at: datetime) -> Iterator[tuple[datetime, Item]]:
-    """Renewals until a fixed plan is paid; of an ongoing plan, eight of a hundred subscribers cancel each time."""
+    """Yield renewals, until a fixed plan is paid; 8 % of the subscribers of an ongoing plan cancel at each renewal."""
     gross, tax, fee = (cents(order[name]) for name in ("settled_gross", "settled_tax", "settled_gateway_fee"))
     net_renewal = cents(plan["recurring_price"])
     tax_renewal = net_renewal * tax // (gross - tax)

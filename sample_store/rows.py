@@ -1,4 +1,4 @@
-"""Rows that follow from an endpoint's columns."""
+"""Generate rows from an endpoint's columns."""
 
 from datetime import datetime, timedelta
 
@@ -9,16 +9,16 @@ from sample_store.values import Item, amount, timestamp
 _BLANKS = {endpoint.name: dict.fromkeys(column.name for column in endpoint.columns) for endpoint in ENDPOINTS}
 _ROWS = 120
 _EMPTY = 7
-"""Every so many rows, an optional column is null."""
+"""An optional column is null in one of this number of rows."""
 
 
 def blank(endpoint_name: str) -> Item:
-    """A row of an endpoint of the table, with every declared field null."""
+    """Build a row with every declared field null."""
     return dict(_BLANKS.get(endpoint_name, {}))
 
 
 def build_rows(endpoint: Endpoint, *, now: datetime) -> list[Item]:
-    """Rows with a value of the right type in each declared column, six hours apart, the last one created at `now`."""
+    """Build rows with a value of each column's type, six hours apart, the last one created at `now`."""
     return [_row(endpoint, number, now - timedelta(hours=6 * (_ROWS - number))) for number in range(1, _ROWS + 1)]
 
 

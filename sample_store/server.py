@@ -23,16 +23,16 @@ class RunningServer:
 
     @property
     def base_url(self) -> str:
-        """The API's base, as in `COMMERCE_API_BASE_URL`."""
+        """The base URL, for `COMMERCE_API_BASE_URL`."""
         return f"http://{self.host}:{self.port}{BASE_PATH}"
 
 
 @contextmanager
 def serve(store: SampleStore, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[RunningServer]:
-    """Serve the store until the block ends; port 0 takes any free one.
+    """Serve the store until the block ends; port 0 is any free port.
 
     Raises:
-        OSError: the port is taken, or the host is not one of this machine's.
+        OSError: The port is in use, or the host is not on this machine.
     """
 
     async def respond(request: Request) -> Response:
@@ -43,7 +43,7 @@ def serve(store: SampleStore, *, host: str = "127.0.0.1", port: int = 0) -> Iter
     config = uvicorn.Config(
         app, access_log=False, lifespan="off", log_level="warning", timeout_graceful_shutdown=1, ws="none"
     )
-    # Bound here: uvicorn ends the whole process when the port is taken.
+    # Bound here, because uvicorn exits the process if the port is in use.
     with socket.create_server((host, port)) as listener:
         server = uvicorn.Server(config)
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="sample-store", daemon=True)

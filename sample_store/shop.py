@@ -1,4 +1,4 @@
-"""A believable small shop of digital goods, the same one every time it is built."""
+"""Build a realistic small shop of digital goods, identical in every build."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _BUSIEST_SECOND = 19 * 3_600
 
 @dataclass
 class Shop:
-    """What a store holds: rows without the key that wraps them, orders oldest first, and their coming changes."""
+    """The rows of a store without their wrappers, orders oldest first, and the future changes of orders."""
 
     products: list[Item] = field(default_factory=list)
     packages: list[Item] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Shop:
     """The rows of any other endpoint, by its name."""
 
     def rows(self, endpoint_name: str) -> list[Item]:
-        """The list of an endpoint, oldest first; empty for one that the shop does not have."""
+        """Return the list of an endpoint, oldest first; empty for an unknown one."""
         own = {
             "products": self.products,
             "packages": self.packages,
@@ -57,11 +57,11 @@ def build_shop(
 ) -> Shop:
     """Build a shop as of `now` (aware), with the orders of today and of the `days` UTC days before.
 
-    A day's orders, ids included, depend on the day, the seed and the rate alone: a shop built tomorrow is today's, one
-    day on. `orders_per_day` is the rate of an average day at the start of 2026; it grows by a quarter a year.
+    The orders of a day and their ids depend only on the day, the seed and the rate, so a shop built tomorrow has the
+    same orders and one day more. `orders_per_day` is the average at the start of 2026; it grows by a quarter per year.
 
-    With `ahead`, orders and changes up to that long after `now` are made as well: the orders at the end of `orders`,
-    the changes in `changes`, for a store that reveals them when their time comes.
+    With `ahead`, the shop also has the orders and changes up to that long after `now`: the orders at the end of
+    `orders`, the changes in `changes`. A store reveals them at their time.
 
     An endpoint of the table that is not one of the four has rows that follow from its columns.
     """
@@ -110,7 +110,7 @@ def _count_of(rng: Random, day: date, orders_per_day: float) -> int:
 def _day_of_orders(
     rng: Random, catalog: Catalog, day: datetime, count: int, first_id: int
 ) -> Iterator[tuple[datetime, Item, list[Change]]]:
-    """Yield each order's moment, the order as it was placed, and its changes; most are placed in the evening."""
+    """Yield each order's time, the order as placed, and its changes; most are placed in the evening."""
     seconds = sorted(int(rng.triangular(0, _SECONDS_A_DAY - 1, _BUSIEST_SECOND)) for _ in range(count))
     for order_id, second in enumerate(seconds, start=first_id):
         placed_at = day + timedelta(seconds=second)

@@ -1,7 +1,7 @@
-"""A store of the commerce API without the HTTP: a request's path, query and headers in, an answer out.
+"""The commerce API without HTTP: a request's path, query and headers in, a response out.
 
-Routes, page parameters, filters and wrapping follow from the endpoint table. `Dialect` holds the points on which stores
-differ.
+Routes, page parameters, filters and wrappers are generated from the endpoint table. `Dialect` configures the points on
+which stores differ.
 """
 
 import base64
@@ -45,7 +45,7 @@ class LoggedRequest:
 
 
 class _InvalidQueryError(Exception):
-    """Pairs of a parameter and what is wrong with it."""
+    """Pairs of a parameter and its fault."""
 
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__(problems)
@@ -53,7 +53,7 @@ class _InvalidQueryError(Exception):
 
 
 class _Filter(NamedTuple):
-    """Which rows of a list are wanted; instants are seconds since 1970."""
+    """The requested rows of a list; instants are seconds since 1970."""
 
     created_from: float = float("-inf")
     created_before: float = float("inf")
@@ -62,12 +62,12 @@ class _Filter(NamedTuple):
 
 
 class SampleStore:
-    """Answers requests from a shop, and lets a test change the shop between two of them.
+    """Responds to requests from a shop, which a test can change between two requests.
 
-    `now` is the shop's clock: rows with a later cursor are not there yet, and the shop's scheduled changes happen when
-    it passes them. All methods may be called from any thread.
+    `now` is the shop's clock: rows with a later cursor are hidden, and the shop's changes are applied at their time.
+    It is thread-safe.
 
-    The shop is changed in place, so that two stores must not share one that either changes.
+    It changes the shop in place, so two stores must not share a shop that one of them changes.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class SampleStore:
 
     @property
     def requests(self) -> list[LoggedRequest]:
-        """The requests so far, refused ones included, oldest first."""
+        """The requests so far, including refused ones, oldest first."""
         with self._lock:
             return list(self._log)
 
@@ -114,10 +114,10 @@ class SampleStore:
         self.add("orders", order)
 
     def update_order(self, order_id: int, **changes: Any) -> None:
-        """Change fields of an order, and set its `updated_at` to now unless that is among them.
+        """Change fields of an order, and set its `updated_at` to now unless `changes` contains it.
 
         Raises:
-            KeyError: the shop has no such order.
+            KeyError: The shop has no such order.
         """
         with self._lock:
             for order in self.shop.orders:
@@ -139,14 +139,14 @@ class SampleStore:
             self._lists.clear()
 
     def respond(self, path: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
-        """Answer a GET request; the headers' names are in lower case."""
+        """Respond to a GET request; the names of the headers are lower-cased."""
         with self._lock:
             answered = self._respond(path, query, headers)
             self._log.append(LoggedRequest(time.monotonic(), path, dict(query), answered.status))
             return answered
 
     def select(self, path: str, query: Mapping[str, str]) -> list[Item]:
-        """All rows that a list request asks for, on however many pages."""
+        """Return all rows of a list request, on all pages."""
         with self._lock:
             endpoint = self._routes[path]
             return self._select(endpoint, self._read_filter(endpoint, query))
@@ -156,7 +156,7 @@ class SampleStore:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if (scheme.lower(), token.strip()) != ("basic", credentials):
             return _refusal(HTTPStatus.UNAUTHORIZED, {"error": "Invalid API key or secret"})
-        # The API does not take `*/*` for JSON.
+        # The API does not accept `*/*` as JSON.
         accepted = [option.partition(";")[0].strip().lower() for option in headers.get("accept", "").split(",")]
         if "application/json" not in accepted:
             message = {"error": "The Accept header must be one of the valid options: application/json"}
@@ -185,7 +185,7 @@ class SampleStore:
                 self.update_order(change.order_id, **change.values)
 
     def _select(self, endpoint: Endpoint, wanted: _Filter) -> list[Item]:
-        """The wanted rows in the wanted order; pages of one list come from one selection."""
+        """Select and sort the requested rows; the pages of a list share one selection."""
         cursor = endpoint.cursor
         if cursor is None:
             return self.shop.rows(endpoint.name)
@@ -243,7 +243,7 @@ class SampleStore:
 
 
 class _Reader:
-    """Reads one parameter after the other and collects what is wrong with them."""
+    """Reads the parameters and collects their faults."""
 
     def __init__(self, query: Mapping[str, str]) -> None:
         self._query = query
@@ -288,6 +288,6 @@ def _refusal(status: HTTPStatus, body: object) -> Answer:
 
 
 def _as_in_v1(order: Item) -> Item:
-    """An order as v1 shows it: a refund is a state there."""
+    """Convert an order to v1, in which a refund is a state."""
     state = "refunded" if order.get("refunded") else order.get("state")
     return {name: value for name, value in order.items() if name not in _LATER_FIELDS} | {"state": state}

@@ -1,4 +1,4 @@
-"""Answers of the API and their JSON."""
+"""Responses of the API and their JSON."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 Item: TypeAlias = dict[str, Any]
-"""One row of a list, without the key that wraps it."""
+"""One row of a list, without its wrapper."""
 
 
 def amount(cents: int) -> str:
@@ -20,7 +20,7 @@ def cents(price: str | float) -> int:
 
 
 def timestamp(moment: datetime) -> str:
-    """An aware moment as the API writes it: whole seconds, UTC, `YYYY-MM-DDTHH:MM:SSZ`."""
+    """An aware datetime as the API writes it: whole seconds, UTC, `YYYY-MM-DDTHH:MM:SSZ`."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 

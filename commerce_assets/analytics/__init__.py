@@ -1,1 +1,1 @@
-"""Tables that answer questions, built by DuckDB from the endpoints' tables: one SQL file each, in `sql/`."""
+"""The marts: tables that DuckDB builds from the endpoints' tables, one SQL file per table in `sql/`."""

@@ -33,7 +33,7 @@ def build_analytics_assets(
     """
     names = {endpoint.name for endpoint in endpoints}
     models = [model for model in MODELS if names.issuperset(model.deps)]
-    whole = [model for model in models if not model.is_partitioned]
+    unpartitioned = [model for model in models if not model.is_partitioned]
     return [
         *(
             build_models_asset(name=f"build_{model.name}", models=[model], endpoints=endpoints, partitions=partitions)
@@ -41,8 +41,8 @@ def build_analytics_assets(
             if model.is_partitioned
         ),
         *(
-            [build_models_asset(name="build_tables", models=whole, endpoints=endpoints, partitions=None)]
-            if whole
+            [build_models_asset(name="build_tables", models=unpartitioned, endpoints=endpoints, partitions=None)]
+            if unpartitioned
             else []
         ),
     ]
@@ -53,15 +53,15 @@ def build_analytics_job() -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         GROUP,
         selection=dg.AssetSelection.groups(GROUP),
-        description="Rebuilds the marts: the chosen days of order_items, and every other table as a whole.",
+        description="Builds the analytics tables: `order_items` for the selected days, the others in full.",
     )
 
 
 def build_automation_condition(*, model: Model) -> dg.AutomationCondition[Any]:
-    """Build after any run has materialized a dependency; of a partitioned model only the touched days.
+    """Build after any run has materialized a dependency; a partitioned model only on the materialized days.
 
-    `AutomationCondition.eager()` waits until no partition of a dependency is missing, and looks at the newest only:
-    here a table of the existing days is useful, and a late change of last March counts.
+    `AutomationCondition.eager()` waits until no partition of a dependency is missing, and considers only the newest
+    partition. Here a table of the loaded days is useful, and a late change to an old day counts.
     """
     updated = dg.AutomationCondition.any_deps_updated()
     if model.ignored_deps:
@@ -78,14 +78,14 @@ def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
     return dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",
         target=dg.AssetSelection.all(),
-        description="Rebuilds a mart when a run has loaded or changed what it is built from; of order_items, only the "
-        "days that were touched.",
+        description="Builds the analytics tables after their dependencies were materialized; `order_items` only for "
+        "the materialized days.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Built:
-    """What the transaction of a build found about one model; `result` is None if only its checks ran."""
+    """The outcome of one model's build and checks; `result` is None if only its checks ran."""
 
     result: BuildResult | None
     is_there: bool = True
@@ -138,7 +138,7 @@ def build_models_asset(
             for model in models
         }
         built: dict[str, _Built] = {}
-        # Dagster can run the checks without the build: that changes nothing, so it needs no copy of the file.
+        # Dagster can run the checks without the build. That writes nothing, so it needs no copy of the file.
         with database.write() if context.selected_asset_keys else database.read() as connection:
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
@@ -163,7 +163,7 @@ def _build(
         result=result,
         outcomes=check(connection, model),
         metadata={
-            **_numbers(result, is_whole=window is None),
+            **_counts(result, is_full=window is None),
             **(recent_revenue(connection) if model.name == "daily_revenue" else {}),
         },
         rows_by_day=rows_by_day(connection, model) if window else {},
@@ -200,14 +200,14 @@ def _description(model: Model) -> str:
     *others, last = (f"`{name}`" for name in model.deps)
     built_from = f"{', '.join(others)} and {last}" if others else last
     return (
-        f"{model.description}\n\nBuilt from {built_from} by `commerce_assets/analytics/sql/{model.name}.sql`, again "
-        "when they have changed, once `default_automation_condition_sensor` is switched on. Health: see its checks."
+        f"{model.description}\n\nBuilt from {built_from} by `commerce_assets/analytics/sql/{model.name}.sql`. While "
+        "the sensor `default_automation_condition_sensor` is on, it is built again after they change."
     )
 
 
-def _numbers(result: BuildResult, *, is_whole: bool) -> dict[str, RawMetadataValue]:
+def _counts(result: BuildResult, *, is_full: bool) -> dict[str, RawMetadataValue]:
     return {
-        **({"dagster/row_count": result.rows} if is_whole else {}),
+        **({"dagster/row_count": result.rows} if is_full else {}),
         "rows_written": result.written,
         "rows_removed": result.removed,
         "seconds_to_build": round(result.seconds, 3),

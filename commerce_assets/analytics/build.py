@@ -1,4 +1,4 @@
-"""The build of a model: its SQL, run over the stored tables, in the transaction of the connection that is given."""
+"""Build a model: run its SQL on the stored tables, in the caller's transaction, and its checks on the result."""
 
 import time
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ _SHARED = ("order_amounts", "order_lines")
 _FRESH = "temp.main.fresh"
 _EXAMPLES = 10
 KEY_IS_UNIQUE = "key_is_unique"
-"""The check that every model has."""
+"""The check of every model."""
 SQL = files("commerce_assets.analytics") / "sql"
 
 
 class ModelError(Exception):
-    """A model's SQL and its declaration do not fit; says how."""
+    """A model's SQL and its declaration disagree; the message names the columns."""
 
 
 class CheckOutcome(NamedTuple):
-    """How many rows a check has found wrong, and the first of them as text; never a buyer's data."""
+    """The number of rows that fail a check, and the first of them as text; never personal data."""
 
     check: str
     wrong: int
@@ -37,13 +37,13 @@ class CheckOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What a build did, in rows.
+    """The row counts of a build.
 
     Attributes:
-        rows: Rows of the table, or of the window, afterwards.
-        written: Rows that were not there so before.
-        removed: Rows that were there and are no longer, older versions of those written among them.
-        seconds: What it took.
+        rows: Rows of the table, or of the window, after the build.
+        written: New and changed rows.
+        removed: Deleted rows and the old versions of changed ones.
+        seconds: Duration.
     """
 
     rows: int
@@ -58,19 +58,19 @@ class BuildResult:
 def build(
     connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
 ) -> BuildResult:
-    """Brings a model's table, or its days of a window, to what its SQL says now.
+    """Build a model's table, or the days of a window.
 
-    Only rows that differ are rewritten: a build of what is there already changes nothing. A table that an older version
-    of the model has left is made anew, with all its days.
+    Only rows that differ are written, so a second build changes nothing. A table with other columns, left by an older
+    version of the model, is dropped and built with all its days.
 
     Args:
-        connection: With a transaction begun.
-        model: What is built.
-        endpoints: Whose tables the SQL may read; one that has never been loaded, or lacks a column, reads as empty.
+        connection: In a transaction.
+        model: The model to build.
+        endpoints: The tables that the SQL may read. A table that was never loaded is empty, a missing column is NULL.
         window: The days of a partitioned model.
 
     Raises:
-        ModelError: The SQL has other columns than the model.
+        ModelError: The SQL does not return the model's columns.
     """
     began = time.monotonic()
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)}")
@@ -84,7 +84,7 @@ def build(
     connection.execute(f"CREATE TABLE IF NOT EXISTS {target} ({definitions})")
     scope = _scope(model, window)
     stored_rows = _count(connection, f"SELECT count(*) FROM {target}")
-    _offer(connection, endpoints, window)
+    _create_source_views(connection, endpoints, window)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
     selected = {name for name, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
@@ -101,17 +101,17 @@ def build(
         connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
     )
     if removed and removed == stored_rows and any(column.sensitivity for column in model.columns):
-        # No row survived: the policy for personal data has become stricter, and free blocks hold what it forbids.
+        # Every row was replaced: the policy for personal data became stricter, and free blocks still hold old values.
         request_rewrite(connection)
-    _offer_model(connection, model, scope)
+    _create_model_view(connection, model, scope)
     rows = _count(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
 
 
 def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[CheckOutcome]:
-    """What the model's checks find, in the transaction of its build: later, `orders` may have moved on."""
+    """Run the model's checks in the transaction of its build, because `orders` may change afterwards."""
     key = ", ".join(identifier(name) for name in model.key)
-    # Examples are shown to whoever sees the UI: a key that is a buyer's address is not among them.
+    # Everybody who can open the UI sees the examples, so they leave out keys that are personal data.
     shown = [identifier(column.name) for column in model.columns if column.name in model.key and not column.sensitivity]
     queries = {
         KEY_IS_UNIQUE: f"SELECT {', '.join([*shown, 'count(*) AS rows'])} FROM {identifier(model.name)} "
@@ -119,39 +119,44 @@ def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[CheckOutc
     }
     for declared in model.checks:
         queries[declared.name] = (SQL / "checks" / model.name / f"{declared.name}.sql").read_text()
-    return [_finding(connection, name, query) for name, query in queries.items()]
+    return [_outcome(connection, name, query) for name, query in queries.items()]
 
 
 def inspect(
     connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
 ) -> list[CheckOutcome] | None:
-    """What the model's checks find in the table as it is stored, without building it; the connection may be read-only.
+    """Run the model's checks on the stored table, without a build; the connection may be read-only.
 
-    What is wrong then is mostly what has been loaded since the last build. None: the table is of an older declaration.
+    Rows loaded since the last build may fail them.
+
+    Returns:
+        The outcomes, or None if the table does not have the model's columns.
     """
     if {column.name: column.type for column in describe(connection, model.name, schema=SCHEMA)} != {
         column.name: column.type for column in model.columns
     }:
         return None
-    _offer(connection, endpoints, window)
-    _offer_model(connection, model, _scope(model, window))
+    _create_source_views(connection, endpoints, window)
+    _create_model_view(connection, model, _scope(model, window))
     return check(connection, model)
 
 
-def _finding(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> CheckOutcome:
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE wrong AS {query}")
-    wrong = _count(connection, "SELECT count(*) FROM temp.main.wrong")
-    examples = connection.execute(f"FROM temp.main.wrong ORDER BY ALL LIMIT {_EXAMPLES}")
+def _outcome(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> CheckOutcome:
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE failing AS {query}")
+    wrong = _count(connection, "SELECT count(*) FROM temp.main.failing")
+    examples = connection.execute(f"FROM temp.main.failing ORDER BY ALL LIMIT {_EXAMPLES}")
     names = [name for name, *_ in examples.description or ()]
     return CheckOutcome(name, wrong, [dict(zip(names, map(str, row), strict=True)) for row in examples.fetchall()])
 
 
-def _offer(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None) -> None:
-    """Each endpoint's table under its own name, with every declared column, and what all models share of them.
+def _create_source_views(
+    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None
+) -> None:
+    """Create a view per endpoint, under its name and with every declared column, and the views that models share.
 
-    Of an endpoint that has days, only the rows of the window.
+    A partitioned endpoint's view has only the rows of the window.
     """
-    # Before there are views, which the catalogue's list of columns would have to bind each time.
+    # Read before the views exist: DuckDB binds every view to list columns.
     stored = {endpoint: {column.name for column in describe(connection, endpoint.name)} for endpoint in endpoints}
     for endpoint, names in stored.items():
         columns = ", ".join(
@@ -167,8 +172,8 @@ def _offer(connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint],
         connection.execute((SQL / "shared" / f"{name}.sql").read_text())
 
 
-def _offer_model(connection: duckdb.DuckDBPyConnection, model: Model, scope: str) -> None:
-    """For the checks: the model's rows under its own name, those of the window only."""
+def _create_model_view(connection: duckdb.DuckDBPyConnection, model: Model, scope: str) -> None:
+    """Create the view that the checks read: the model's rows of the window, under its name."""
     source = f"FROM {table(SCHEMA, model.name)} WHERE {scope}"
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(model.name)} AS {source}")
 

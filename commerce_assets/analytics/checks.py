@@ -1,4 +1,4 @@
-"""The asset checks of the models: their specs, and their results from what the build has found."""
+"""The asset checks of the models: their specs and results."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,7 +9,7 @@ from commerce_assets.analytics.tables import Model
 
 
 def build_check_specs(*, model: Model) -> list[AssetCheckSpec]:
-    """A spec for each check of the model; all of them block, for a sum that is wrong is worse than one that is late."""
+    """Build the spec of each check. All of them block: a wrong sum is worse than a late one."""
     described = {KEY_IS_UNIQUE: f"No two rows share {', '.join(model.key)}."}
     described |= {check.name: check.description for check in model.checks}
     return [
@@ -18,16 +18,17 @@ def build_check_specs(*, model: Model) -> list[AssetCheckSpec]:
     ]
 
 
-def check_results(model: Model, findings: Iterable[CheckOutcome]) -> Iterator[AssetCheckResult]:
-    for finding in findings:
+def check_results(model: Model, outcomes: Iterable[CheckOutcome]) -> Iterator[AssetCheckResult]:
+    """Build the check results from the outcomes."""
+    for outcome in outcomes:
         yield AssetCheckResult(
-            check_name=finding.check,
+            check_name=outcome.check,
             asset_key=model.name,
-            passed=finding.wrong == 0,
+            passed=outcome.wrong == 0,
             severity=AssetCheckSeverity.ERROR,
-            description=f"{finding.wrong:,} rows are wrong" if finding.wrong else "no row is wrong",
+            description=f"{outcome.wrong:,} rows fail the check" if outcome.wrong else "no row fails the check",
             metadata={
-                "wrong": finding.wrong,
-                **({"examples": MetadataValue.json(finding.examples)} if finding.wrong else {}),
+                "wrong": outcome.wrong,
+                **({"examples": MetadataValue.json(outcome.examples)} if outcome.wrong else {}),
             },
         )

@@ -1,4 +1,4 @@
-"""What a model says of itself in the UI: its columns and its SQL beforehand, its numbers with each build."""
+"""Metadata of the models in the UI: columns and SQL of the definition, row counts and charts of each build."""
 
 import warnings
 from datetime import date
@@ -54,7 +54,7 @@ def _code_references(model: Model) -> CodeReferencesMetadataValue:
 
 
 def rows_by_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str, int]:
-    """How many rows each day of a partitioned model has that was just built, by partition key."""
+    """Count the rows of each day of the build of a partitioned model, by partition key."""
     rows = connection.execute(
         f"SELECT CAST(CAST({model.cursor} AS DATE) AS VARCHAR), count(*) FROM temp.main.{model.name} GROUP BY 1"
     ).fetchall()
@@ -62,9 +62,9 @@ def rows_by_day(connection: duckdb.DuckDBPyConnection, model: Model) -> dict[str
 
 
 def recent_revenue(connection: duckdb.DuckDBPyConnection) -> dict[str, RawMetadataValue]:
-    """Of `daily_revenue`, a chart of ninety days for each of the busiest currencies, and fourteen days as a table.
+    """Build the charts of `daily_revenue` (ninety days, busiest currencies) and its table of fourteen days.
 
-    The table is of what fits on the page; all columns are in DuckDB.
+    The table has the columns that fit on the page.
     """
     charted = connection.execute(f"""
         WITH busiest AS (

@@ -1,7 +1,7 @@
-"""The tables of the analytics layer: a new one is an entry here and a file in `sql/`, and no other edit.
+"""The models of the analytics layer. A new model is one entry here and one file in `sql/`.
 
-Amounts are as far as the API shows them. It nets refunds off an order's `settled_gross`, books a subscription's
-renewals on its first order, and shows no transaction for a chargeback: nothing here knows more than that.
+The API limits the amounts: it subtracts refunds from an order's `settled_gross`, books the renewals of a subscription
+on its first order, and shows no transaction for a chargeback.
 """
 
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from commerce_assets.endpoint import Sensitivity
 
 SCHEMA = "analytics"
-"""Where the tables lie, beside the `commerce` that they are built from."""
+"""The schema of the tables, beside the schema `commerce` that they are built from."""
 
 _MONEY = "DECIMAL(38,4)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelColumn:
-    """A column of a model; `type` is DuckDB's name of it."""
+    """A column of a model; `type` is a DuckDB type."""
 
     name: str
     type: str
@@ -26,7 +26,7 @@ class ModelColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A query in `sql/checks/<model>/<name>.sql` that finds the rows that are wrong: none, if all is well."""
+    """A query in `sql/checks/<model>/<name>.sql` that returns the rows that fail; no rows: the check passes."""
 
     name: str
     description: str
@@ -37,14 +37,14 @@ class Model:
     """A table and the query that fills it, `sql/<name>.sql`.
 
     Attributes:
-        name: Names the asset, the table and the file.
+        name: The name of the asset, the table and the file.
         description: What a row is.
-        deps: The endpoints that the query reads, by name.
-        columns: Every column of the table; the query has these, in any order, and no others.
+        deps: The names of the endpoints that the query reads.
+        columns: Every column of the table. The query returns exactly these, in any order.
         key: The columns that identify a row; they may be NULL.
-        cursor: The column whose UTC day is the row's partition. None: the table is always rebuilt whole.
-        ignored_deps: Endpoints whose materializations alone are no reason to rebuild.
-        checks: What must hold beside the uniqueness of the key.
+        cursor: The column whose UTC day is the row's partition. None: every build replaces the table.
+        ignored_deps: Endpoints whose materializations do not trigger a build.
+        checks: Checks in addition to the uniqueness of the key.
     """
 
     name: str
@@ -85,62 +85,62 @@ def _flag(name: str, description: str) -> ModelColumn:
     return ModelColumn(name=name, type="BOOLEAN", description=description)
 
 
-_CURRENCY = _text("currency", "Currency of the amounts, ISO 4217; XXX where the API names none.")
-_GROSS = "Paid before refunds: net and refunds together. A chargeback has taken its amount out of it as well."
-_REFUNDS = "Refunded in this currency, as far as the API shows the transactions; 0 where it shows none."
-_NET = "Paid, less refunds, chargebacks and nothing else: settled_gross of orders."
+_CURRENCY = _text("currency", "Currency of the amounts, ISO 4217; XXX if the API returns none.")
+_GROSS = "Amount paid before refunds: net plus refunds. A chargeback reduces it."
+_REFUNDS = "Amount refunded in this currency, from the refund transactions in the API; 0 if it shows none."
+_NET = "Amount paid minus refunds and chargebacks: settled_gross of orders."
 
 MODELS: tuple[Model, ...] = (
     Model(
         name="order_items",
-        description="One row a line of an order's cart, whatever has become of the order: see state, and NULL in net.",
+        description="One row per line of an order's cart, whatever its state; net is NULL if it was never paid.",
         deps=("orders", "products", "packages", "subscriptions"),
-        # Names are as they were when the day was built: a catalogue that is read daily must not rebuild every day.
+        # Names are those at the time of the build, or each daily extraction of the catalog would build every day.
         ignored_deps=("products", "packages", "subscriptions"),
         key=("order_id", "line"),
         cursor="created_at",
         columns=(
             _integer("order_id", "The order; see orders.id."),
             _integer("line", "Position in the cart, from 1."),
-            _instant("created_at", "When the order was created: the partition the line belongs to."),
+            _instant("created_at", "When the order was created; its UTC day is the partition."),
             _text("state", "State of the order."),
-            _integer("product_id", "The product; NULL where the line names none that can be read."),
+            _integer("product_id", "The product; NULL if the line has no valid product id."),
             _text("product", "The product's name when the day was built; NULL if it is not in products."),
             _text("product_type", "digital, software, redirect, tangible, service or drip."),
             _integer(
                 "package_id",
-                "The package that the line is part of: the one the line names or, as lines usually name none, the only "
-                "one that is called like the order and holds the product.",
+                "The package that the line belongs to: the line's own package id or, as most lines have none, the only "
+                "package that has the order's name and contains the product.",
             ),
             _text("package", "The package's name when the day was built."),
-            _integer("plan_id", "The subscription plan that the order is for."),
+            _integer("plan_id", "The order's subscription plan."),
             _text("plan", "The plan's name when the day was built."),
-            _integer("quantity", "As in the cart; NULL where it says none."),
-            _money("price_at_checkout", "As in the cart; the lines of a package or plan often have none."),
+            _integer("quantity", "Quantity in the cart; NULL if the cart has none."),
+            _money("price_at_checkout", "Price in the cart; lines of a package or plan often have none."),
             _CURRENCY,
             _money(
                 "gross",
-                "The line's part of what was paid for the order before refunds, tax and shipping included: by price "
-                "if every line has one, else in equal parts; to the cent, and the last line takes the rest. NULL: the "
-                "order was never paid.",
+                "The line's share of the order's gross amount, tax and shipping included: by price if every line has "
+                "one, else equal shares; rounded to the cent, and the last line takes the rest. NULL: the order was "
+                "never paid.",
             ),
-            _money("refunds", "The line's part of the order's refunds, split alike."),
-            _money("net", "gross less refunds."),
+            _money("refunds", "The line's share of the order's refunds, split the same way."),
+            _money("net", "gross minus refunds."),
         ),
         checks=(
             Check(
                 name="every_cart_line_is_there_once",
-                description="Each order of the days that were built has as many rows as its cart has lines.",
+                description="Each order of the built days has one row per line of its cart.",
             ),
             Check(
                 name="amounts_equal_orders",
-                description="The parts of an order's lines add up to what was settled for it, to the cent.",
+                description="The net amounts of an order's lines add up to its settled_gross, to the cent.",
             ),
         ),
     ),
     Model(
         name="refunds",
-        description="One row an order that was refunded, wholly or in part, or charged back.",
+        description="One row per order that was refunded, fully or in part, or charged back.",
         deps=("orders",),
         key=("order_id",),
         columns=(
@@ -151,131 +151,142 @@ MODELS: tuple[Model, ...] = (
             _CURRENCY,
             _money("gross", _GROSS + " NULL: the order was never paid."),
             _money("refunded", _REFUNDS),
-            _money("settled", "What is left: " + _NET),
+            _money("settled", _NET),
             _flag(
                 "refund_amount_known",
-                "The transactions in the API account for the whole refund; always false for a chargeback.",
+                "The refund transactions in the API add up to the full refund; always false for a chargeback.",
             ),
-            _flag("fully_refunded", "Nothing is left."),
-            _integer("transactions", "Refund transactions that the API shows; a list may show none."),
-            _instant("first_refunded_at", "When the first of them happened."),
-            _instant("last_refunded_at", "When the last of them happened."),
+            _flag("fully_refunded", "net is 0."),
+            _integer("transactions", "Number of refund transactions in the API; a list may show none."),
+            _instant("first_refunded_at", "Time of the first refund transaction."),
+            _instant("last_refunded_at", "Time of the last refund transaction."),
         ),
         checks=(
             Check(
                 name="every_refunded_order_is_there_once",
-                description="Each order that is flagged as refunded, or charged back, has a row, and no other order.",
+                description="Each refunded or charged-back order has one row, and no other order has one.",
             ),
-            Check(name="settled_equals_orders", description="settled is settled_gross of the order."),
+            Check(name="settled_equals_orders", description="settled equals settled_gross of the order."),
         ),
     ),
     Model(
         name="customers",
-        description="One row a customer, by e-mail address in small letters, or by its hash if orders hold that.",
+        description="One row per customer, keyed by lower-cased email address, or by its hash if orders store that.",
         deps=("orders",),
         key=("customer",),
         columns=(
-            _text("customer", "The address, or its hash; orders without one are in no row.", Sensitivity.PERSONAL),
+            _text(
+                "customer",
+                "The email address or its hash. Orders without an address are in no row.",
+                Sensitivity.PERSONAL,
+            ),
             _instant("first_order_at", "When the first order was created, paid or not."),
             _instant("last_order_at", "When the last order was created, paid or not."),
             _integer("orders", "Orders, paid or not."),
-            _integer("paid_orders", "Orders with a settled amount, free ones and those refunded to zero among them."),
-            _integer("refunded_orders", "Orders that were refunded, wholly or in part."),
+            _integer("paid_orders", "Orders with a settled amount, including free and fully refunded ones."),
+            _integer("refunded_orders", "Orders that were refunded, fully or in part."),
             _integer("charged_back_orders", "Orders that were charged back."),
             ModelColumn(
                 name="net",
                 type=f"MAP(VARCHAR, {_MONEY})",
-                description="Revenue less refunds by currency: net['EUR']; empty if nothing was ever paid.",
+                description="Net revenue by currency: net['EUR']; empty if nothing was ever paid.",
             ),
         ),
         checks=(
-            Check(name="orders_equal_orders", description="The customers' orders are all those with an address."),
-            Check(name="net_equals_orders", description="So is their revenue, by currency and to the cent."),
+            Check(
+                name="orders_equal_orders", description="orders adds up to the number of orders with an email address."
+            ),
+            Check(
+                name="net_equals_orders",
+                description="net adds up to that of the orders with an email address, per currency, to the cent.",
+            ),
         ),
     ),
     Model(
         name="daily_revenue",
         description=(
-            "One row a UTC day and currency in which orders were created that were paid, free ones included. Refunds "
-            "and renewals count on the day of their order, where the API books them. Never add across currencies."
+            "One row per UTC day and currency of paid orders, including free ones. Refunds and renewals count on the "
+            "day of their order, because the API books them there. Never add amounts of different currencies."
         ),
         deps=("orders",),
-        # Not partitioned: who is new on a day depends on every day before it.
+        # Not partitioned: whether a customer is new depends on every earlier day.
         key=("day", "currency"),
         columns=(
             _date("day", "UTC day on which the orders were created."),
             _CURRENCY,
-            _integer("orders", "Orders with a settled amount, 0 included."),
+            _integer("orders", "Orders with a settled amount, including 0."),
             _money("gross", _GROSS),
             _money("refunds", _REFUNDS),
             _money("net", _NET),
-            _money("fees", "The gateways' fees; not subtracted from net."),
-            _money("tax", "Tax that is left after refunds; contained in net."),
-            _integer("refunded_orders", "Orders that were refunded, wholly or in part."),
+            _money("fees", "Gateway fees; not subtracted from net."),
+            _money("tax", "Tax after refunds; included in net."),
+            _integer("refunded_orders", "Orders that were refunded, fully or in part."),
             _integer(
                 "unknown_refunds",
-                "Orders refunded or charged back whose transactions the API does not show, or not all: gross and "
-                "refunds are too low by the same amount, net is right.",
+                "Refunded or charged-back orders whose transactions are missing from the API: gross and refunds are "
+                "too low by the same amount, net is correct.",
             ),
-            _integer("new_customers", "Customers whose first paid order of all is among these."),
-            _integer("returning_customers", "The other customers; orders without an e-mail address count for nobody."),
+            _integer("new_customers", "Customers whose first paid order is on this day."),
+            _integer("returning_customers", "The other customers. Orders without an email address count for neither."),
         ),
         checks=(
             Check(
                 name="money_equals_orders",
-                description="By currency, orders, gross, fees and tax are those of orders, to the cent.",
+                description="Per currency, the number of orders and the amounts equal those of orders, to the cent.",
             ),
             Check(
                 name="each_customer_is_new_once",
-                description="There are as many new customers as there are customers with a paid order.",
+                description="new_customers adds up to the number of customers with a paid order.",
             ),
         ),
     ),
     Model(
         name="product_performance",
         description=(
-            "One row a product, month and currency, of paid orders. The row without a product holds what was paid for "
-            "orders whose cart names none: plans without products, imports."
+            "One row per product, month and currency of paid orders. The row without a product has the amounts of "
+            "orders whose cart has no product: plans without products, imports."
         ),
         deps=("orders", "products"),
         key=("month", "product_id", "currency"),
         columns=(
             _date("month", "First day of the UTC month in which the orders were created."),
-            _integer("product_id", "The product; NULL where the cart names none."),
-            _text("product", "Its name now."),
+            _integer("product_id", "The product; NULL if the cart has none."),
+            _text("product", "Current name."),
             _CURRENCY,
             _integer("orders", "Paid orders with the product."),
-            _integer("units", "Quantities together; a line that says none counts as one."),
-            _money("gross", "The product's part of what was paid before refunds; see order_items.gross."),
-            _money("refunds", "The product's part of the refunds."),
-            _money("net", "gross less refunds."),
-            _integer("refunded_orders", "Orders with the product that were refunded, wholly or in part."),
+            _integer("units", "Total quantity; a line without a quantity counts as one."),
+            _money("gross", "The product's share of the gross amounts; see order_items.gross."),
+            _money("refunds", "The product's share of the refunds."),
+            _money("net", "gross minus refunds."),
+            _integer("refunded_orders", "Orders with the product that were refunded, fully or in part."),
         ),
         checks=(
-            Check(name="net_equals_orders", description="By month and currency, net is that of orders, to the cent."),
+            Check(
+                name="net_equals_orders", description="Per month and currency, net equals that of orders, to the cent."
+            ),
         ),
     ),
     Model(
         name="subscription_orders",
-        description="One row an order for a subscription plan: the subscriber's life, as far as one order tells it.",
+        description="One row per order of a subscription plan: the state of the subscription.",
         deps=("orders", "subscriptions"),
         key=("order_id",),
         columns=(
             _integer("order_id", "The order; see orders.id."),
-            _integer("plan_id", "The plan; NULL where the API names none."),
-            _text("plan", "The plan's name now, or the order's where the plan is not known."),
+            _integer("plan_id", "The plan; NULL if the API returns none."),
+            _text("plan", "The plan's current name, or the order's name if the plan is unknown."),
             _text("state", "State of the order: subscription_active, subscription_cancelled and so on."),
-            _flag("is_active", "The state says that the subscription runs, if only to the end of a period."),
+            _flag("is_active", "The subscription is active, or cancelled to the end of a period."),
             _instant("started_at", "When the order was created."),
-            _instant("last_change_at", "When the order last changed: a renewal, a cancellation, but also any edit."),
-            _integer("payments", "Transactions with the gateway so far, the first included."),
+            _instant("last_change_at", "When the order last changed: a renewal, a cancellation or any other edit."),
+            _integer("payments", "Number of gateway transactions so far, including the first."),
             _CURRENCY,
-            _money("net", _NET + " All renewals together."),
+            _money("net", _NET + " Includes all renewals."),
         ),
         checks=(
             Check(
                 name="every_subscription_is_there_once",
-                description="Each order with a plan, or in a state of subscriptions, has a row, and no other order.",
+                description="Each order with a plan or a subscription state has one row, and no other order has one.",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""The HTTP client: one page for one call, paced, retried, bounded in time and size, and never sent elsewhere."""
+"""The HTTP client: fetch one page per call, with rate limit, retries, timeouts, a size limit and no other host."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one request: seconds, and bytes of a body once it is unpacked."""
+    """Limits of one request: timeouts in seconds, and bytes of the decompressed body."""
 
     connect_seconds: float = 10.0
     read_seconds: float = 60.0
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Tally:
-    """What talking to the API has cost so far: counts, seconds, and bytes once unpacked."""
+    """The cost of the requests so far: counts, seconds, and decompressed bytes."""
 
     requests: int = 0
     retries: int = 0
@@ -64,22 +64,22 @@ class Tally:
 
 @dataclass(slots=True)
 class CommerceClient:
-    """Reads pages of lists from one store. Use it as a context manager: it holds keep-alive connections.
+    """Fetches pages of lists from one store. Use it as a context manager: it holds keep-alive connections.
 
-    Several threads may ask for pages at once. When one of them is told to back off, all of them do.
+    It is thread-safe. When one thread backs off, all of them do.
 
     Attributes:
-        base_url: What the endpoints' paths are relative to; ends with a slash.
+        base_url: The base of the endpoints' paths; ends with a slash.
         key: The API key, the user name of Basic auth.
-        secret: The API secret, its password.
-        paths: Endpoint name to path, where it differs from the endpoint table's.
+        secret: The API secret, the password of Basic auth.
+        paths: Endpoint name to path, if it differs from the endpoint table.
         per_page: Items to request per page. None: the limit of the endpoint's paginator.
-        concurrency: How many pages may be in flight, where the answers take longer than the pace.
-        overlap_windows: Whether the pages of a window overlap too, as those of all other pulls do; see `paging`.
+        concurrency: Maximum number of requests in flight, if responses take longer than the rate limit allows.
+        overlap_windows: Whether the pages of a window overlap too, as those of all other requests do; see `pagination`.
         ca_bundle: CA certificates to trust, a file or a folder; None: those of certifi.
-        tally: What it has cost so far.
-        store_clock: Seconds that the store's clock is ahead of this machine's, by the last answer's Date header.
-        latency: Seconds that the last answer took to come, without waiting for its turn.
+        tally: The cost so far.
+        store_clock: Seconds by which the store's clock is ahead of this machine's, by the last Date header.
+        latency: Seconds from the last request to its response, without the rate limit.
     """
 
     base_url: str
@@ -106,7 +106,7 @@ class CommerceClient:
         session = _Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, DeadlineAdapter(seconds=self.limits.total_seconds))
-        # Nothing from the environment: no proxy that sees the credentials, no .netrc that replaces them.
+        # Ignore the environment: a proxy would see the credentials, and .netrc would replace them.
         session.trust_env = False
         if self.ca_bundle:
             session.verify = str(self.ca_bundle)
@@ -127,7 +127,7 @@ class CommerceClient:
 
     @contextmanager
     def _session(self) -> "Iterator[_Session]":
-        """A session that no other thread uses; its connection is kept for the next request."""
+        """Borrow a session that no other thread uses; its connection is kept for the next request."""
         with self._lock:
             session = self._idle.pop() if self._idle else self._new_session()
         try:
@@ -138,17 +138,17 @@ class CommerceClient:
 
     @property
     def store(self) -> str:
-        """Which store, and whose account: the origin, and a hash of the key that does not reveal it."""
+        """The store and the account: the origin, and a hash of the key that does not reveal it."""
         parts = urlsplit(self.base_url)
         account = hashlib.sha256(f"account of {self.key}".encode()).hexdigest()[:16]
         return f"{parts.scheme}://{parts.netloc.lower()} {account}"
 
     def url_of(self, endpoint_name: str, path: str) -> str:
-        """Where an endpoint's list is; a setting for it wins over the endpoint table."""
+        """Return the URL of an endpoint's list; its setting overrides the endpoint table."""
         return urljoin(self.base_url, self.paths.get(endpoint_name, path).lstrip("/"))
 
     def page_size(self, endpoint: Endpoint) -> int:
-        """Items to request per page of an endpoint."""
+        """Return the number of items to request per page of an endpoint."""
         return self.per_page or endpoint.paginator.limit
 
     def page(
@@ -160,10 +160,10 @@ class CommerceClient:
         per_page: int | None = None,
         once: bool = False,
     ) -> Page:
-        """Page `number` of a list where each page has `per_page` items.
+        """Fetch page `number` of a list, for pages of `per_page` items.
 
         Raises:
-            PullError: After every retry that the failure is worth; after none with `once`.
+            PullError: The request failed, after its retries; with `once`, without retries.
         """
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
         limit = per_page or self.page_size(pull.endpoint)
@@ -176,19 +176,19 @@ class CommerceClient:
             body, charset = self._get(url, query)
             return decoder.decode(body, number=number, charset=charset)
 
-        def tell(state: RetryCallState) -> None:
+        def log_retry(state: RetryCallState) -> None:
             pause = state.upcoming_sleep
             self._spend(retries=1, seconds_backing_off=pause)
-            self._have_others_wait(pause)
+            self._back_off(pause)
             error = state.outcome.exception() if state.outcome else None
             reason = error.reason if isinstance(error, ApiError) else error
-            self.log.warning("%s, page %d, attempt %d: %s; again in %.0f s", pull, number, attempts, reason, pause)
+            self.log.warning("%s, page %d, attempt %d: %s; retrying in %.0f s", pull, number, attempts, reason, pause)
 
         retrying = Retrying(
             retry=retry_if_exception(is_retryable),
             stop=stop_after_attempt(1) if once else should_stop,
             wait=wait_for,
-            before_sleep=tell,
+            before_sleep=log_retry,
             sleep=self.sleep,
             reraise=True,
         )
@@ -196,16 +196,16 @@ class CommerceClient:
             page = retrying(attempt)
         except ApiError as error:
             if once and is_retryable(error) and isinstance(error, TransientApiError):
-                self._have_others_wait(seconds_to_wait(error, 1, 1.0))
+                self._back_off(seconds_to_wait(error, 1, 1.0))
             raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error.alone()
         self._listed.add(url)
         return page
 
     def _get(self, url: str, query: Mapping[str, str]) -> tuple[bytes, str]:
-        """The body of a 200, and its charset, blank if it does not say; one attempt, with its slot in the pace."""
+        """Return the body of a 200 and its charset, blank if unknown: one attempt, after the rate limit."""
         listed, params = url, query
         for _ in range(_MAX_REDIRECTS + 1):
-            self._wait_for_others()
+            self._wait_for_back_off()
             self._spend(seconds_paced=self.pacer.wait_for_slot(), requests=1)
             began = time.monotonic()
             try:
@@ -238,11 +238,11 @@ class CommerceClient:
             return body, _charset_of(response.headers.get("Content-Type", ""))
         raise ApiError("the store redirects in circles", hint="Look at COMMERCE_API_BASE_URL and the endpoint's path.")
 
-    def _have_others_wait(self, seconds: float) -> None:
+    def _back_off(self, seconds: float) -> None:
         self._backing_off = (threading.get_ident(), time.monotonic() + seconds)
 
-    def _wait_for_others(self) -> None:
-        """Sits out the back-off of another thread: what the store has told one of them, it means for all."""
+    def _wait_for_back_off(self) -> None:
+        """Wait while another thread backs off: the store means all threads."""
         thread, until = self._backing_off
         if thread != threading.get_ident() and (pause := until - time.monotonic()) > 0:
             self.sleep(pause)
@@ -258,9 +258,9 @@ class CommerceClient:
             named = ", ".join(sorted(name[:_LONGEST_NAME] for name in unknown if name.isprintable()))
             raise ApiError(
                 f"the answer is compressed in a way that was not asked for ({named})",
-                hint="Look at what lies between here and the store.",
+                hint="Check any proxy between here and the store.",
             )
-        # read1 unpacks no more than a chunk at a time, so that a bomb meets the limit before it fills the memory.
+        # read1 decompresses at most a chunk at a time, so a gzip bomb meets the limit before it fills the memory.
         raw: urllib3.HTTPResponse = response.raw
         body = bytearray()
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=True):
@@ -272,7 +272,7 @@ class CommerceClient:
         return bytes(body)
 
     def _credentials(self) -> tuple[str, ...]:
-        """The credentials, also as they are in the request's header."""
+        """Return the credentials, plain and as in the request header."""
         return self.key, self.secret, base64.b64encode(f"{self.key}:{self.secret}".encode()).decode()
 
     def _note_clock(self, date: str | None) -> None:
@@ -281,14 +281,14 @@ class CommerceClient:
 
 
 class _Session(requests.Session):
-    """Prepares the request for a list once: all but the query is the same for each page, and costs a third of it."""
+    """Prepares the request of a list once: only the query differs per page, and preparing is a third of the cost."""
 
     def __init__(self) -> None:
         super().__init__()
         self._prepared: dict[str, requests.PreparedRequest] = {}
 
     def fetch(self, url: str, query: Mapping[str, str] | None, *, timeout: tuple[float, float]) -> requests.Response:
-        """The head of the answer; its body is read by whoever asked. Redirects are not followed."""
+        """Send a GET and return the response before its body is read. Redirects are not followed."""
         if url not in self._prepared:
             self._prepared[url] = self.prepare_request(requests.Request("GET", url))
         request = self._prepared[url].copy()
@@ -297,7 +297,7 @@ class _Session(requests.Session):
         return self.send(request, stream=True, timeout=timeout, allow_redirects=False, verify=self.verify)
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Leaves redirects alone: to tell where one leads, requests would read its body whole, without any limit."""
+        """Do nothing: to find the target, requests would read the whole body without a limit."""
 
 
 def _charset_of(content_type: str) -> str:
@@ -307,14 +307,14 @@ def _charset_of(content_type: str) -> str:
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port, which are the same in whatever capitals they are written."""
+    """Scheme, host and port, in lower case."""
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def _redirected(url: str, location: str, *, page: str, hidden: Collection[str]) -> str:
-    """Where a redirect leads, if the credentials may go there: the same scheme, host and port.
+    """Return the target of a redirect if it has the same scheme, host and port, so that credentials may go there.
 
-    An error names the host, unless the location holds something that is `hidden`.
+    An error names the host, unless the location contains something `hidden`.
     """
     try:
         here, there = urlsplit(url), urlsplit(urljoin(url, location))

@@ -1,4 +1,4 @@
-"""From the body of an answer to a page: the selector, the raw items and the few facts that paging needs."""
+"""Decode a response body to a page: unwrap the selector, keep the raw items, extract the facts for pagination."""
 
 import codecs
 import hashlib
@@ -23,8 +23,8 @@ _LARGEST_BIGINT = 2**63 - 1
 _OTHER_DIALECT = (
     "The API's dialect differs from what the endpoint table says; see the endpoint's data_selector and fields."
 )
-# Group 1 is an escaped surrogate that is not half of a pair: legal in JSON's grammar, but no text. Escaped backslashes
-# and whole pairs come first, so that they are passed over.
+# Group 1 is an escaped lone surrogate: legal in JSON's grammar, but not valid text. Escaped backslashes and complete
+# pairs match first and are left alone.
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
@@ -32,14 +32,14 @@ _LONE_SURROGATE = re.compile(
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
-    """One row as the API sent it, out of its wrapper.
+    """One row as the API sent it, without its wrapper.
 
     Attributes:
-        raw: The JSON object, to the byte.
+        raw: The JSON object, byte for byte.
         id: The primary key as a number ("0000123" is 123).
-        cursor: Where the row lies in time; None where the endpoint has no cursor.
-        updated_at: When it was last changed; None if it does not say.
-        has_undeclared: It holds fields that the endpoint does not declare.
+        cursor: The value of the cursor; None if the endpoint has no cursor.
+        updated_at: When it was last changed; None if missing.
+        has_undeclared: It has fields that the endpoint does not declare.
     """
 
     raw: msgspec.Raw
@@ -50,19 +50,19 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 
 class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What paging, resuming and telling need to know of a page; written beside the staged items.
+    """The facts of a page for pagination, resuming and progress; written beside the staged items.
 
     Attributes:
-        number: The page's number, from 1, where each page has `per_page` items.
-        per_page: How many items it was asked to hold.
-        count: How many items it held.
-        digest: The same for two pages that hold the same ids in the same order.
-        first: The cursor of its first item that was not on the page before; None if there is none, or no cursor.
+        number: The page number, from 1, for pages of `per_page` items.
+        per_page: The requested number of items.
+        count: The number of items on the page.
+        digest: A hash of the ids in their order; equal for equal pages.
+        first: The cursor of the first item that was not on the page before; None if there is no such item or cursor.
         last: The last item's cursor.
-        ascending: No item lies before the one above it.
+        ascending: The cursors are in ascending order.
         oldest_update: The earliest `updated_at` on the page.
-        newest_update: The latest.
-        has_replaced_text: Some bytes were no text, and were replaced by U+FFFD.
+        newest_update: The latest `updated_at` on the page.
+        has_replaced_text: Some bytes were not valid text and are U+FFFD.
         repeated: Rows met on pages before, beyond those that an overlapping page repeats: the list has moved.
         reading: Which reading of the list it belongs to, from 1; a list that has moved is read again.
     """
@@ -83,14 +83,14 @@ class PageFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer: `number` counts from 1, `items` are in the order of the API; see `PageFacts` for the rest."""
+    """One page: `number` counts from 1, `items` are in the order of the API; see `PageFacts` for the rest."""
 
     number: int
     items: tuple[Item, ...]
     has_replaced_text: bool = False
 
     def facts(self, *, per_page: int, known: Collection[int] = (), repeated: int = 0, reading: int = 1) -> PageFacts:
-        """The facts of a page that was asked to hold `per_page` items, after one that held the `known` ids."""
+        """Return the facts of a page of `per_page` requested items; `known` are the ids on the page before."""
         cursors = [item.cursor for item in self.items if item.cursor]
         updates = [item.updated_at for item in self.items if item.updated_at]
         ids = ",".join(str(item.id) for item in self.items)
@@ -111,7 +111,7 @@ class Page:
 
 
 class PageDecoder:
-    """Decodes the pages of one endpoint, and refuses what is not a page of it."""
+    """Decodes the pages of one endpoint and refuses everything else."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -122,7 +122,7 @@ class PageDecoder:
             for column in endpoint.columns
             if column.name not in facts
         ]
-        # Two structs of one shape: the strict one is how an undeclared field is noticed without looking at each key.
+        # The strict struct detects undeclared fields without a look at each key; the lenient one then reads the facts.
         declared = msgspec.defstruct("Declared", [*looked_at, *skipped], forbid_unknown_fields=True, gc=False)
         lenient = msgspec.defstruct("Lenient", looked_at, gc=False)
         self._declared = msgspec.json.Decoder(declared)
@@ -130,11 +130,11 @@ class PageDecoder:
         self._wrapped = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
     def decode(self, body: bytes, *, number: int, charset: str = "") -> Page:
-        """The page that `body` holds; `charset` is what its Content-Type says, for a body that is not UTF-8.
+        """Decode `body` to a page; `charset` is that of its Content-Type, for a body that is not UTF-8.
 
         Raises:
-            TransientApiError: The body is cut off or no JSON at all.
-            ApiError: It is JSON of another shape; names the item's index, counted from 0.
+            TransientApiError: The body is truncated or not JSON.
+            ApiError: It is JSON of another shape; the message names the item's index, counted from 0.
         """
         body, has_replaced_text = _as_utf8(body, charset)
         if not body.strip():
@@ -159,7 +159,7 @@ class PageDecoder:
         return Page(number=number, items=items, has_replaced_text=has_replaced_text)
 
     def _unwrap(self, body: bytes) -> list[msgspec.Raw]:
-        """The items of `[{selector: {...}}, ...]`, of `[{...}, ...]`, or of `{selector or name: [...]}`."""
+        """Return the items of `[{selector: {...}}, ...]`, `[{...}, ...]` or `{selector or name: [...]}`."""
         selector, name = self._endpoint.data_selector, self._endpoint.name
         if body.lstrip()[:1] == b"{":
             answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
@@ -227,7 +227,7 @@ def as_bigint(value: object) -> int | None:
 
 
 def _as_utf8(body: bytes, charset: str) -> tuple[bytes, bool]:
-    """The body in UTF-8, and whether U+FFFD replaces something in it: bytes that are no text, halves of surrogates.
+    """Return the body in UTF-8, and whether U+FFFD replaces invalid text: bytes, or lone surrogates.
 
     JSON is UTF-8 whatever the header says; `charset` decides where it is not.
     """

@@ -1,4 +1,4 @@
-"""Telling how a pull gets on, at a rhythm that a person can read, also when it takes hours."""
+"""Log the progress of an extraction, at growing intervals."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ _LONGEST_PAUSE_SECONDS = 300.0
 
 
 class Progress:
-    """Logs a line after 5 s, then after twice as long each time, and at last every five minutes."""
+    """Logs a line after 5 s, then at doubling intervals of up to five minutes."""
 
     def __init__(self, pull: ListRequest, tally: "Tally", log: logging.Logger, *, rows_before: int = 0) -> None:
         self._pull = pull
@@ -31,20 +31,20 @@ class Progress:
         return time.monotonic() - self._began
 
     def page(self, number: int, count: int, *, is_last: bool) -> None:
-        """Counts a page; of the last one, `done` tells."""
+        """Count a page; `done` logs the last one."""
         self._rows += count
         if not is_last and time.monotonic() >= self._next:
-            self._tell(number)
+            self._write(number)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
             self._next = time.monotonic() + self._pause
 
     def done(self, number: int) -> None:
-        self._tell(number, end=", complete")
+        self._write(number, end=", complete")
 
-    def _tell(self, number: int, end: str = "") -> None:
+    def _write(self, number: int, end: str = "") -> None:
         rate = (self._rows - self._rows_before) / max(self.seconds, 0.001)
         self._log.info(
-            "%s: page %s, %s, %s rows/s, %s (%s), %.0f s waited%s",
+            "%s: page %s, %s, %s rows/s, %s (%s), %.0f s rate-limited%s",
             self._pull,
             f"{number:,}",
             _counted(self._rows, "row", "rows"),

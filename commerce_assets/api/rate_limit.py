@@ -1,4 +1,4 @@
-"""One pacer for all processes of a user on this machine: the API counts calls by IP address, and blocks it."""
+"""One rate limiter for all processes of a user on this machine, because the API limits requests per IP address."""
 
 import contextlib
 import hashlib
@@ -11,34 +11,34 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-# The API allows about one call a second. A little slower keeps calls whose way to the server differs by some
-# milliseconds a full interval apart there too: measured at the server, not at the sender.
+# The API allows about one request per second, measured at the server. The margin keeps requests a full interval apart
+# there too, although their latencies differ by some milliseconds.
 _MARGIN = 1.02
 
 
 class RateLimiterError(Exception):
-    """The folder through which processes keep to one pace cannot be trusted."""
+    """The folder of the slot files belongs to another user."""
 
 
 class RateLimiter:
-    """Lets one request start per interval, over all threads and processes that share its slot file.
+    """Lets one request start per interval, across all threads and processes that share its slot file.
 
-    The lock is held while waiting, so that whoever has it owns the next slot; a process that dies gives it back.
-    The slot file holds when the last request started, on the monotonic clock, which all processes of a machine
-    share; a value from the future is from before a restart, and is ignored.
+    A process holds the lock while it waits, so it owns the next slot; a process that dies releases it. The slot file
+    contains the start of the last request on the monotonic clock, which all processes of a machine share. A value in
+    the future is from before a reboot and is ignored.
 
     Attributes:
         interval: Seconds between the starts of two requests.
     """
 
     def __init__(self, *, base_url: str, requests_per_second: float, directory: Path | None = None) -> None:
-        """Paces the host of `base_url`; `requests_per_second` of 0 means no pacing at all.
+        """Limit requests to the host of `base_url`; `requests_per_second=0` turns the limit off.
 
         Raises:
-            RateLimiterError: The folder of the slot files is another user's, who could hold every request up.
+            RateLimiterError: The folder of the slot files belongs to another user, who could block every request.
         """
         if requests_per_second < 0:
-            raise ValueError(f"requests_per_second is {requests_per_second}, and must not be negative")
+            raise ValueError(f"requests_per_second must not be negative: {requests_per_second}")
         self.interval = _MARGIN / requests_per_second if requests_per_second else 0.0
         self._thread_lock = threading.Lock()
         if self.interval:
@@ -46,15 +46,15 @@ class RateLimiter:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
                 raise RateLimiterError(
-                    f"{folder}, through which all processes keep to one pace, belongs to another user. "
-                    "What to do: have it removed, or point TMPDIR to a folder of your own, for every process alike."
+                    f"{folder}, the folder of the rate limit shared by all processes, belongs to another user. "
+                    "Fix: remove it, or set TMPDIR to your own folder, in every process."
                 )
             name = hashlib.sha256((urlsplit(base_url).netloc or "").lower().encode()).hexdigest()[:16]
             self._slot = folder / f"{name}.slot"
             self._file_lock = FileLock(folder / f"{name}.lock", mode=0o600)
 
     def wait_for_slot(self) -> float:
-        """Blocks until the next request may start; returns the seconds that it took."""
+        """Block until the next request may start; return the seconds waited."""
         if not self.interval:
             return 0.0
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A request for a list: all of it, the rows of a window, or the rows changed since an instant."""
+"""A request for a list: the full list, the rows of a window, or the rows changed since an instant."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +10,13 @@ from commerce_assets.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRequest:
-    """One list to read to its end. Logs and errors name it by its `str()`.
+    """One list to read to its end. Logs and errors use its `str()`.
 
     Attributes:
-        endpoint: Whose list it is.
-        window: Only rows whose cursor is inside it.
-        updated_after: Only rows changed since then.
-        newest_first: Reversed: the first page has the newest rows.
+        endpoint: The endpoint of the list.
+        window: Only rows whose cursor is inside the window.
+        updated_after: Only rows changed since this instant.
+        newest_first: The first page has the newest rows.
     """
 
     endpoint: Endpoint
@@ -30,7 +30,7 @@ class ListRequest:
         if (self.window or self.newest_first) and not self.endpoint.is_partitioned:
             raise ValueError(f"the list of {self.endpoint.name} has no cursor")
         if self.updated_after and not self.endpoint.update_filter:
-            raise ValueError(f"the list of {self.endpoint.name} has no filter by update")
+            raise ValueError(f"the list of {self.endpoint.name} has no update_filter")
 
     @property
     def params(self) -> dict[str, str]:
@@ -48,7 +48,7 @@ class ListRequest:
 
     @property
     def key(self) -> str:
-        """Identifies the request among those of its endpoint; safe as a file name."""
+        """A name of the request, unique per endpoint and safe as a file name."""
         if self.window:
             return f"{self.window.first_day.isoformat()}_{self.window.last_day.isoformat()}"
         if self.updated_after:

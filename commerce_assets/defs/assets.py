@@ -1,4 +1,4 @@
-"""An asset for each endpoint, built from its entry in the endpoint table."""
+"""Build an asset per endpoint from its entry in the endpoint table."""
 
 from collections.abc import Iterator
 from datetime import UTC, date
@@ -24,11 +24,11 @@ GROUP = "commerce"
 
 
 class LoadConfig(dg.Config):
-    """What a person can allow for one run, from the launchpad."""
+    """Run config of an extraction: what a person allows for one run."""
 
     allow_shrinkage: bool = Field(
         default=False,
-        description="Load although stored rows are missing from the store's answer: they are gone from the store.",
+        description="Load although stored rows are missing from the API's response: they were deleted in the store.",
     )
     store_moved: bool = Field(
         default=False,
@@ -37,7 +37,7 @@ class LoadConfig(dg.Config):
 
 
 def build_partitions(*, start: date) -> dg.DailyPartitionsDefinition:
-    """UTC days, whole ones only: today becomes a partition tomorrow."""
+    """Build the partitions: complete UTC days. Today becomes a partition tomorrow."""
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC")
 
 
@@ -47,7 +47,7 @@ def build_endpoint_asset(
     partitions: dg.DailyPartitionsDefinition | None,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
 ) -> dg.AssetsDefinition:
-    """Build the asset that extracts an endpoint, loads it and checks what is stored.
+    """Build the asset that extracts an endpoint, loads it and checks the stored rows.
 
     A range of partitions is one run, one extraction and one load. `ingest` loads the rows, so the asset hands no value
     to the IO manager, which loads the table for downstream assets.
@@ -60,16 +60,16 @@ def build_endpoint_asset(
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
-        # Where the rows are refused, nothing is materialized.
+        # If the rows are refused, nothing is materialized.
         skippable=True,
     )
 
-    # A multi-asset names its op: the op of an asset would have the asset's name, which is the job's.
+    # A multi-asset, because it can name its op: the op of an asset has the asset's name, which is also the job's.
     @dg.multi_asset(
         name=op_name(endpoint),
         specs=[spec.with_io_manager_key("warehouse_io_manager")],
         check_specs=build_check_specs(endpoint=endpoint),
-        # For the unpartitioned ones too: then everything, and a range of days, is one run and one command.
+        # Unpartitioned assets too, so that one backfill of all assets and a range of days is one run.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
     )
@@ -113,12 +113,12 @@ def build_endpoint_asset(
 
 
 def op_name(endpoint: Endpoint) -> str:
-    """The name of the asset's op, which takes the run config."""
+    """Return the name of the asset's op, the key of its run config."""
     return f"extract_{endpoint.name}"
 
 
 def _description(endpoint: Endpoint) -> str:
-    """What a row is; then what keeps the table up to date, and which checks show whether it is."""
+    """Return what a row is, what keeps the table up to date, and the checks of its health."""
     name = endpoint.name
     if not endpoint.is_partitioned:
         return (
@@ -134,7 +134,7 @@ def _description(endpoint: Endpoint) -> str:
 
 
 def window_of(context: dg.AssetExecutionContext, partitions: dg.DailyPartitionsDefinition) -> Window:
-    """The days of the run, each of which must be a partition: Dagster does not validate a range given by tags."""
+    """Return the days of the run, all of which must be partitions: Dagster does not validate a range set by tags."""
     start, end = context.partition_time_window
     window = Window(start.astimezone(UTC), end.astimezone(UTC))
     for day in (window.first_day.isoformat(), window.last_day.isoformat()):

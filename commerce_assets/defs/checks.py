@@ -1,4 +1,4 @@
-"""The asset checks: their specs, and their results from what is stored."""
+"""The asset checks of the endpoints: their specs and results."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -20,12 +20,12 @@ _TEXT = "text_is_valid"
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
-    """A spec for each check of the endpoint's asset."""
+    """Build the spec of each check of the endpoint's asset."""
     verified = [
         dg.AssetCheckSpec(
             name=_ROW_COUNT,
             asset=endpoint.name,
-            description="At most half of the stored rows vanished, in two readings that agree. Else nothing is stored.",
+            description="At most half of the stored rows vanished, in two readings that agree; else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
@@ -47,7 +47,7 @@ def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
 
 
 def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.AssetCheckResult]:
-    """The results of the checks that `ingest` made before the load, which it passed."""
+    """Build the results of the checks that passed before the load."""
     yield dg.AssetCheckResult(
         check_name=_ROW_COUNT,
         asset_key=endpoint.name,
@@ -95,7 +95,7 @@ def _counts(verified: Verified) -> dict[str, int]:
 
 
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[dg.AssetCheckResult]:
-    """The result of each check of the stored rows."""
+    """Build the result of each check of the stored rows."""
     for query in check_queries(scope.endpoint):
         severity = dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
         yield _result(scope.endpoint, query.name, query.run(connection, scope), severity)

@@ -1,4 +1,4 @@
-"""What an asset says of itself in the UI: its columns beforehand, and its numbers with each materialization."""
+"""Metadata in the UI: columns of the definition, and row counts, timings and charts of each materialization."""
 
 import warnings
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ _MASK = "***"
 
 
 def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT_POLICY) -> dict[str, RawMetadataValue]:
-    """What is known before anything has run: table, columns, where the code is."""
+    """Build the metadata of the definition: table, columns, link to the code."""
     columns = [
         dg.TableColumn(
             name=column.name,
@@ -57,7 +57,7 @@ def definition_metadata(endpoint: Endpoint, policy: PersonalDataPolicy = DEFAULT
 
 
 def _tags(endpoint: Endpoint, column: Column, policy: PersonalDataPolicy) -> dict[str, str]:
-    """Why a column is sensitive, and what is stored of it."""
+    """Build a column's tags: its sensitivity and its masking."""
     sensitivity = {"sensitivity": column.sensitivity.value} if column.sensitivity else {}
     masking = {"masking": policy.masking_of(endpoint, column).value} if column.is_governed else {}
     return sensitivity | masking
@@ -65,14 +65,14 @@ def _tags(endpoint: Endpoint, column: Column, policy: PersonalDataPolicy) -> dic
 
 def _code_references() -> dg.CodeReferencesMetadataValue:
     with warnings.catch_warnings():
-        # A link in the UI: if Dagster changes it, a test says so.
+        # A beta feature of Dagster; a test covers it.
         warnings.simplefilter("ignore", dg.BetaWarning)
         reference = dg.LocalFileCodeReference(file_path=str(Path(endpoints.__file__)), label="endpoint table")
         return dg.CodeReferencesMetadataValue(code_references=[reference])
 
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, ingested: Ingested) -> dict[str, RawMetadataValue]:
-    """The totals of a run: rows of the table, and what the extraction and the load did."""
+    """Build the totals of a run: rows of the table, and counts of the extraction and the load."""
     endpoint, stats, load = ingested.request.endpoint, ingested.stats, ingested.load
     totals: dict[str, RawMetadataValue] = {
         "dagster/row_count": load.total,
@@ -108,13 +108,13 @@ def partitions_metadata(
     *,
     newest: Mapping[str, RawMetadataValue],
 ) -> dict[date, dict[str, RawMetadataValue]]:
-    """The row counts of each day; the newest one also carries the totals of the run, once.
+    """Build the row counts of each day; the newest day also has the totals of the run.
 
     Args:
-        connection: To the stored rows.
-        ingested: What was loaded.
+        connection: A connection to the warehouse.
+        ingested: The result of `ingest`.
         days: The partitions to report.
-        newest: The totals, as `load_metadata` returns them.
+        newest: The totals from `load_metadata`.
     """
     if not days:
         return {}
@@ -156,7 +156,7 @@ def _day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataVal
 
 
 def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> dg.MetadataValue:
-    """A table of the five newest rows, of a day if one is given, with what is sensitive masked."""
+    """Build a table of the five newest rows, optionally of one day, with sensitive columns masked."""
     columns = [column for column in endpoint.columns if column.type != ColumnType.JSON][:_PREVIEW_COLUMNS]
     window = Window.of_days(day, day) if day else None
     kept = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"

@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 AfterLoad = Callable[[duckdb.DuckDBPyConnection, StagedPages], None]
-"""Writes more in the transaction of the load: a high-water mark, say."""
+"""Writes more in the transaction of the load, such as a high-water mark."""
 
 WATCHER: ContextVar[Watcher | None] = ContextVar("WATCHER", default=None)
-"""Follows the pages of whatever is ingested in this context: the command line's progress bar."""
+"""Receives the pages of every `ingest` in this context; the command line's progress bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingested:
-    """What `ingest` did.
+    """The result of `ingest`.
 
     Attributes:
         request: The list that was extracted.
         began_at: When its first page was requested, by this machine's clock (UTC); `_extracted_at` of its rows.
         stats: What the extraction cost.
-        verified: The stored rows beside the extracted ones, before the load.
-        load: What the load changed, in rows.
+        verified: The comparison of stored and extracted rows before the load.
+        load: The row counts of the load.
     """
 
     request: ListRequest
@@ -66,18 +66,17 @@ def ingest(
 ) -> Ingested:
     """Extract a list and load it, in one transaction.
 
-    An interrupted extraction resumes after its last whole page; another process that extracts the same list is waited
-    for.
+    An interrupted extraction resumes after its last complete page. If another process extracts the same list, it waits.
 
     Args:
-        request: Which list, and which part of it.
-        client: The store to ask.
-        warehouse: Where the rows go.
-        log: Progress, waits and retries.
+        request: The list, and the part of it to extract.
+        client: The client of the store.
+        warehouse: The database and the staging directory.
+        log: Receives progress, waits and retries.
         allow_shrinkage: Load although the store returns less than half of the stored rows, or without proof that the
-            missing ones are gone. A person says so.
-        store_moved: Load although another store or account was loaded before. A person says so.
-        not_before: New rows from before this instant are not loaded by a request for changes: nobody loads their days.
+            missing ones were deleted. Only a person sets it.
+        store_moved: Load although another store or account was loaded before. Only a person sets it.
+        not_before: A request for changes inserts no rows from before this instant, because no load covers their days.
         after_load: Writes more in the same transaction.
 
     Raises:
@@ -129,7 +128,7 @@ def ingest(
 
 
 def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:
-    """Whether a crash came between the commit of this very extraction and the removal of its staged pages."""
+    """Whether this extraction was loaded already, and a crash left its staged pages."""
     if not warehouse.file.path.exists():
         return False
     with warehouse.file.read() as connection:

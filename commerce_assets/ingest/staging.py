@@ -1,22 +1,21 @@
-"""Pulled items on disk until they are loaded: memory stays flat, a crash costs half a second, a retry goes on.
+"""Staged pages: extracted items on disk until the load, so memory stays flat and an interrupted extraction resumes.
 
-One folder a pull, below the staging directory:
+One folder per extraction, in the staging directory:
 
     orders/2024-01-01_2024-01-31/
-        manifest.json       what was asked of whom, and when the pull began
-        items-00001.jsonl   the items, one a line, each as the API sent it; a new file for each 32 MiB, because
-                            the load takes file after file, and its memory shall not grow with the pull
+        manifest.json       the request, the store, and when the extraction began
+        items-00001.jsonl   the items, one per line, as the API sent them; a new file per 32 MiB, because the load
+                            reads one file at a time and its memory must not grow with the extraction
         pages.jsonl         the facts of each page, where its items end, and a checksum of both
 
 DuckDB's JSON reader converts a number with a fraction or an exponent to a double: 1.10 becomes 1.1. The writer quotes
-each number that this would change, after the pull's id and a colon, and the load removes both again. No store knows
-the id, so no text of an item looks like it.
+each number that this would change, after the extraction's id and a colon, and the load removes both again. No store
+knows the id, so no string of an item looks like it.
 
-A page counts once its line in pages.jsonl is whole, and its items are on the disk before that line is written: at the
-pace of the API page by page, of faster stores every half second. What follows the last whole page among the items is
-cut off when the pull goes on. Fields that the endpoint does not declare
-are repeated in the member `_extra` as an item is written, so that the load, which reads declared names only, finds
-them too.
+A page counts once its line in pages.jsonl is complete. Its items are synced to disk before that line is written: after
+each page at one request a second, every half second for faster stores. A resumed extraction truncates the items after
+the last complete page. The writer copies undeclared fields of an item into the member `_extra`, because the load reads
+only declared names.
 """
 
 import contextlib
@@ -43,11 +42,11 @@ from commerce_assets.api.pagination import ListEnd
 from commerce_assets.api.request import ListRequest
 from commerce_assets.endpoint import EXTRA, Endpoint
 
-# A pull that was cut short longer ago than this starts anew: the list has moved on too far. It may itself take days.
+# An extraction interrupted longer ago than this starts again, because the list has changed too much meanwhile.
 _LONGEST_PAUSE = timedelta(hours=12)
 _LOCK_POLL_SECONDS = 0.2
 _SEGMENT_BYTES = 32 << 20
-# To see a page onto the disk takes as long as to pull one from a store without limits.
+# Syncing a page to disk takes as long as extracting one from a store without a rate limit.
 _SYNC_EVERY_SECONDS = 0.5
 # A number with a fraction or an exponent follows a colon, a comma or a bracket. Once these are colons, point and e are
 # points, and digits, minus signs and whitespace are gone, it begins with ":.": five times faster than the pattern.
@@ -58,7 +57,7 @@ _TEXT_OR_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|(-?\d+(?:\.\d+)?(?:[
 
 
 class StagingError(Exception):
-    """The staging directory cannot be used; says why and what to do."""
+    """The staging directory cannot be used; the message says why and how to fix it."""
 
 
 class StagedPageDamagedError(Exception):
@@ -66,13 +65,13 @@ class StagedPageDamagedError(Exception):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a staged pull is. Only a pull of the same identity goes on with it.
+    """What was extracted. Only an extraction with the same identity resumes it.
 
     Attributes:
-        pull_id: Names this pull for ever: the warehouse remembers which pulls it has loaded.
+        pull_id: The id of this extraction; the warehouse records which ones it has loaded.
         identity: Store, path, parameters and declared columns.
-        store: Which store, and whose account; recorded with the load.
-        began_at: When the first page was asked for, by this machine's clock (UTC).
+        store: The store and the account; recorded with the load.
+        began_at: When the first page was requested, by this machine's clock (UTC).
         too_large_for: The memory limit that a load of these pages has exceeded; empty if none has.
     """
 
@@ -87,11 +86,11 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
     """A line of pages.jsonl.
 
     Attributes:
-        facts: Of the page.
-        segment: Which of the files of items it is in, from 1.
-        items_end: Where its items end in that file, in bytes.
+        facts: The facts of the page.
+        segment: The number of its file of items, from 1.
+        items_end: The offset in bytes at which its items end in that file.
         end: How the list ended, if it ended here.
-        store_clock: Seconds that the store's clock was ahead of this machine's.
+        store_clock: Seconds by which the store's clock was ahead of this machine's.
         largest_item: Bytes of its longest line.
         checksum: CRC-32 of its items and of this line without the checksum.
     """
@@ -109,7 +108,7 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StagedPages:
-    """The folder of one pull, held by one process at a time."""
+    """The folder of one extraction, locked by one process at a time."""
 
     def __init__(self, folder: Path, pull: ListRequest, manifest: Manifest, pages: list[StagedPage]) -> None:
         self.folder = folder
@@ -195,13 +194,13 @@ class StagedPages:
 
     @property
     def began_at_store(self) -> datetime:
-        """When the pull began, by the store's clock as its first answer told it."""
+        """When the extraction began, by the store's clock in its first response."""
         ahead = self._pages[0].store_clock if self._pages else 0.0
         return self.manifest.began_at + timedelta(seconds=ahead)
 
     @property
     def last_written_at(self) -> datetime:
-        """When the last page was staged; the beginning of the pull if there is none."""
+        """When the last page was staged, or the extraction began if no page is staged."""
         index = self.folder / "pages.jsonl"
         if not self._pages:
             return self.manifest.began_at
@@ -209,7 +208,7 @@ class StagedPages:
 
     @contextmanager
     def writer(self) -> Iterator["StagingWriter"]:
-        """Appends pages after the last whole one."""
+        """Append pages after the last complete one."""
         with _usable(self.folder):
             writer = StagingWriter(self.folder, self.pull.endpoint, self._pages, self.manifest.pull_id)
         try:
@@ -218,13 +217,13 @@ class StagedPages:
             writer.close()
 
     def clear(self) -> None:
-        """Forgets every page, so that the pull starts anew, as another pull."""
+        """Remove every page and start a new extraction with a new id."""
         self._pages.clear()
         self.manifest = msgspec.structs.replace(
             self.manifest, pull_id=uuid.uuid4().hex, began_at=datetime.now(UTC), too_large_for=""
         )
         with _usable(self.folder):
-            # Without a manifest, whatever a crash leaves here counts for nothing.
+            # Without a manifest, files left by a crash are ignored.
             (self.folder / "manifest.json").unlink(missing_ok=True)
             _write_whole(self.folder / "pages.jsonl", b"")
             _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
@@ -236,16 +235,15 @@ class StagedPages:
             _write_whole(self.folder / "manifest.json", msgspec.json.encode(self.manifest))
 
     def discard(self) -> None:
-        """Removes the folder: its contents are loaded, or of no use."""
+        """Remove the folder, after the load or because its items cannot be parsed."""
         with _usable(self.folder):
             _remove(self.folder)
 
 
 class StagingWriter:
-    """Writes pages; the items of each are on the disk before it counts.
+    """Writes pages; the items of a page are synced to disk before its line in the index.
 
-    The index itself is only handed to the operating system: of a line that a power cut takes away, the page is pulled
-    again.
+    The index is not synced: if a power cut loses a line, the page is extracted again.
     """
 
     def __init__(self, folder: Path, endpoint: Endpoint, pages: list[StagedPage], pull_id: str) -> None:
@@ -291,9 +289,9 @@ class StagingWriter:
             self._sync()
 
     def _sync(self) -> None:
-        """Lists the pages that are not listed yet, once their items are on the disk."""
+        """Sync the items to disk, then add their pages to the index."""
         _to_disk(self._items)
-        # Taken out beforehand: a line that an interrupt leaves unwritten must not come twice.
+        # Cleared first: after an interrupt, a line must not be written twice.
         unlisted, self._unlisted = self._unlisted, []
         self._index.write(_index_of(unlisted))
         self._index.flush()
@@ -312,11 +310,11 @@ class StagingWriter:
             if EXTRA.name in undeclared:
                 raw = msgspec.json.encode({**fields, EXTRA.name: undeclared})
             else:
-                # Appended rather than written anew, so that a field that came twice is still seen to have.
+                # Appended, not encoded again, so that the load still sees a duplicate field.
                 raw = raw.rstrip()[:-1] + b',"' + EXTRA.name.encode() + b'":' + msgspec.json.encode(undeclared) + b"}"
         if b":." in raw.translate(_SQUEEZE, _BEFORE_FRACTION) and _FRACTION.search(raw):
             raw = _TEXT_OR_NUMBER.sub(self._marked, raw)
-        # Raw line breaks can only stand between tokens: inside a text they would not be JSON.
+        # JSON allows raw line breaks only between tokens, never inside a string.
         return raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n"
 
     def _marked(self, match: re.Match[bytes]) -> bytes:
@@ -338,18 +336,18 @@ class Staging:
 
     @contextmanager
     def hold(self, pull: ListRequest, *, store: str, url: str = "", wait_seconds: float) -> Iterator[StagedPages]:
-        """The folder of a pull, with what an earlier, interrupted run of the same pull left there.
+        """Lock the folder of a request, with the pages that an interrupted extraction of it left there.
 
-        Whoever else pulls the same is waited for.
+        It waits for another process that extracts the same.
 
         Args:
-            pull: What is pulled.
-            store: Which store, and whose account: another account's pages are never resumed.
-            url: Where the list is.
+            pull: The request.
+            store: The store and the account; pages of another account are never resumed.
+            url: The URL of the list.
             wait_seconds: How long to wait for another process that holds the folder.
 
         Raises:
-            StagingError: The directory cannot be written to, or is held for longer than that.
+            StagingError: The directory is not writable, or another process holds the folder for longer than that.
         """
         parent = self._directory / pull.endpoint.name
         with _usable(self._directory):
@@ -368,13 +366,13 @@ class Staging:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                self._log.info("%s: another process is pulling the same; waiting for it", pull)
+                self._log.info("%s: another process is extracting the same; waiting for it", pull)
                 try:
                     lock.acquire(timeout=wait_seconds, poll_interval=_LOCK_POLL_SECONDS)
                 except Timeout:
                     raise StagingError(
-                        f"{pull}: another process has been pulling the same for over {wait_seconds:.0f} s. "
-                        "What to do: wait for it, or end it."
+                        f"{pull}: another process has been extracting the same for over {wait_seconds:.0f} s. "
+                        "Fix: wait for it, or end it."
                     ) from None
         try:
             with _usable(self._directory):
@@ -384,21 +382,21 @@ class Staging:
             lock.release()
 
     def _sweep(self, parent: Path) -> None:
-        """Removes what nobody will go on with: buyers' data does not lie about for ever."""
+        """Remove staged pages that are too old to resume, because they contain personal data."""
         oldest = time.time() - _LONGEST_PAUSE.total_seconds()
         for path in parent.glob("*.lock"):
             try:
                 if path.stat().st_mtime > oldest:
                     continue
-                # Whoever waits for a lock gives up long before it is so old, so it can be removed with the folder.
+                # A process that waits for a lock gives up long before this age, so the lock can be removed too.
                 with FileLock(path, timeout=0, mode=0o600):
                     _remove(path.with_suffix(""))
                     path.unlink(missing_ok=True)
             except (Timeout, FileNotFoundError):
-                continue  # Another process may be pulling the same, or sweeping too.
+                continue  # Another process extracts the same, or removes old pages too.
             except OSError as error:
-                # The lock stays, so that the next pull of the endpoint tries again.
-                self._log.warning("old staged pages in %s cannot be removed (%s)", path.with_suffix(""), error.strerror)
+                # The lock stays, so that the next extraction of the endpoint tries again.
+                self._log.warning("old staged pages in %s cannot be removed: %s", path.with_suffix(""), error.strerror)
 
     def _open(self, folder: Path, pull: ListRequest, store: str, url: str) -> StagedPages:
         identity = _identity(pull, store, url)
@@ -409,7 +407,7 @@ class Staging:
                 return found
             if found.pages:
                 self._log.info(
-                    "%s: staged pages of an earlier pull are too old or of another kind; starting anew", pull
+                    "%s: staged pages of an earlier run are too old or of another request; starting again", pull
                 )
         _remove(folder)
         folder.mkdir(mode=0o700)
@@ -425,7 +423,7 @@ def _identity(pull: ListRequest, store: str, url: str) -> str:
 
 
 def _read(folder: Path, pull: ListRequest) -> StagedPages | None:
-    """What lies in the folder, up to the last whole page; None if that is nothing."""
+    """Read the folder up to the last complete page; None if there is no usable manifest."""
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
         sizes = {path: path.stat().st_size for path in folder.glob("items-*.jsonl")}
@@ -487,14 +485,14 @@ def open_private(path: Path) -> IO[bytes]:
 
 
 def _remove(folder: Path) -> None:
-    # The manifest first: without it, whatever else a crash leaves there counts for nothing.
+    # The manifest first: without it, files left by a crash are ignored.
     (folder / "manifest.json").unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    """All of the content or none of it, whatever happens meanwhile."""
+    """Replace the file atomically."""
     part = path.with_suffix(".part")
     with open_private(part) as file:
         file.truncate()
@@ -504,18 +502,18 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _to_disk(file: IO[bytes]) -> None:
-    """Past the operating system's memory as well: a power cut must not leave a line without the items it counts."""
+    """Flush and fsync, so that a power cut cannot leave a line in the index without its items."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Says of a file operation that fails whose folder it was in: writing to a full disk names no file."""
+    """Convert an OSError to a StagingError that names the folder: on a full disk, the error names no file."""
     try:
         yield
     except OSError as error:
         raise StagingError(
-            f"the staging directory {folder} cannot be used ({error.strerror}). "
-            "What to do: make room there, or point COMMERCE_STAGING_DIR to a folder that can be written to."
+            f"the staging directory {folder} cannot be used: {error.strerror}. "
+            "Fix: free disk space, or set COMMERCE_STAGING_DIR to a writable folder."
         ) from error

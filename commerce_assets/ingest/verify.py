@@ -1,9 +1,9 @@
-"""Decide whether staged rows may replace stored rows: rows disappear on proof only.
+"""Decide whether staged rows may replace stored rows. Stored rows are removed on proof only.
 
 A stored row that the store no longer returns is deleted, or soft-deleted, when the end of the list is proven, the
 store and the account are those of the loads before, a second complete reading misses the same rows, and at most half of
 the stored rows are gone (or one or two, however few there are). Otherwise nothing is stored, and a person decides.
-That every reading is consistent is the paginator's business: a list that moves faster than it can be read fails there.
+The paginator ensures that each reading is consistent: a list that moves faster than it can be read fails there.
 """
 
 import logging
@@ -16,21 +16,21 @@ from commerce_assets.warehouse.diff import Vanished, vanished_rows
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import last_store
 
-# A day of three orders may lose two of them; of a list of a thousand, five hundred is the most.
+# A day of three orders may lose two of them, a list of a thousand at most five hundred.
 _ALWAYS_PLAUSIBLE = 2
-# Two readings agree where nothing moves. A list that moves gets one more chance.
+# Two readings agree unless the list changes meanwhile; then a third one may agree.
 _MOST_READINGS = 3
 
 
 class VerificationError(Exception):
-    """The staged rows must not replace the stored ones: names the cause and the fix. Nothing was stored."""
+    """The staged rows must not replace the stored ones; the message names cause and fix. Nothing was stored."""
 
 
 class RowCountCollapsedError(VerificationError):
-    """More than half of the stored rows are missing from the answer, or their removal is not proven.
+    """More than half of the stored rows are missing from the response, or their deletion is not proven.
 
     Attributes:
-        verified: What was compared.
+        verified: The comparison.
     """
 
     def __init__(self, message: str, verified: "Verified") -> None:
@@ -44,7 +44,7 @@ class StoreChangedError(VerificationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """Rows of a window, or of a whole list.
+    """The comparison of stored and extracted rows of a window or a full list.
 
     Attributes:
         stored: Rows in the table before the load.
@@ -64,15 +64,15 @@ class Verified:
 
     @property
     def has_collapsed(self) -> bool:
-        """Whether so many rows are gone that a fault of the store is the likelier cause."""
+        """Whether the share of missing rows suggests a fault of the store rather than deletions."""
         return self.vanished > _ALWAYS_PLAUSIBLE and self.vanished * 2 > self.stored
 
 
 def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bool) -> None:
-    """Refuse a store or an account other than that of the loads before.
+    """Refuse another store or account than that of earlier loads.
 
     Raises:
-        StoreChangedError: It is another one, and nobody has said that the store has moved.
+        StoreChangedError: It is another one, and `moved` is not set.
     """
     if moved or not file.path.exists():
         return
@@ -81,7 +81,7 @@ def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bo
     if before not in {None, store}:
         raise StoreChangedError(
             f"{endpoint.name}: the stored rows came from another store or API key: loading this one's would delete "
-            "them. Fix: point COMMERCE_DUCKDB_PATH to another file; or, if the store has a new address or a new key, "
+            "them. Fix: set COMMERCE_DUCKDB_PATH to another file; or, if the store has a new address or a new key, "
             "run it once with the run config store_moved: true."
         )
 
@@ -94,14 +94,14 @@ def verify(
     read_again: Callable[[], None],
     allow_shrinkage: bool,
 ) -> Verified:
-    """Compare the staged rows with the stored ones, and read the list again before any row disappears.
+    """Compare the staged rows with the stored ones, and read the list again before removing a row.
 
     Args:
         staged: A complete reading of the list.
         file: The database.
-        log: Each further reading.
-        read_again: Stages the list once more, from its start.
-        allow_shrinkage: A person has said that the rows are gone.
+        log: Receives each further reading.
+        read_again: Stages the list again, from its start.
+        allow_shrinkage: A person has confirmed that the rows were deleted.
 
     Raises:
         RowCountCollapsedError: Too many rows are gone, or two readings do not agree on which.
@@ -129,7 +129,9 @@ def verify(
             return verified
         missing = found.keys
         if reading < _MOST_READINGS:
-            log.warning("%s: %d stored rows are missing from the answer; reading the list again", request, len(missing))
+            log.warning(
+                "%s: %d stored rows are missing from the response; reading the list again", request, len(missing)
+            )
             read_again()
     raise _collapsed(f"{request}: {_MOST_READINGS} readings miss different rows", verified)
 
@@ -147,7 +149,7 @@ def _verified(staged: StagedPages, found: Vanished, reading: int) -> Verified:
 
 def _collapsed(cause: str, verified: Verified) -> RowCountCollapsedError:
     return RowCountCollapsedError(
-        f"{cause}. Nothing was stored. Fix: look at the store; if the rows are gone there, run it again with the run "
-        "config allow_shrinkage: true.",
+        f"{cause}. Nothing was stored. Fix: look at the store; if the rows were deleted there, run it again with the "
+        "run config allow_shrinkage: true.",
         verified,
     )

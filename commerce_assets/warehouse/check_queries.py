@@ -1,4 +1,4 @@
-"""The checks, as queries on the stored tables. Evidence is counts, ids and field names, never a buyer's data."""
+"""The checks of the stored tables, as queries. Evidence is counts, ids and field names, never personal data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ _EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which rows are looked at.
+    """The rows that a check covers.
 
     Attributes:
-        endpoint: Whose table it is.
-        window: Rows of its days; None: all.
-        began_at: When the pull began that was just loaded.
-        only_written: Keys are compared only with those that this pull has written: a refresh of a few rows is not to
-            cost more the more rows there are, and what was there before has been compared when it was loaded.
+        endpoint: The endpoint of the table.
+        window: The days to check; None: all rows.
+        began_at: When the extraction of the last load began.
+        only_written: Check only keys that this load wrote. A refresh of a few rows then costs the same for a table of
+            any size; earlier loads have checked the other keys.
     """
 
     endpoint: Endpoint
@@ -62,9 +62,9 @@ class CheckQuery:
 
     Attributes:
         name: As in `orders: created_at_within_partition`.
-        description: What holds while it passes.
-        run: Queries the rows of a scope.
-        blocking: Assets downstream must not be built while it fails.
+        description: What is true while it passes.
+        run: Runs the query on the rows of a scope.
+        blocking: A failure stops downstream assets.
     """
 
     name: str
@@ -86,34 +86,34 @@ def columns_match_schema(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
     ]
     faults = [
         *(f"missing: {name}" for name in missing),
-        *(f"not declared: {name}" for name in unexpected),
+        *(f"undeclared: {name}" for name in unexpected),
         *retyped,
     ]
     return CheckOutcome(
         passed=not faults,
-        summary="; ".join(faults[:_EXAMPLES]) or f"all {len(declared)} columns are as declared",
+        summary="; ".join(faults[:_EXAMPLES]) or f"all {len(declared)} columns match the schema",
         evidence={"columns": len(stored), "missing": missing, "unexpected": unexpected, "retyped": retyped},
     )
 
 
 def id_is_unique_and_present(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """Look for rows without a primary key, and for keys that repeat, in the whole table."""
-    key, looked_at = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
+    """Find rows without a primary key and keys that repeat, in the whole table."""
+    key, source = identifier(scope.endpoint.primary_key), table_of(scope.endpoint)
     if scope.only_written:
-        written = f"SELECT {key} FROM {looked_at} WHERE {identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
-        looked_at = f"(FROM {looked_at} WHERE {key} IN ({written}))"
-    rows, distinct, present = _one(connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {looked_at}")
+        written = f"SELECT {key} FROM {source} WHERE {identifier(EXTRACTED_AT.name)} = {instant(scope.began_at)}"
+        source = f"(FROM {source} WHERE {key} IN ({written}))"
+    rows, distinct, present = _one(connection, f"SELECT count(*), count(DISTINCT {key}), count({key}) FROM {source}")
     repeated = present - distinct
     passed = rows == distinct
-    # To look for some takes longer than to know that there are none.
-    repeated_keys = f"SELECT {key} FROM {looked_at} GROUP BY {key} HAVING count({key}) > 1"
+    # Listing the keys takes longer than counting them.
+    repeated_keys = f"SELECT {key} FROM {source} GROUP BY {key} HAVING count({key}) > 1"
     examples = [] if passed else _examples(connection, repeated_keys)
     return CheckOutcome(
         passed=passed,
-        summary=f"{rows:,} rows{' written' if scope.only_written else ''}, each with an "
-        f"{scope.endpoint.primary_key} of its own"
+        summary=f"{rows:,} rows{' written' if scope.only_written else ''}, each with a unique "
+        f"{scope.endpoint.primary_key}"
         if passed
-        else f"{rows - present:,} rows without {scope.endpoint.primary_key}, {repeated:,} that repeat one",
+        else f"{rows - present:,} rows without {scope.endpoint.primary_key}, {repeated:,} rows that repeat one",
         evidence={"rows": rows, "without": rows - present, "repeated": repeated, "examples": examples},
     )
 
@@ -123,7 +123,8 @@ def values_fit_their_types(connection: duckdb.DuckDBPyConnection, scope: Scope) 
     fields, examples = _keys_of(connection, scope, INVALID.name)
     return CheckOutcome(
         passed=not fields,
-        summary=_named("values that do not fit, kept in _invalid", fields) or "every value fits its column",
+        summary=_named("values that do not fit their column, stored in _invalid", fields)
+        or "every value fits its column",
         evidence={"rows_by_field": fields, "examples": examples},
     )
 
@@ -133,13 +134,13 @@ def no_undeclared_fields(connection: duckdb.DuckDBPyConnection, scope: Scope) ->
     fields, examples = _keys_of(connection, scope, EXTRA.name)
     return CheckOutcome(
         passed=not fields,
-        summary=_named("fields that are not declared, kept in _extra", fields) or "every field is declared",
+        summary=_named("undeclared fields, stored in _extra", fields) or "every field is declared",
         evidence={"rows_by_field": fields, "examples": examples},
     )
 
 
 def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Scope) -> CheckOutcome:
-    """Look for rows without a cursor, and for rows of this load outside the partitions of the run."""
+    """Find rows without a cursor, and rows of this load outside the run's partitions."""
     if scope.endpoint.cursor is None:
         raise ValueError(f"{scope.endpoint.name} has no cursor")
     cursor, key = identifier(scope.endpoint.cursor), identifier(scope.endpoint.primary_key)
@@ -152,9 +153,11 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
     (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
     examples = _examples(connection, f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside}")
     if scope.window:
-        summary = f"{count:,} rows lie outside of {scope.window}" if count else f"every row lies in {scope.window}"
+        summary = f"{count:,} rows are outside {scope.window}" if count else f"every row is in {scope.window}"
     else:
-        summary = f"{count:,} rows belong to no day" if count else "every row belongs to a day"
+        summary = (
+            f"{count:,} rows have no {scope.endpoint.cursor}" if count else f"every row has a {scope.endpoint.cursor}"
+        )
     return CheckOutcome(
         passed=count == 0,
         summary=summary,
@@ -196,12 +199,12 @@ _VALUES = (
 
 
 def check_queries(endpoint: Endpoint) -> tuple[CheckQuery, ...]:
-    """The checks of an endpoint's table, the blocking ones first."""
+    """Return the checks of an endpoint's table, the blocking ones first."""
     return (*_ALWAYS, *(_PARTITIONED if endpoint.is_partitioned else ()), *_VALUES)
 
 
 def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -> tuple[dict[str, int], list[str]]:
-    """How many rows have each key in a JSON column, and the ids of some of them."""
+    """Count the rows with each key of a JSON column, and return the ids of some of them."""
     name, key = identifier(column), identifier(scope.endpoint.primary_key)
     counts = connection.execute(
         f"SELECT field, count(*) FROM (SELECT unnest(json_keys({name})) AS field FROM {scope.rows} "
@@ -213,7 +216,7 @@ def _keys_of(connection: duckdb.DuckDBPyConnection, scope: Scope, column: str) -
 
 
 def _examples(connection: duckdb.DuckDBPyConnection, keys: str) -> list[str]:
-    """The first of the keys that a query finds."""
+    """Return the first keys that a query finds."""
     return [str(value) for (value,) in connection.execute(f"{keys} ORDER BY 1 LIMIT {_EXAMPLES}").fetchall()]
 
 

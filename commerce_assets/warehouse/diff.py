@@ -20,12 +20,12 @@ _EXTRACTED = "temp.main.extracted_keys"
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
-    """Stored rows of a window, or of a whole list, beside the staged ones.
+    """Stored rows of a window or a full list, compared with the staged ones.
 
     Attributes:
         stored: Rows that the table holds.
         extracted: Rows that the store returned, one per key.
-        keys: The stored rows that it did not return.
+        keys: Keys of the stored rows that it did not return.
     """
 
     stored: int
@@ -34,9 +34,9 @@ class Vanished:
 
 
 def vanished_rows(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Vanished:
-    """Find the stored rows that a complete reading of the same window, or of the whole list, does not hold.
+    """Find the stored rows that are missing from a complete extraction of the same window or list.
 
-    Rows that another extraction has stored since this one began are not counted: it could not see them.
+    Rows that another extraction stored after this one began are not counted, because this one cannot contain them.
     """
     endpoint, window = staged.pull.endpoint, staged.pull.window
     nothing = Vanished(stored=0, extracted=staged.count)
@@ -71,14 +71,14 @@ def vanished_rows(connection: duckdb.DuckDBPyConnection, staged: StagedPages) ->
 def count_changed_fields(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int
 ) -> dict[date | None, FieldCounts]:
-    """Of the rows that a segment will update: how many differ in which fields, by the day of the stored version.
+    """Count the rows that a segment will update, per changed field and per day of the stored version.
 
-    Asked before the segment is written. The day is None for an endpoint without one.
+    Call it before the segment is written. The day is None for an endpoint without a cursor.
     """
     key = identifier(endpoint.primary_key)
     names = [column.name for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differing = ", ".join(f"count_if(s.{identifier(name)} IS DISTINCT FROM t.{identifier(name)})" for name in names)
-    # A row that an earlier segment has brought too was counted with it: it is no longer what was stored.
+    # A row that is also in an earlier segment was counted there, against the stored version.
     updated = (
         f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action = 'updated' "
         f"AND key NOT IN (SELECT key FROM {MERGE_PLAN} WHERE segment < {segment})"

@@ -1,7 +1,7 @@
-"""The load: staged items into their table, in the transaction of the connection that is given.
+"""Load staged items into their table, in the caller's transaction.
 
-DuckDB parses, casts, cuts, deduplicates and compares. Only rows that differ from what is stored are rewritten: a load
-of what is there already changes nothing, and the file does not grow by it.
+DuckDB parses, casts, filters, deduplicates and compares the items. Only rows that differ from the stored ones are
+written, so loading the same rows again changes nothing and the file does not grow.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _MERGE_PLAN_COLUMNS = (
 
 @dataclass(slots=True)
 class DayCounts:
-    """What a load did to the rows of one UTC day; `fields_changed`: how many rows it changed in which fields."""
+    """The row counts of one UTC day; `fields_changed` counts the changed rows per field."""
 
     inserted: int = 0
     updated: int = 0
@@ -50,24 +50,24 @@ class DayCounts:
 
 @dataclass(slots=True, kw_only=True)
 class LoadResult:
-    """What a load did, in rows.
+    """The row counts of a load.
 
     Attributes:
-        loaded: Rows of the pull that belong into the table, one a key.
-        inserted: ... that were not there.
-        updated: ... that differed from what was there.
-        unchanged: ... that were there already, or in a newer version.
-        removed: Stored rows that the pull no longer holds: deleted from a window, or marked as deleted.
-        outside_window: Pulled rows of other days than those asked for.
-        repeated: Pulled rows of a key that came more than once; the newest version was kept.
+        loaded: Extracted rows that belong in the table, one per key.
+        inserted: Loaded rows whose key is new.
+        updated: Loaded rows that differ from the stored version.
+        unchanged: Loaded rows that equal the stored version, or are older.
+        removed: Stored rows that were not extracted: deleted from a window, or soft-deleted.
+        outside_window: Extracted rows outside the requested days.
+        repeated: Extracted rows whose key occurs more than once; the newest version was kept.
         invalid: Loaded rows with values in `_invalid`.
         undeclared: Loaded rows with fields in `_extra`.
-        total: Rows of the table afterwards.
-        days: Per UTC day of the cursor; empty for an endpoint without one.
-        fields_changed: How many rows differed in which fields, `_deleted_at` among them.
-        added_columns: Columns that the table did not have before.
-        notes: What the policy for personal data has done, or could not do, to rows that were stored already.
-        seconds: What it took.
+        total: Rows of the table after the load.
+        days: The row counts per UTC day of the cursor; empty for an endpoint without one.
+        fields_changed: The number of changed rows per field, including `_deleted_at`.
+        added_columns: Columns that the load added to the table.
+        notes: What a changed policy for personal data did, or could not do, to the stored rows.
+        seconds: Duration.
     """
 
     loaded: int = 0
@@ -91,7 +91,7 @@ class LoadResult:
             "new": self.inserted,
             "changed": self.updated,
             "unchanged": self.unchanged,
-            "no longer in the store": self.removed,
+            "removed upstream": self.removed,
             "outside the requested days ignored": self.outside_window,
             "repeated": self.repeated,
         }
@@ -107,27 +107,27 @@ def load(
     not_before: datetime | None = None,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
 ) -> LoadResult:
-    """Replace, in the endpoint's table, the rows that the staged list covers.
+    """Replace the rows of the endpoint's table that the staged list covers.
 
-    A window replaces the window's rows; a whole list replaces the table's, and rows that are gone are soft-deleted
-    (`_deleted_at`). Both win over every row that was stored before they began, whatever the stamps say. A list of
-    changes touches only the rows it holds, and only where they are not older by `updated_at`.
+    A window replaces the rows of its days. A full list replaces all rows and soft-deletes the missing ones
+    (`_deleted_at`). Both overwrite every row that was stored before the extraction began, whatever its `updated_at`. A
+    list of changes updates only its own rows, unless the stored version has a later `updated_at`.
 
     Args:
-        connection: With a transaction begun.
+        connection: In a transaction.
         staged: A complete, verified list.
-        not_before: A list of changes adds no new rows from before this instant: nobody loads their days. Rows that are
-            stored already are updated all the same.
-        policy: What is hashed or dropped, of the staged rows and of the stored ones; with its key if it hashes.
+        not_before: A list of changes inserts no rows from before this instant, because no load covers their days. It
+            still updates stored rows.
+        policy: What is hashed or dropped, in the staged and the stored rows.
 
     Raises:
-        LoadError: The staged items cannot be parsed; a rollback undoes everything.
+        LoadError: The staged items cannot be parsed. The caller rolls back.
     """
     began = time.monotonic()
     pull, endpoint = staged.pull, staged.pull.endpoint
     result = LoadResult(added_columns=create_or_migrate(connection, endpoint))
     create_internal_tables(connection)
-    is_whole = pull.updated_after is None
+    is_complete = pull.updated_after is None
     connection.execute(f"CREATE TEMP TABLE merge_plan ({_MERGE_PLAN_COLUMNS})")
     if endpoint.keeps_versions:
         row_history.prepare(connection, endpoint, staged.manifest.began_at)
@@ -147,19 +147,19 @@ def load(
                 _insert(connection, endpoint, number)
             elif rows.count:
                 _plan_merge(connection, staged, rows, number)
-                _note_changes(result, count_changed_fields(connection, endpoint, number))
+                _add_changed_fields(result, count_changed_fields(connection, endpoint, number))
                 _write(connection, endpoint, number)
             if endpoint.keeps_versions:
                 row_history.follow(connection, endpoint, number)
-    _settle_repeated(connection)
+    _merge_repeated_keys(connection)
     result.outside_window = staged.count - in_window
     result.loaded = _count(connection, f"SELECT count(*) FROM {MERGE_PLAN}")
     result.repeated = in_window - result.loaded
-    if is_whole:
+    if is_complete:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
         if endpoint.keeps_versions:
             row_history.close_removed(connection, endpoint, staged.manifest.began_at)
-    _sum_up(connection, endpoint, result)
+    _count_actions(connection, endpoint, result)
     record_load(connection, staged, result.loaded)
     connection.execute(f"DROP TABLE {MERGE_PLAN}")
     result.seconds = time.monotonic() - began
@@ -167,7 +167,7 @@ def load(
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
-    """Adds the staged rows, of which none is stored yet, and their actions."""
+    """Insert the staged rows, all of which are new, and their actions."""
     connection.execute(f"""
         INSERT INTO {MERGE_PLAN}
         SELECT {identifier(endpoint.primary_key)}, {segment}, {day_of(endpoint, "s")}, NULL, 'inserted',
@@ -182,15 +182,15 @@ def _plan_merge(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
     differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
-    # A complete reading shows the store as it is, so it wins over rows that were stored before it began: a stamp of
-    # 2099, once corrected in the store, would stay for ever otherwise. Of changes, and of rows that another process
-    # has stored since, the newer one by `updated_at` wins. A row that had been deleted and is back wins as well.
+    # A window or a full list is the store's current state, so it overwrites rows stored before it began. Otherwise a
+    # row whose `updated_at` was once 2099 would never be updated. For changes, and for rows that another process stored
+    # since, the later `updated_at` wins. A row that was soft-deleted and is back wins as well.
     wins = f"(t.{updated_at} > s.{updated_at}) IS NOT TRUE"
     if not staged.pull.updated_after:
         wins += f" OR t.{identifier(EXTRACTED_AT.name)} < {instant(staged.manifest.began_at)}"
     if not endpoint.is_partitioned:
         wins += f" OR t.{identifier(DELETED_AT.name)} IS NOT NULL"
-    # The bounds let DuckDB skip what cannot match: keys grow with time, as the pages of a pull do.
+    # The bounds let DuckDB skip row groups: keys grow with time, as do the pages of an extraction.
     near = f"(FROM {table_of(endpoint)} WHERE {key} BETWEEN {rows.first} AND {rows.last})"
     connection.execute(f"""
         INSERT INTO {MERGE_PLAN}
@@ -202,7 +202,7 @@ def _plan_merge(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows
         FROM {STAGED} s LEFT JOIN {near} t ON s.{key} = t.{key}""")
 
 
-def _note_changes(result: LoadResult, changes: dict[date | None, FieldCounts]) -> None:
+def _add_changed_fields(result: LoadResult, changes: dict[date | None, FieldCounts]) -> None:
     for day, counts in changes.items():
         into = [result.fields_changed]
         if day:
@@ -213,17 +213,17 @@ def _note_changes(result: LoadResult, changes: dict[date | None, FieldCounts]) -
 
 
 def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: int) -> None:
-    """Rewrites the staged rows that are new or differ."""
+    """Write the staged rows that are new or differ."""
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
-    judged = f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action"
-    connection.execute(f"DELETE FROM {target} WHERE {key} IN ({judged} = 'updated')")
+    planned = f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action"
+    connection.execute(f"DELETE FROM {target} WHERE {key} IN ({planned} = 'updated')")
     connection.execute(f"""
         INSERT INTO {target} BY NAME
-        SELECT * FROM {STAGED} WHERE {key} IN ({judged} IN ('inserted', 'updated'))""")
+        SELECT * FROM {STAGED} WHERE {key} IN ({planned} IN ('inserted', 'updated'))""")
 
 
-def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
-    """One action a key: a key of two segments was judged the second time against what the first had written."""
+def _merge_repeated_keys(connection: duckdb.DuckDBPyConnection) -> None:
+    """Reduce the merge plan to one action per key: a key of two segments has two, the second against the first."""
     if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {MERGE_PLAN}"):
         return
     connection.execute(f"""
@@ -240,9 +240,9 @@ def _settle_repeated(connection: duckdb.DuckDBPyConnection) -> None:
 def _remove_vanished(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, window: Window | None, began_at: datetime
 ) -> None:
-    """Deletes the window's rows that the pull no longer holds; those of a whole list are marked instead."""
+    """Delete the window's rows that were not extracted; soft-delete those of a full list."""
     key, target = identifier(endpoint.primary_key), table_of(endpoint)
-    # Rows that another pull has brought since this one began are not missed by it.
+    # An extraction cannot contain the rows that another one stored after it began.
     vanished = (
         f"{covered(endpoint, window)} AND {identifier(EXTRACTED_AT.name)} <= {instant(began_at)} "
         f"AND {key} NOT IN (SELECT key FROM {MERGE_PLAN} WHERE action <> 'removed')"
@@ -256,7 +256,7 @@ def _remove_vanished(
         connection.execute(f"UPDATE {target} SET {identifier(DELETED_AT.name)} = {instant(began_at)} WHERE {vanished}")
 
 
-def _sum_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult) -> None:
+def _count_actions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, result: LoadResult) -> None:
     rows = connection.execute(f"""
         SELECT action, day, old_day, count(*), count_if(is_invalid), count_if(has_undeclared)
         FROM {MERGE_PLAN} GROUP BY ALL""").fetchall()

@@ -1,4 +1,4 @@
-"""The tables: made from the endpoint's columns, and brought up to date when those have grown."""
+"""Create the tables from the endpoint's columns, add new columns, and describe what is stored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,24 +15,27 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 
 
 def table_of(endpoint: Endpoint) -> str:
-    """The endpoint's table, qualified and quoted."""
+    """Return the endpoint's table name, qualified and quoted."""
     return table(SCHEMA, endpoint.name)
 
 
 def day_of(endpoint: Endpoint, alias: str) -> str:
-    """The UTC day that a row belongs to, as an expression; NULL for an endpoint without days."""
+    """Return the SQL expression of a row's UTC day; NULL for an endpoint without a cursor."""
     if not endpoint.cursor:
         return "CAST(NULL AS DATE)"
-    # A cast to DATE asks for the rules of a time zone, row by row, and takes ten times as long as to reconcile.
+    # Integer arithmetic: a cast of TIMESTAMPTZ to DATE applies time zone rules per row and takes ten times as long.
     since_year_1 = f"epoch_us({alias}.{identifier(endpoint.cursor)}) + {_DAYS_TO_1970 * _MICROSECONDS_A_DAY}"
     return f"(DATE '0001-01-01' + CAST(({since_year_1}) // {_MICROSECONDS_A_DAY} AS INTEGER))"
 
 
 def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
-    """Makes the table, or adds the columns that an older version of the endpoint did not declare.
+    """Create the table, or add the columns that an older version of the endpoint did not declare.
 
-    There is no PRIMARY KEY: its index doubles the size and slows every load; the load writes one row a key, and a
-    check proves it. Returns the names of the columns that were added to an existing table.
+    There is no PRIMARY KEY: its index doubles the size and slows every load. The load writes one row per key, and a
+    check proves it.
+
+    Returns:
+        The names of the columns that were added to an existing table.
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(SCHEMA)}")
     definitions = ", ".join(f"{identifier(column.name)} {column.type}" for column in endpoint.stored_columns)
@@ -43,7 +46,7 @@ def create_or_migrate(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint)
 
 
 def add_missing_columns(connection: duckdb.DuckDBPyConnection, name: str, columns: Sequence[Column]) -> list[str]:
-    """Adds the columns that a table of the endpoints' schema lacks; returns their names."""
+    """Add the missing columns to a table of the schema `commerce`; return their names."""
     existing = {column.name for column in describe(connection, name)}
     missing = [column for column in columns if column.name not in existing]
     for column in missing:
@@ -53,14 +56,14 @@ def add_missing_columns(connection: duckdb.DuckDBPyConnection, name: str, column
 
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
-    """A column as the database has it; `type` is DuckDB's name of it."""
+    """A column of a stored table; `type` is a DuckDB type."""
 
     name: str
     type: str
 
 
 def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = SCHEMA) -> list[StoredColumn]:
-    """The columns that a table has, by default one of the endpoints; empty if there is no such table."""
+    """Return the columns of a table, by default of the schema `commerce`; empty if there is no such table."""
     rows = connection.execute(
         "SELECT column_name, data_type FROM duckdb_columns() "
         "WHERE database_name = current_database() AND schema_name = ? AND table_name = ? ORDER BY column_index",
@@ -70,7 +73,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = 
 
 
 def create_internal_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """The project's own tables: what was loaded, up to where changes were followed, how rows were masked; notes."""
+    """Create the internal tables: loads, high-water marks, notes, and the masking of each column."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(INTERNAL_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "loads")} (
@@ -100,7 +103,7 @@ def exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> boo
 
 
 def covered(endpoint: Endpoint, window: Window | None) -> str:
-    """The condition of the stored rows that a window, or the whole list, covers."""
+    """Return the SQL condition for the stored rows that a window, or the full list, covers."""
     if window is None:
         return "TRUE" if endpoint.is_partitioned else f"{identifier(DELETED_AT.name)} IS NULL"
     return within(identifier(endpoint.cursor or ""), window.start, window.end)

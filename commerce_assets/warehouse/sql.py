@@ -1,19 +1,18 @@
-"""Pieces of SQL: quoted identifiers and literals that mean the same in every time zone."""
+"""SQL fragments: quoted identifiers, and literals that do not depend on the session's time zone."""
 
 from datetime import UTC, datetime
 
 SCHEMA = "commerce"
-"""Where the endpoints' tables lie."""
+"""The schema of the endpoints' tables."""
 
 INTERNAL_SCHEMA = "commerce_loads"
-"""Where the project keeps what it has loaded, in the same transactions as the rows."""
-
+"""The schema of the internal tables: the load log, notes and maskings, written in the transactions of the loads."""
 
 STAGED = "temp.main.staged"
-"""During a load: the rows of the segment at hand."""
+"""During a load: the rows of the current segment."""
 
 MERGE_PLAN = "temp.main.merge_plan"
-"""During a load: what happens to each staged key."""
+"""During a load: the action for each staged key."""
 
 
 def identifier(name: str) -> str:
@@ -29,12 +28,12 @@ def text(value: str) -> str:
 
 
 def within(expression: str, start: datetime | None, end: datetime | None) -> str:
-    """Whether an instant lies from `start` up to, and not including, `end`; a bound that is None does not bound."""
+    """Return the condition start <= expression < end; a bound that is None is left out."""
     bounds = [f"{expression} >= {instant(start)}"] if start else []
     bounds += [f"{expression} < {instant(end)}"] if end else []
     return " AND ".join(bounds) or "TRUE"
 
 
 def instant(value: datetime) -> str:
-    """A TIMESTAMPTZ literal with an explicit offset: a naive one would be read in the session's zone."""
+    """Return a TIMESTAMPTZ literal with an explicit offset, which the session's time zone does not affect."""
     return f"TIMESTAMPTZ {text(value.astimezone(UTC).isoformat(sep=' '))}"

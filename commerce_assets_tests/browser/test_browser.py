@@ -310,7 +310,7 @@ def test_a_backfill_of_a_month_from_the_dialog_is_one_run_and_leaves_every_parti
 
 def test_orders_show_a_chart_of_their_rows_a_day(ui: Ui) -> None:
     ui.open("/assets/orders?view=events")
-    ui.page.get_by_text("rows_a_day", exact=True).wait_for()
+    ui.page.get_by_text("rows_per_day", exact=True).wait_for()
 
     assert [*shown_pictures(ui)] == ["Rows per day"]
     assert all(shown_pictures(ui).values())
@@ -350,7 +350,7 @@ def test_the_asset_page_answers_whether_it_is_well_how_much_there_is_and_what_a_
     expect(ui.page.get_by_text("Row count")).to_be_visible()
     expect(ui.page.get_by_text("commerce.orders", exact=True).first).to_be_visible()
     expect(ui.page.get_by_role("link", name="endpoint table")).to_be_visible()
-    expect(ui.page.get_by_text("The buyer's e-mail address.")).to_be_visible()
+    expect(ui.page.get_by_text("The buyer's email address.")).to_be_visible()
     ui.picture("asset")
 
 

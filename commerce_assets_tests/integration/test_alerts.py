@@ -187,8 +187,7 @@ def test_a_failed_check_is_alerted_on_once_until_it_passes(alerts: Alerts) -> No
 
     (line,) = told
     assert line.startswith(
-        "- check no_undeclared_fields on products: warns: "
-        "fields that are not declared, kept in _extra: colour in 1 rows (20"
+        "- check no_undeclared_fields on products: warns: undeclared fields, stored in _extra: colour in 1 rows (20"
     )
     assert [text.partition("\n")[0] for text in alerts.receiver.texts] == [
         "commerce_assets: 1 warn",
@@ -539,8 +538,8 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
     told += alerts.told()
 
     assert [line.partition(": ")[2].partition(" (2")[0] for line in told if "of 2026-01-01" in line] == [
-        "warns: values that do not fit, kept in _invalid: download_attempts in 1 rows",
-        "warns: fields that are not declared, kept in _extra: [...] in 1 rows, newsletter_email in 1 rows",
+        "warns: values that do not fit their column, stored in _invalid: download_attempts in 1 rows",
+        "warns: undeclared fields, stored in _extra: [...] in 1 rows, newsletter_email in 1 rows",
         "failed: step extract_orders, ValueError",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}

@@ -216,7 +216,7 @@ def test_a_value_that_does_not_fit_is_kept_raw_and_named_by_a_warning(project: P
         (3, None, '{"settled_gross":"£15.00"}')
     ]
     check = evaluation(result, "values_fit_their_types")
-    assert check.description == "values that do not fit, kept in _invalid: settled_gross in 1 rows"
+    assert check.description == "values that do not fit their column, stored in _invalid: settled_gross in 1 rows"
     assert check.metadata["examples"].value == ["3"]
     assert result.success
 

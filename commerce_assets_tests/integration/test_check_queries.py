@@ -69,8 +69,7 @@ def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherev
     scope = Scope(ORDERS, None, began_at, only_written=True)
 
     assert (
-        ask(storage, check_queries.id_is_unique_and_present, scope).summary
-        == "2 rows written, each with an id of its own"
+        ask(storage, check_queries.id_is_unique_and_present, scope).summary == "2 rows written, each with a unique id"
     )
 
     storage.execute(
@@ -109,8 +108,8 @@ def test_every_check_passes_on_an_empty_table(tmp_path: Path) -> None:
     ("change", "summary"),
     [
         ("DROP COLUMN tag", "missing: tag"),
-        ("ADD COLUMN surprise VARCHAR", "not declared: surprise"),
-        ("RENAME COLUMN tag TO label", "missing: tag; not declared: label"),
+        ("ADD COLUMN surprise VARCHAR", "undeclared: surprise"),
+        ("RENAME COLUMN tag TO label", "missing: tag; undeclared: label"),
         ("ALTER COLUMN settled_gross TYPE DOUBLE", "settled_gross: DOUBLE instead of DECIMAL(18,4)"),
         ("ALTER COLUMN updated_at TYPE TIMESTAMP", "updated_at: TIMESTAMP instead of TIMESTAMP WITH TIME ZONE"),
         ("ALTER COLUMN cart TYPE VARCHAR", "cart: VARCHAR instead of JSON"),
@@ -176,7 +175,7 @@ def test_values_that_do_not_fit_are_counted_by_field(storage: Storage) -> None:
     finding = ask(storage, check_queries.values_fit_their_types)
     assert (finding.passed, finding.summary) == (
         False,
-        "values that do not fit, kept in _invalid: settled_gross in 2 rows, buyer_email in 1 rows",
+        "values that do not fit their column, stored in _invalid: settled_gross in 2 rows, buyer_email in 1 rows",
     )
     assert finding.evidence == {
         "rows_by_field": {"settled_gross": 2, "buyer_email": 1},
@@ -191,7 +190,7 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> N
     finding = ask(storage, check_queries.no_undeclared_fields)
     assert (finding.passed, finding.summary) == (
         False,
-        "fields that are not declared, kept in _extra: test_mode in 2 rows, licence in 1 rows",
+        "undeclared fields, stored in _extra: test_mode in 2 rows, licence in 1 rows",
     )
     assert finding.evidence == {"rows_by_field": {"test_mode": 2, "licence": 1}, "examples": ["1", "2"]}
 

@@ -21,7 +21,7 @@ from tools.docs.settings import settings_page
 
 TESTS = Path(__file__).parents[1]
 FAULTS = DOCS / "faults.md"
-# Raised for others of the project, which see to them; bases of those that are raised; or not in a run.
+# Caught inside the project, base classes, or not raised in a run.
 HANDLED = {"FilterIgnoredError", "LoadError", "StagedPageDamagedError", "TransientDeliveryError"}
 ROW = re.compile(r"\| (\d+) \| .+ \| .+ \| `(test_\w+)\.(test_\w+)` \|")
 NUMBERS = re.compile(r"Faults? (\d+(?:(?:, | and | to )\d+)*)")

@@ -17,7 +17,7 @@ import pytest
 from commerce_assets_tests.support.crashing import Disturbance, Outcome, Scene, scene_in
 from commerce_assets_tests.support.disturbances import AtOperation, Quota, end_before_the_load
 
-CLEAR = re.compile(r"StagingError: the staging directory .*What to do: .*|WarehouseError: the database .*Fix: .*")
+CLEAR = re.compile(r"StagingError: the staging directory .*Fix: .*|WarehouseError: the database .*Fix: .*")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)
 
 

@@ -123,7 +123,7 @@ def test_a_row_that_only_one_reading_misses_stays(shop: Ingesting, monkeypatch: 
 
     monkeypatch.setattr(LOG, "warning", warning)
     done = shop.run(PRODUCTS)
-    assert warned == ["products: 1 stored rows are missing from the answer; reading the list again"]
+    assert warned == ["products: 1 stored rows are missing from the response; reading the list again"]
     assert (shop.live_products, done.load.removed, done.verified.readings) == (9, 0, 2)
 
 

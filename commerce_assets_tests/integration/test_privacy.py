@@ -124,7 +124,7 @@ def test_a_policy_does_not_show_its_key() -> None:
 def test_a_column_that_could_not_hold_a_hash_cannot_be_declared_personal(
     sensitivity: Sensitivity, kind: ColumnType
 ) -> None:
-    with pytest.raises(ValueError, match=r"'born_on' is .*, which only a column of texts or JSON can be"):
+    with pytest.raises(ValueError, match=r"'born_on' is .*: its type must be TEXT or JSON"):
         Column(name="born_on", type=kind, description="", sensitivity=sensitivity)
 
 
@@ -357,7 +357,7 @@ def test_rows_that_are_stored_follow_a_stricter_policy_with_the_next_load_whatev
 
     result = storage.load(SOME, [], window=days("2024-03-20"), policy=after)
 
-    assert "2 stored rows were brought in line with the policy for personal data: " in str(result)
+    assert "applied the policy for personal data to 2 stored rows: " in str(result)
     assert storage.query(TABLE) == loaded_at_once(after)
     assert storage.query("SELECT count(*) FROM commerce.orders WHERE _extracted_at IS NULL") == [(0,)]
     again = put(storage, after, FULL, MISFITS, order(3))
@@ -385,7 +385,7 @@ def test_what_cannot_be_undone_is_told_and_ends_as_the_rows_are_pulled_again(
     result = storage.load(SOME, [], window=days("2024-03-20"), policy=after)
 
     (note,) = result.notes
-    assert "they keep what they have until they are pulled again: " in note
+    assert "they keep their values until they are extracted again: " in note
     assert says in note
     assert storage.query(TABLE) == loaded_at_once(before)
     assert put(storage, after, FULL, MISFITS, order(3)).notes == []

@@ -49,7 +49,9 @@ def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: py
         telling.page(number, 50, is_last=False)
     assert said.messages == []
     telling.done(3)
-    assert said.messages == ["products: page 3, 150 rows, 50 rows/s, 0 requests (0 retries), 0 s waited, complete"]
+    assert said.messages == [
+        "products: page 3, 150 rows, 50 rows/s, 0 requests (0 retries), 0 s rate-limited, complete"
+    ]
 
 
 def test_pages_that_take_minutes_each_are_told_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
@@ -68,7 +70,7 @@ def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
     clock.now += 100
     telling.page(1400, 5000, is_last=False)
     assert said.messages == [
-        "orders of 2024-03-15: page 1,400, 15,000 rows, 50 rows/s, 1,234 requests (5 retries), 1230 s waited"
+        "orders of 2024-03-15: page 1,400, 15,000 rows, 50 rows/s, 1,234 requests (5 retries), 1230 s rate-limited"
     ]
 
 
@@ -80,10 +82,10 @@ def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_wha
         puller.pull()
         address = f"{puller.server.base_url}products"
     begin, retry, end = said.messages
-    assert begin == f"products: GET {address}"
-    assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; again in 7 s"
+    assert begin == f"products: asking {address}"
+    assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; retrying in 7 s"
     assert end.startswith("products: page 2, 61 rows, ")
-    assert end.endswith(" rows/s, 3 requests (1 retry), 7 s waited, complete")
+    assert end.endswith(" rows/s, 3 requests (1 retry), 7 s rate-limited, complete")
 
 
 def test_the_last_page_is_told_of_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:

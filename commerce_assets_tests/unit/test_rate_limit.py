@@ -201,7 +201,7 @@ def test_a_slot_directory_that_another_user_made_is_refused_before_anything_is_a
 ) -> None:
     somebody_else = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody_else)
-    with pytest.raises(RateLimiterError, match=r"belongs to another user\. What to do: .* TMPDIR"):
+    with pytest.raises(RateLimiterError, match=r"belongs to another user\. Fix: .* TMPDIR"):
         RateLimiter(base_url=SHOP, requests_per_second=1, directory=tmp_path)
 
 

@@ -284,7 +284,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(puller: Puller) -> None:
     # One page fits, and a part of the second one.
     with file_size_limited(6_000), pytest.raises(StagingError) as caught:
         puller.pull()
-    assert "cannot be used (File too large)" in str(caught.value)
+    assert "cannot be used: File too large" in str(caught.value)
     assert "COMMERCE_STAGING_DIR" in str(caught.value)
     puller.server.forget()
     assert puller.pull().ids == ALL
@@ -371,14 +371,14 @@ def test_of_two_processes_on_the_same_pull_the_second_waits_for_the_first(
     caplog.set_level(logging.INFO)
     with holder(puller, seconds=0.5):
         assert puller.pull().ids == ALL
-    assert "products: another process is pulling the same; waiting for it" in caplog.text
+    assert "products: another process is extracting the same; waiting for it" in caplog.text
 
 
 def test_who_waits_for_too_long_gives_up_and_says_so(puller: Puller) -> None:
     """Fault 56."""
     with (
         holder(puller, seconds=30),
-        pytest.raises(StagingError, match=r"products: another process has been pulling the same .* wait for it, or"),
+        pytest.raises(StagingError, match=r"products: another process has been extracting the same .* wait for it, or"),
         puller.hold(PRODUCTS, wait_seconds=0.1),
     ):
         pass
@@ -447,7 +447,7 @@ def test_what_cannot_be_removed_is_told_does_not_stop_a_pull_and_is_removed_late
         patch.setattr(shutil, "rmtree", mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
         with puller.hold(fresh):
             pass
-    assert f"old staged pages in {abandoned} cannot be removed (Permission denied)" in caplog.text
+    assert f"old staged pages in {abandoned} cannot be removed: Permission denied" in caplog.text
     assert abandoned.exists()
     age(abandoned.with_name(f"{abandoned.name}.lock"), HALF_A_DAY_AND_MORE)
     with puller.hold(fresh):

@@ -1,1 +1,1 @@
-"""The pages of docs/ that follow from the code: written by `make docs`, compared by a test."""
+"""The generated pages of docs/: written by `make docs`, compared by a test."""

@@ -1,4 +1,4 @@
-"""The command behind `make docs`: write the generated parts of docs/."""
+"""`make docs`: write the generated parts of docs/."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""The cookbook: prose and queries are written by hand; what each query answers on the sample shop is filled in here."""
+"""Fill in the results of the cookbook's queries on the sample shop; its prose and queries are written by hand."""
 
 import re
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from decimal import Decimal
 import duckdb
 
 QUERY = re.compile(r"```sql\n(.+?)\n```\n(?:\n(?:\|[^\n]*\n)+)?", re.DOTALL)
-"""A query of the page, with the table of its result if there is one yet."""
+"""A query of the page, with its result if there is one."""
 
 _CENTS = Decimal("0.01")
 
 
 def cookbook(page: str, connection: duckdb.DuckDBPyConnection) -> str:
-    """The page with the result of each query as it is now."""
-    return QUERY.sub(lambda query: f"```sql\n{query[1]}\n```\n\n{_answer(connection, query[1])}", page)
+    """Return the page with the current result of each query."""
+    return QUERY.sub(lambda query: f"```sql\n{query[1]}\n```\n\n{_result(connection, query[1])}", page)
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+def _result(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
     answered = connection.execute(sql)
     names = [name for name, *_ in answered.description or ()]
     rows = answered.fetchall()

@@ -1,4 +1,4 @@
-"""The data dictionary: every table and column, from the endpoint table and the models."""
+"""Generate the data dictionary: every table and column, from the endpoint table and the models."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,21 +23,21 @@ _INTRODUCTION = """\
 Written by `make docs` from [the endpoint table](../commerce_assets/endpoints.py) and
 [the models](../commerce_assets/analytics/tables.py); a test keeps it current.
 
-Days and months are those of UTC. A column may be NULL unless it says otherwise. What the last column says:
+Days and months are in UTC. A column may be NULL unless its description says otherwise. Sensitivity:
 
-| sensitivity | so it is |
+| sensitivity | meaning |
 |---|---|
-| personal | a buyer's name, address, e-mail, IP address or answers; `COMMERCE_PERSONAL_DATA` decides what is stored |
-| capability | opens a buyer's downloads for whoever has it; not stored unless `COMMERCE_CAPABILITY_URLS=keep` |
-| undeclared | nobody knows what it holds; less is stored of it unless `COMMERCE_PERSONAL_DATA` is `keep` |
-| private | the merchant's own; stored as it came, masked in the UI's previews |
+| personal | a buyer's name, address, email, IP address or answers; `COMMERCE_PERSONAL_DATA` decides what is stored |
+| capability | a URL that grants access to a buyer's downloads; not stored unless `COMMERCE_CAPABILITY_URLS=keep` |
+| undeclared | may contain anything; stored in part unless `COMMERCE_PERSONAL_DATA` is `keep` |
+| private | the merchant's own data; stored unchanged, masked in the UI's previews |
 
-[Personal data](personal-data.md) says more. A check that blocks stops what is downstream; the others warn.
+See [Personal data](personal-data.md). A failed blocking check stops downstream assets; the others warn.
 """
 _OWN_INTRODUCTION = f"""\
 ## Schema `{INTERNAL_SCHEMA}`
 
-What the project itself has noted, in the same transactions as the rows; nothing for reports.
+Internal tables, written in the same transactions as the rows.
 """
 
 
@@ -48,53 +48,56 @@ class _OwnTable(NamedTuple):
 
 _OWN = {
     "loads": _OwnTable(
-        "One row per pull that was loaded.",
+        "One row per load.",
         {
-            "pull_id": "Names the pull for ever: none is loaded twice.",
-            "endpoint": "Which table it was for.",
-            "window_start": "First instant that it was to bring; NULL: it was of changes, or of a whole list.",
-            "window_end": "The instant after the last one.",
-            "began_at": "When its first page was asked for, by this machine's clock.",
+            "pull_id": "Id of the extraction, which is loaded once.",
+            "endpoint": "The endpoint.",
+            "window_start": "Start of the window; NULL for a list of changes or a full list.",
+            "window_end": "End of the window, exclusive.",
+            "began_at": "When its first page was requested, by this machine's clock.",
             "began_at_store": "The same by the store's clock.",
             "loaded_at": "When its rows were stored.",
-            "rows_loaded": "Rows that it brought, one a key.",
-            "store": "Address of the store and a hash of the API key; NULL if the load is older than this column.",
+            "rows_loaded": "Loaded rows, one per key.",
+            "store": "The API's origin, and a hash of its key that identifies the account.",
         },
     ),
     "high_water_marks": _OwnTable(
-        "One row per endpoint whose changes are followed.",
-        {"endpoint": "Which table.", "changed_up_to": "Every change before this instant, by the store's clock, is in."},
+        "One row per endpoint with a refresh.",
+        {
+            "endpoint": "The endpoint.",
+            "changed_up_to": "Every change before this instant, by the store's clock, is stored.",
+        },
     ),
     "notes": _OwnTable(
-        "One row per endpoint and kind: the latest finding.",
+        "One row per endpoint and kind: the latest note.",
         {
-            "endpoint": "Which table.",
+            "endpoint": "The endpoint.",
             "kind": "reconciliation: the last comparison; update_filter: whether the API honours updated_after.",
-            "noted_at": "When it was found.",
-            "value": "What was found: counts, days, flags.",
+            "noted_at": "When it was written.",
+            "value": "Counts, days and flags.",
         },
     ),
     "maskings": _OwnTable(
         "One row per column that the policy for personal data governs.",
         {
-            "endpoint": "Which table.",
-            "column_name": "Which column.",
-            "masking": "keep, hash or drop: what the stored rows have had.",
-            "key_id": "Tells one key of the hash from another, and nothing of either.",
+            "endpoint": "The endpoint.",
+            "column_name": "The column.",
+            "masking": "keep, hash or drop, as applied to the stored rows.",
+            "key_id": "Hash that identifies the key without revealing it.",
         },
     ),
 }
 
 
 _WRITES = {
-    WriteDisposition.REPLACE_WINDOW: "a pull of days replaces their rows; a refresh upserts changed rows",
-    WriteDisposition.FULL_REFRESH: "every pull reads the whole list; rows deleted upstream are soft-deleted "
+    WriteDisposition.REPLACE_WINDOW: "a load of a window replaces the rows of its days; a refresh upserts changed rows",
+    WriteDisposition.FULL_REFRESH: "every load compares the full list; rows deleted upstream are soft-deleted "
     "(`_deleted_at`)",
 }
 
 
 def data_dictionary() -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     return "\n".join(
         [
             _INTRODUCTION,
@@ -112,7 +115,10 @@ def data_dictionary() -> str:
 def _contents() -> str:
     tables = {f"{SCHEMA}.{endpoint.name}": endpoint.description for endpoint in ENDPOINTS}
     tables |= {f"{ANALYTICS}.{model.name}": model.description for model in MODELS}
-    return _rows(("table", ""), ((f"[`{name}`](#{_anchor(name)})", _row(told)) for name, told in tables.items()))
+    return _rows(
+        ("table", ""),
+        ((f"[`{name}`](#{_anchor(name)})", _first_clause(description)) for name, description in tables.items()),
+    )
 
 
 def _of_endpoint(endpoint: Endpoint) -> Iterator[str]:
@@ -135,7 +141,7 @@ def _of_model(model: Model) -> Iterator[str]:
     facts = {
         "asset": f"`{model.name}`, from {_listed(model.deps)} by [{model.name}.sql]({_SQL}/{model.name}.sql)",
         "key": _listed(model.key),
-        "partitions": f"the UTC day of `{model.cursor}`" if model.cursor else "none: rebuilt whole",
+        "partitions": f"the UTC day of `{model.cursor}`" if model.cursor else "none: every build replaces the table",
     }
     specs = model_checks.build_check_specs(model=model)
     yield from _table(f"{ANALYTICS}.{model.name}", model.description, facts, model.columns, specs)
@@ -162,13 +168,13 @@ def _table(
     yield _rows(("", ""), ((what, fact) for what, fact in facts.items()))
     yield _columns(columns)
     yield _rows(
-        ("check", "", "holds if"),
+        ("check", "", "passes if"),
         ((f"`{s.name}`", "blocks" if s.blocking else "", _sentence(s.description or "")) for s in specs),
     )
 
 
 def _columns(columns: Sequence[Column | ModelColumn]) -> str:
-    headings = ["column", "type", "holds"]
+    headings = ["column", "type", "description"]
     if any(column.sensitivity for column in columns):
         headings.append("sensitivity")
     rows = ((f"`{c.name}`", c.type, _escaped(c.description), _word(c.sensitivity)) for c in columns)
@@ -181,12 +187,12 @@ def _rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _anchor(heading: str) -> str:
-    """What GitHub makes of a heading's text."""
+    """Return GitHub's anchor of a heading."""
     return "".join(character for character in heading if character.isalnum() or character in "-_")
 
 
-def _row(description: str) -> str:
-    """What a row is: the first sentence."""
+def _first_clause(description: str) -> str:
+    """Return what a row is: the description up to the first period or colon."""
     return _escaped(description.partition(". ")[0].partition(": ")[0].rstrip("."))
 
 
@@ -203,7 +209,7 @@ def _sentence(description: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """As Markdown shows it as it is, in a cell of a table too."""
+    """Escape a text for Markdown, also in a cell of a table."""
     for character in "|*<":
         text = text.replace(character, f"\\{character}")
     return text

@@ -1,4 +1,4 @@
-"""The database that the cookbook's queries are run on: a year of the sample shop, the same whenever it is built."""
+"""Build the database of the cookbook's queries: a year of the sample shop, identical in every build."""
 
 import logging
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def build_sample_database(folder: Path) -> Path:
-    """Pulls the shop as it stood on 24 June, and what had changed a week later; returns the file, which is new."""
+    """Ingest the shop as of 24 June, then the changes of the following week; return the new file."""
     with serve(store := _Store(_shop())) as server, ExitStack() as stack:
         orders = next(endpoint for endpoint in ENDPOINTS if endpoint.update_filter)
         settings = CommerceSettings.read(
@@ -48,13 +48,13 @@ def build_sample_database(folder: Path) -> Path:
         versioned = replace(orders, keeps_versions=True)
         days = Window(_OPENED, _BACKFILLED)
         lists = [ListRequest(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]
-        for pull in (
+        for request in (
             *lists,
             ListRequest(endpoint=versioned, window=days),
             ListRequest(endpoint=versioned, updated_after=days.end),
         ):
-            store.now = _REFRESHED if pull.updated_after else _BACKFILLED
-            ingest(pull, client=client, warehouse=warehouse, log=_LOG)
+            store.now = _REFRESHED if request.updated_after else _BACKFILLED
+            ingest(request, client=client, warehouse=warehouse, log=_LOG)
         with database.write() as connection:
             for model in MODELS:
                 build(connection, model, [endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps])
@@ -62,7 +62,7 @@ def build_sample_database(folder: Path) -> Path:
 
 
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
-    """The file as the cookbook has its reader open it."""
+    """Open the file as the cookbook shows."""
     connection = duckdb.connect()
     connection.execute(f"ATTACH '{path}' AS shop (READ_ONLY)")
     connection.execute("USE shop")
@@ -71,7 +71,7 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 class _Store(SampleStore):
-    """The sample store, with a clock that is set."""
+    """The sample store with a settable clock."""
 
     def __init__(self, shop: Shop) -> None:
         self.now = _BACKFILLED
@@ -79,7 +79,7 @@ class _Store(SampleStore):
 
 
 def _shop() -> Shop:
-    """A year of orders; and, to have something to find, two prices that are no numbers and a field nobody declared."""
+    """Build a year of orders, with two prices that are not numbers and an undeclared field as examples."""
     days = (_BACKFILLED - _OPENED) // timedelta(days=1)
     shop = build_shop(now=_BACKFILLED, days=days, ahead=_REFRESHED - _BACKFILLED)
     for product in shop.products[:2]:

@@ -1,7 +1,7 @@
-"""Plain Dagster: an asset that returns a pandas DataFrame, stored by dagster-duckdb-pandas' own IO manager.
+"""Plain Dagster: an asset that returns a pandas DataFrame, stored by the IO manager of dagster-duckdb-pandas.
 
-Daily partitions with a single-run backfill policy, as here; the executor that Dagster's CLI uses by default is kept.
-Nested fields are made texts: pandas has no type for them. Started as `dagster asset materialize -f run.py`.
+Daily partitions with a single-run backfill policy, as in this project, and the default executor of Dagster's CLI.
+Nested fields become text, because pandas has no type for them. Run by `dagster asset materialize -f run.py`.
 """
 
 import json
@@ -39,7 +39,7 @@ def orders(context: AssetExecutionContext) -> pd.DataFrame:
             page += 1
     frame = pd.DataFrame(rows)
     for name in ("created_at", "updated_at"):
-        # Without a zone: the IO manager compares with partition bounds that have none.
+        # Without a time zone, like the partition bounds that the IO manager compares with.
         frame[name] = pd.to_datetime(frame[name]).dt.tz_localize(None)
     for name in (
         "refund_transactions",

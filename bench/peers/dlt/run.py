@@ -1,11 +1,11 @@
-"""dlt's `rest_api` source into DuckDB, declared as its documentation has it, and tuned as its performance page says:
+"""dlt's `rest_api` source into DuckDB, declared as in its documentation, and tuned as on its performance page:
 
 - Parquet as the format of the load packages (`loader_file_format`), which DuckDB reads itself;
 - no child tables (`max_table_nesting=0`): nested fields stay JSON, as in this project's tables;
-- files are rotated (`file_max_items`), so that the normalizer's pool and the loader have something to share;
+- files are rotated (`file_max_items`), so that the normalizer's pool and the loader work in parallel;
 - larger buffers; no progress output; telemetry off; orjson is installed, and dlt then uses it.
 
-BENCH_MODE is `full` (replace) or `changed` (merge by id of what was updated since the cursor that dlt keeps).
+BENCH_MODE is `full` (replace) or `changed` (merge by id of the rows updated since dlt's cursor).
 """
 
 import os

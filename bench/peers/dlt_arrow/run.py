@@ -1,6 +1,6 @@
-"""dlt again, in its fastest documented form: a resource that yields Arrow tables, which skip the normalizer.
+"""dlt in its fastest documented form: a resource that yields Arrow tables, which skip the normalizer.
 
-The pages come from dlt's own RESTClient. Amounts, times and nested fields stay text: who wants types casts them later.
+The pages come from dlt's own RESTClient. Amounts, times and nested fields stay text.
 BENCH_MODE is `full` (replace) or `changed` (merge by id).
 """
 

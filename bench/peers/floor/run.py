@@ -1,7 +1,7 @@
-"""The floor: the least that puts typed orders into DuckDB. One session, pages to a file, one statement.
+"""The floor: the minimum that loads typed orders into DuckDB. One session, pages to a file, one statement.
 
-No retry, no pacing, no check of a page, no resuming, no transaction over what was there, no invalid values kept, no
-days, no history: whatever a pipeline does beyond this costs extra.
+No retries, rate limit, checks of a page, resuming, transaction, invalid values, days or history: everything else that a
+pipeline does costs extra.
 """
 
 import json

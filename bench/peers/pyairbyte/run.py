@@ -1,6 +1,6 @@
 """PyAirbyte: a declarative source (the manifest that Airbyte's connector builder writes) into its DuckDB cache.
 
-BENCH_MODE is `full` or `changed`; a stream without a cursor is read whole each time, so both replace.
+BENCH_MODE is `full` or `changed`; a stream without a cursor is a full refresh, so both replace.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""A Singer tap made with singer-sdk; its output goes through a pipe to target-duckdb, as Meltano would have it.
+"""A Singer tap built with singer-sdk, piped into target-duckdb, as in Meltano.
 
     run.py tap | target-duckdb --config target.json
 
-Started without `tap` it is the pipe. BENCH_MODE is `full` or `changed`; the target upserts by key either way.
+Without `tap`, it runs this pipe. BENCH_MODE is `full` or `changed`; the target upserts by key either way.
 """
 
 import json

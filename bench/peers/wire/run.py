@@ -1,4 +1,4 @@
-"""Asks for the pages and throws them away: what the wire alone costs a client, and how fast the server can be had."""
+"""Request the pages and discard them: the cost of the transfer alone, and the maximum speed of the server."""
 
 import os
 

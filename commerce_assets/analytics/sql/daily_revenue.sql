@@ -17,7 +17,7 @@ SELECT
     sum(fees) AS fees,
     sum(tax) AS tax,
     count_if(is_refunded) AS refunded_orders,
-    count_if((is_refunded OR is_charged_back) AND NOT is_refund_known) AS unknown_refunds,
+    count_if((is_refunded OR is_charged_back) AND NOT refund_amount_known) AS unknown_refunds,
     count(first_order_id) AS new_customers,
     count(DISTINCT customer) - count(first_order_id) AS returning_customers
 FROM paid

@@ -1,4 +1,4 @@
--- A cart's lines name products. That a line is part of a package is told by the order, which is called like it.
+-- A cart line has a product, seldom a package: an order of a package has the package's name.
 WITH bundles AS (
     SELECT name AS order_name, CAST(product_id AS BIGINT) AS product_id, min(id) AS package_id
     FROM (SELECT id, name, unnest(json_extract_string(components, '$.product_ids[*]')) AS product_id FROM packages)

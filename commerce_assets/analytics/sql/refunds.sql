@@ -7,7 +7,7 @@ SELECT
     gross,
     refunds AS refunded,
     net AS settled,
-    is_refund_known AS refund_amount_known,
+    refund_amount_known,
     coalesce(net = 0, FALSE) AS fully_refunded,
     transactions,
     first_refunded_at,

@@ -1,4 +1,4 @@
-"""Which masking the stored rows have had. Where it has become stricter, they are brought in line with it."""
+"""Apply a stricter policy for personal data to the stored rows, and record the masking of each column."""
 
 import hmac
 
@@ -12,21 +12,21 @@ from commerce_assets.warehouse.row_history import history_of
 from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
-_REMEMBERED = table(INTERNAL_SCHEMA, "maskings")
-_TREATED = "temp.main.masked"
+_MASKINGS = table(INTERNAL_SCHEMA, "maskings")
+_MASKED = "temp.main.masked"
 _KEY_ID_DIGITS = 16
 
 
 def apply_policy(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, policy: PersonalDataPolicy) -> list[str]:
-    """Treats what is stored as the policy says, in the transaction of the load that is to follow, and remembers it.
+    """Apply the policy to the stored rows, in the transaction of the load, and record it.
 
-    Values that were kept are hashed or dropped, those that were hashed are dropped. The other way there is none.
+    Values that were kept are hashed or dropped, and hashed values are dropped. A milder policy cannot restore values.
 
     Returns:
-        What a person should know of it, in sentences.
+        Sentences for the log.
     """
     wanted = {column: masking for column, masking in policy.maskings(endpoint).items() if column.is_governed}
-    known = _remembered(connection, endpoint)
+    known = _read_maskings(connection, endpoint)
     key_id = _key_id(policy)
     stricter: dict[Column, Masking] = {}
     irrevocable: list[str] = []
@@ -40,28 +40,28 @@ def apply_policy(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, poli
             irrevocable.append(f"{column.name} (another key)")
     now = {column.name: (masking, key_id if masking is Masking.HASH else None) for column, masking in wanted.items()}
     if now != known:
-        _remember(connection, endpoint, now)
+        _write_maskings(connection, endpoint, now)
     notes = []
-    # The versions of rows are there for as long as nobody removes them, also where no more are kept.
+    # The history table stays when COMMERCE_ORDER_HISTORY is turned off again.
     tables = (endpoint.name, history_of(endpoint))
-    if stricter and (rows := sum(_treat(connection, name, stricter) for name in tables)):
-        # The old values are still in free blocks of the file.
+    if stricter and (rows := sum(_mask(connection, name, stricter) for name in tables)):
+        # Free blocks of the file still hold the old values.
         request_rewrite(connection)
         named = ", ".join(f"{column.name} ({masking})" for column, masking in stricter.items())
-        notes.append(f"{rows:,} stored rows were brought in line with the policy for personal data: {named}")
+        notes.append(f"applied the policy for personal data to {rows:,} stored rows: {named}")
     if irrevocable:
         notes.append(
-            "the policy for personal data has changed in a way that stored rows cannot follow; they keep what they "
-            f"have until they are pulled again: {', '.join(irrevocable)}"
+            "the new policy for personal data cannot be applied to stored rows; they keep their values until they are "
+            f"extracted again: {', '.join(irrevocable)}"
         )
     return notes
 
 
-def _treat(connection: duckdb.DuckDBPyConnection, name: str, stricter: dict[Column, Masking]) -> int:
-    """Rewrites the rows of a table that hold something of these columns; returns how many they are.
+def _mask(connection: duckdb.DuckDBPyConnection, name: str, stricter: dict[Column, Masking]) -> int:
+    """Rewrite the rows of a table that have a value in these columns; return their number.
 
-    By way of a temporary table rather than with UPDATE: what DuckDB may spill to disk is then masked already, where
-    an update's undo log would hold what it replaces.
+    It uses a temporary table instead of UPDATE: what DuckDB spills to disk is then masked already, whereas the undo log
+    of an UPDATE holds the old values.
     """
     target, invalid = table(SCHEMA, name), identifier(INVALID.name)
     existing = {column.name for column in describe(connection, name)}
@@ -81,29 +81,29 @@ def _treat(connection: duckdb.DuckDBPyConnection, name: str, stricter: dict[Colu
     names = ", ".join(text(column.name) for column in stricter)
     holds_some = f"list_has_any(json_keys({invalid}), [{names}])"
     replaced[INVALID.name] = f"CASE WHEN {holds_some} THEN {entries} ELSE {invalid} END"
-    concerned = " OR ".join(f"{identifier(column)} IS NOT NULL" for column in replaced)
+    has_value = " OR ".join(f"{identifier(column)} IS NOT NULL" for column in replaced)
     values = ", ".join(f"{value} AS {identifier(column)}" for column, value in replaced.items())
-    connection.execute(f"CREATE TEMP TABLE masked AS SELECT * REPLACE ({values}) FROM {target} WHERE {concerned}")
-    connection.execute(f"DELETE FROM {target} WHERE {concerned}")
-    row = connection.execute(f"INSERT INTO {target} BY NAME FROM {_TREATED}").fetchone()
-    connection.execute(f"DROP TABLE {_TREATED}")
+    connection.execute(f"CREATE TEMP TABLE masked AS SELECT * REPLACE ({values}) FROM {target} WHERE {has_value}")
+    connection.execute(f"DELETE FROM {target} WHERE {has_value}")
+    row = connection.execute(f"INSERT INTO {target} BY NAME FROM {_MASKED}").fetchone()
+    connection.execute(f"DROP TABLE {_MASKED}")
     return int(row[0]) if row else 0
 
 
-def _remembered(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, tuple[Masking, str | None]]:
-    """The masking of each column, and of which key; a column that is not among them has been kept as it came."""
+def _read_maskings(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> dict[str, tuple[Masking, str | None]]:
+    """Return the masking and the key id of each column; a column that is missing has been kept."""
     rows = connection.execute(
-        f"SELECT column_name, masking, key_id FROM {_REMEMBERED} WHERE endpoint = ?", [endpoint.name]
+        f"SELECT column_name, masking, key_id FROM {_MASKINGS} WHERE endpoint = ?", [endpoint.name]
     ).fetchall()
     return {name: (Masking(masking), key_id) for name, masking, key_id in rows}
 
 
-def _remember(
+def _write_maskings(
     connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, now: dict[str, tuple[Masking, str | None]]
 ) -> None:
-    connection.execute(f"DELETE FROM {_REMEMBERED} WHERE endpoint = ?", [endpoint.name])
+    connection.execute(f"DELETE FROM {_MASKINGS} WHERE endpoint = ?", [endpoint.name])
     connection.executemany(
-        f"INSERT INTO {_REMEMBERED} VALUES (?, ?, ?, ?)",
+        f"INSERT INTO {_MASKINGS} VALUES (?, ?, ?, ?)",
         [[endpoint.name, name, masking.value, key_id] for name, (masking, key_id) in now.items()],
     )
 

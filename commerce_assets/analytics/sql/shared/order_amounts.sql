@@ -1,16 +1,16 @@
--- XXX is what ISO 4217 has for no currency.
+-- XXX is the ISO 4217 code for no currency.
 CREATE OR REPLACE TEMP MACRO currency_code(written) AS coalesce(nullif(upper(trim(written)), ''), 'XXX');
 
 -- One customer per address: however it is capitalised, and whether its accents are one code point or two.
 CREATE OR REPLACE TEMP MACRO customer_key(email) AS nullif(lower(nfc_normalize(trim(email))), '');
 
--- One row an order: what the models add up, each measure defined here and nowhere else.
+-- One row per order. Each measure of the models is defined here only.
 CREATE OR REPLACE TEMP VIEW order_amounts AS
 WITH refunds AS (
     SELECT
         id AS order_id,
         settled_currency,
-        -- With its wrapper or without.
+        -- With or without its wrapper.
         unnest(list_transform(json_extract(refund_transactions, '$[*]'), lambda t: coalesce(t -> '$.refund_transaction', t)))
             AS refund
     FROM orders
@@ -18,7 +18,7 @@ WITH refunds AS (
 known AS (
     SELECT
         order_id,
-        -- What was refunded in another currency than the order's cannot be added to it.
+        -- A refund in another currency than the order's cannot be added to it.
         CASE WHEN currency_code(coalesce(nullif(refund ->> '$.currency', ''), settled_currency))
             = currency_code(settled_currency) THEN TRY_CAST(refund ->> '$.amount' AS DECIMAL(18, 4)) END AS amount,
         TRY_CAST(refund ->> '$.occurred_at' AS TIMESTAMPTZ) AS occurred_at
@@ -29,7 +29,7 @@ refunds_of AS (
         order_id,
         count(*) AS transactions,
         coalesce(sum(amount), 0) AS total,
-        count(amount) = count(*) AS is_known,
+        count(amount) = count(*) AS amount_known,
         min(occurred_at) AS first_refunded_at,
         max(occurred_at) AS last_refunded_at
     FROM known
@@ -52,10 +52,10 @@ SELECT
     settled_gross AS net,
     coalesce(settled_gateway_fee, 0) AS fees,
     coalesce(settled_tax, 0) AS tax,
-    -- In version 1 of the API a refund is a state; later it is a flag.
+    -- In version 1 of the API a refund is a state, in later versions a flag.
     coalesce(refunded, FALSE) OR state IS NOT DISTINCT FROM 'refunded' OR transactions IS NOT NULL AS is_refunded,
     state IS NOT DISTINCT FROM 'chargeback' AS is_charged_back,
-    coalesce(is_known, FALSE) AND NOT is_charged_back AS is_refund_known,
+    coalesce(amount_known, FALSE) AND NOT is_charged_back AS refund_amount_known,
     coalesce(transactions, 0) AS transactions,
     first_refunded_at,
     last_refunded_at

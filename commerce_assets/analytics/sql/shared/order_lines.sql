@@ -1,9 +1,9 @@
--- The part of an amount that lies between two shares of it, in cents; what is last takes the rest.
+-- The part of an amount between two cumulative shares, rounded to cents; the last part takes the rest.
 CREATE OR REPLACE TEMP MACRO part(amount, since, up_to, is_last) AS
     CASE WHEN is_last THEN amount ELSE CAST(round(CAST(amount AS DOUBLE) * up_to, 2) AS DECIMAL(38, 4)) END
     - CASE WHEN since = 0 THEN 0 ELSE CAST(round(CAST(amount AS DOUBLE) * since, 2) AS DECIMAL(38, 4)) END;
 
--- One row a line of an order's cart, with its part of the order's amounts; an order without lines is one row, line NULL.
+-- One row per cart line with its share of the order's amounts; an order without lines has one row with line NULL.
 CREATE OR REPLACE TEMP VIEW order_lines AS
 WITH carts AS (
     SELECT * REPLACE (json_extract(coalesce(cart -> '$.cart', cart), '$.cart_items[*]') AS cart) FROM order_amounts
@@ -16,7 +16,7 @@ items AS (
     FROM carts
 ),
 bare AS (
-    -- With its wrapper or without.
+    -- With or without its wrapper.
     SELECT * REPLACE (coalesce(item -> '$.cart_item', item) AS item) FROM items
 ),
 lines AS (
@@ -35,7 +35,7 @@ placed AS (
         row_number() OVER so_far AS place,
         sum(price_at_checkout) OVER cart AS price_of_all,
         sum(price_at_checkout) OVER so_far AS price_so_far,
-        -- Prices tell the parts only if each line has one.
+        -- Shares follow the prices only if each line has one.
         count(price_at_checkout) OVER cart = count(*) OVER cart
             AND min(price_at_checkout) OVER cart >= 0
             AND sum(price_at_checkout) OVER cart > 0 AS is_priced
@@ -43,8 +43,7 @@ placed AS (
     WINDOW cart AS (PARTITION BY order_id), so_far AS (PARTITION BY order_id ORDER BY line)
 ),
 shares AS (
-    -- From which share of the order's amounts on, and up to which, the line has its part: so the parts make the whole,
-    -- however each is rounded.
+    -- The cumulative share of the order's amounts before and after the line: rounded parts then add up to the total.
     SELECT
         *,
         place = lines AS is_last,
