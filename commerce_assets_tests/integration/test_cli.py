@@ -313,10 +313,9 @@ def test_a_pull_reports_rows_and_checks(shell: Shell) -> None:
     assert result.exit_code == 0
     loaded, checks, *failing = result.stdout.splitlines()
     assert loaded == "orders: 24 rows in 2 partitions (24 inserted, 0 updated, 0 unchanged, 0 removed)"
-    assert checks == "8 of 10 checks passed"
-    # A first pull is neither up to date nor compared; the checks name commands, and not the jobs of the UI.
-    assert "run `commerce-assets refresh`" in failing[0]
-    assert "run `commerce-assets reconcile`" in failing[1]
+    assert checks == "9 of 11 checks passed"
+    # Most days were never loaded; both checks name the command that loads them.
+    assert all("`commerce-assets pull orders --from 2024-03-01" in line for line in failing)
     assert "orders of 2024-03-02...2024-03-03: page 1, 50 rows, " in result.stderr
     assert not list((shell.folder / "shop.staging").glob("*/*/*"))
 
@@ -334,7 +333,7 @@ def test_a_pull_resumes_after_one_that_failed(shell: Shell, server: FaultyStore)
     server.script()
     server.forget()
     result = shell.run(*TEN_DAYS)
-    assert server.pages == [2, 3]
+    assert server.pages == [2, 3, 4]
     assert "resuming after page 2 of an earlier run, 100 rows" in result.stderr
     assert "orders: 120 rows in 10 partitions (120 inserted" in result.stdout
 
@@ -376,7 +375,8 @@ def test_the_instance_lists_what_the_command_line_ran(shell: Shell) -> None:
     with instance_of(shell.folder) as instance:
         runs = {run.job_name: run.status.value for run in instance.get_runs()}
         assert runs == dict.fromkeys(("orders", "orders_refresh", "reconcile", "analytics"), "SUCCESS")
-        assert len(instance.get_materialized_partitions(AssetKey("orders"))) == 10
+        days = {day.isoformat() for day in WINDOW.days}
+        assert days <= instance.get_materialized_partitions(AssetKey("orders"))
         assert len(instance.get_materialized_partitions(AssetKey("order_items"))) == 10
 
 
@@ -433,7 +433,8 @@ def test_a_refresh_and_a_reconciliation_bring_what_changed(loaded: Shell, server
     assert "check failed: orders: complete: " in compared.stdout
     repaired = loaded.run("reconcile")
     assert repaired.exit_code == 0
-    assert "orders: 13 rows in 1 partitions (1 inserted" in repaired.stdout
+    # Days that were never loaded are extracted, too.
+    assert re.search(r"orders: 13 rows in \d+ partitions \(1 inserted", repaired.stdout)
 
 
 def test_a_pull_keeps_versions_if_the_setting_says_so(shell: Shell) -> None:
@@ -461,7 +462,7 @@ def test_a_warning_of_a_check_leaves_the_status_0(shell: Shell, server: FaultySt
     server.store.add("products", product(9, price="cheap"))
     result = shell.run("pull", "products")
     assert result.exit_code == 0
-    assert "6 of 7 checks passed" in result.stdout
+    assert "7 of 8 checks passed" in result.stdout
     assert "check failed: products: values_fit_their_types: " in result.stdout
 
 
@@ -484,7 +485,7 @@ def test_an_interrupted_pull_keeps_its_pages_and_says_so(shell: Shell, server: F
     server.script()
     server.forget()
     assert shell.run(*TEN_DAYS).exit_code == 0
-    assert server.pages == [2, 3]
+    assert server.pages == [2, 3, 4]
 
 
 def test_the_bar_of_a_pull_is_shown_on_a_terminal(shell: Shell, server: FaultyStore) -> None:
@@ -512,7 +513,8 @@ def test_the_bar_of_a_pull_is_shown_on_a_terminal(shell: Shell, server: FaultySt
 
 def test_a_dumb_terminal_shows_lines_of_progress(shell: Shell) -> None:
     result = shell.run(*TEN_DAYS, TTY_COMPATIBLE="1", TERM="dumb")
-    assert "page 3, " in result.stderr
+    assert "GET http://127.0.0.1:" in result.stderr
+    assert "120 rows loaded" in result.stderr
 
 
 def test_a_pull_with_a_closed_pipe_is_stored(shell: Shell, server: FaultyStore) -> None:
@@ -661,7 +663,7 @@ def test_consecutive_days_are_a_range(days: list[date], found: list[tuple[date, 
 
 
 def test_a_query_finds_tables_by_any_name_with_times_in_utc(pulled: Shell) -> None:
-    sql = "SELECT min(o.created_at) AS first, count(*) AS n FROM orders o JOIN shop.commerce.orders USING (id)"
+    sql = "SELECT min(o.created_at) AS first, count(*) AS n FROM orders o JOIN commerce.orders USING (id)"
     result = pulled.run("query", sql, TZ="America/New_York")
     assert result.stdout == "first,n\n2024-03-01 00:00:00+00,120\n"
 
