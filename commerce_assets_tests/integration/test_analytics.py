@@ -204,7 +204,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
 
 
-def test_the_tables_equal_what_the_stores_orders_come_to_before_and_after_late_changes(loaded: Project) -> None:
+def test_tables_equal_the_store_before_and_after_late_changes(loaded: Project) -> None:
     orders = loaded.store.shop.orders
     result = loaded.run("analytics", days=(FIRST, YESTERDAY))
     assert {check.passed for check in result.get_asset_check_evaluations()} == {True}
@@ -237,9 +237,7 @@ def test_the_tables_equal_what_the_stores_orders_come_to_before_and_after_late_c
     assert_tables_equal(loaded, orders)
 
 
-def test_where_addresses_are_hashed_customers_are_their_hashes_and_the_same_is_counted_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashed_customers_have_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(build_shop(now=NOW, days=20, orders_per_day=3), now=lambda: NOW)
     add_unusual(store)
     first, key = (NOW - timedelta(days=20)).date(), "a key of sixteen or more"
@@ -257,7 +255,7 @@ def test_where_addresses_are_hashed_customers_are_their_hashes_and_the_same_is_c
         assert_tables_equal(project, store.shop.orders, hash_key=key)
 
 
-def test_a_build_shows_its_numbers_a_chart_and_a_table_and_no_address(loaded: Project) -> None:
+def test_build_metadata_has_numbers_and_no_email_address(loaded: Project) -> None:
     result = loaded.run("analytics", days=(FIRST, YESTERDAY))
 
     events = [event.materialization for event in result.get_asset_materialization_events()]
@@ -297,7 +295,7 @@ def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: Project
     assert seen["days"] == loaded.query("SELECT count(*) FROM shop.analytics.daily_revenue")
 
 
-def test_every_model_is_an_asset_with_described_columns_checks_and_lineage_that_writes_alone() -> None:
+def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
     definitions = build_definitions(environment={})
     graph = definitions.resolve_asset_graph()
 

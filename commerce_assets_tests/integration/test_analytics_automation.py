@@ -50,7 +50,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
 
 
-def test_a_refresh_asks_for_the_days_that_it_touched_and_for_the_tables_that_are_rebuilt_whole(loaded: Project) -> None:
+def test_a_refresh_requests_its_days_and_the_full_rebuilds(loaded: Project) -> None:
     sensor = Sensor(loaded)
     days = [(FIRST + timedelta(days=number)).date().isoformat() for number in (2, 3, 11)]
     for day in days:
@@ -81,7 +81,7 @@ def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: Project) -> None:
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
 
 
-def test_the_catalogue_asks_for_the_tables_with_todays_names_and_for_no_day_of_order_items(loaded: Project) -> None:
+def test_the_catalogue_requests_no_day_of_order_items(loaded: Project) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("catalog")
@@ -99,7 +99,7 @@ def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
     assert sensor.tick() == {}
 
 
-def test_what_changes_while_a_dependency_is_being_pulled_is_asked_for_when_the_pull_has_ended(loaded: Project) -> None:
+def test_changes_during_a_pull_are_requested_when_it_ends(loaded: Project) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=5)).date()
     loaded.run("orders", days=(day, day))

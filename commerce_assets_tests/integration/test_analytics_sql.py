@@ -86,7 +86,7 @@ def test_every_table_builds_where_only_orders_have_been_loaded(storage: Storage)
         assert {finding.wrong for finding in findings} == {0}
 
 
-def test_an_orders_amounts_go_to_its_lines_by_price_or_in_equal_parts_and_add_up(storage: Storage) -> None:
+def test_order_amounts_are_split_by_price_or_equally_and_add_up(storage: Storage) -> None:
     by_price = cart({"product_id": 1, "price_at_checkout": "10.00"}, {"product_id": 2, "price_at_checkout": "20.00"})
     unpriced = cart({"product_id": 1}, {"product_id": 2, "price_at_checkout": "9"}, {"product_id": 3})
     free = cart({"product_id": 1, "price_at_checkout": "0.00"}, {"product_id": 2, "price_at_checkout": "0.00"})
@@ -113,7 +113,7 @@ def test_an_orders_amounts_go_to_its_lines_by_price_or_in_equal_parts_and_add_up
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_line_is_read_with_its_wrapper_and_without_whatever_is_missing_in_it(storage: Storage, wrapped: bool) -> None:  # noqa: FBT001
+def test_a_line_is_read_with_its_wrapper_and_missing_fields(storage: Storage, wrapped: bool) -> None:  # noqa: FBT001
     items: tuple[dict[str, Any], ...] = (
         {"product_id": "0000007", "quantity": "2", "price_at_checkout": 4.5},
         {"product_id": None, "quantity": None, "price_at_checkout": None},
@@ -132,7 +132,7 @@ def test_a_line_is_read_with_its_wrapper_and_without_whatever_is_missing_in_it(s
     ) == [(1, 7, 2, Decimal("4.5")), (2, None, None, None), (3, None, None, None), (4, None, None, None)]
 
 
-def test_a_line_is_joined_to_its_product_its_package_and_its_plan(storage: Storage) -> None:
+def test_a_line_is_joined_to_its_product_package_and_plan(storage: Storage) -> None:
     storage.load(PRODUCTS, [product(1), product(2)])
     packages = [
         {"id": 5, "name": "Both", "components": {"product_ids": [1, 2]}, "updated_at": "2024-01-01T00:00:00Z"},
@@ -190,7 +190,7 @@ def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
     ]
 
 
-def test_a_day_has_a_row_a_currency_and_orders_that_were_never_paid_are_in_none(storage: Storage) -> None:
+def test_a_day_has_one_row_per_currency_without_unpaid_orders(storage: Storage) -> None:
     assert rows(
         storage,
         "daily_revenue",
@@ -211,7 +211,7 @@ def test_a_day_has_a_row_a_currency_and_orders_that_were_never_paid_are_in_none(
     ]
 
 
-def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_other_currency(storage: Storage) -> None:
+def test_a_customer_is_new_once_then_returning(storage: Storage) -> None:
     ann, second, third = "ann@example.com", "2024-03-16T09:00:00Z", "2024-03-17T09:00:00Z"
 
     assert rows(
@@ -235,7 +235,7 @@ def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_othe
     ]
 
 
-def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(storage: Storage) -> None:
+def test_a_customer_is_a_lower_cased_email_address(storage: Storage) -> None:
     hashed = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
     assert rows(
@@ -255,7 +255,7 @@ def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(
     ]
 
 
-def test_a_product_has_its_part_of_each_month_and_what_names_no_product_has_a_row_of_its_own(storage: Storage) -> None:
+def test_a_product_has_a_row_per_month_as_have_unknown_ones(storage: Storage) -> None:
     storage.load(PRODUCTS, [product(1)])
     april = {"created_at": "2024-04-30T23:59:59Z"}
 
@@ -296,7 +296,7 @@ def test_a_subscription_is_told_by_its_order(storage: Storage) -> None:
     ]
 
 
-def test_a_rebuild_rewrites_nothing_unless_something_has_changed_and_then_only_that(storage: Storage) -> None:
+def test_a_rebuild_rewrites_only_what_has_changed(storage: Storage) -> None:
     other = {**FULL, "id": 2, "settled_currency": "USD", "buyer_email": "b@example.com"}
     storage.load(ORDERS, [FULL, other], window=ALWAYS)
     for model in MODELS:
@@ -329,7 +329,7 @@ def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: Storage) ->
     assert storage.query(query) == [(2,), (3,)]
 
 
-def test_a_table_of_an_older_declaration_is_made_anew_with_all_its_days(storage: Storage) -> None:
+def test_a_table_with_older_columns_is_rebuilt_with_all_its_days(storage: Storage) -> None:
     model = BY_MODEL["order_items"]
     orders = [order(number, f"2024-03-1{number}T12:00:00Z", cart=cart({"product_id": 7})) for number in (4, 5)]
     storage.load(ORDERS, orders, window=ALWAYS)
@@ -348,7 +348,7 @@ def test_a_column_that_sql_and_declaration_do_not_share_is_named(storage: Storag
         built(storage, replace(model, columns=tuple(c for c in model.columns if c.name != "transactions")))
 
 
-def test_a_key_that_is_shared_is_found_and_an_address_is_not_shown(storage: Storage) -> None:
+def test_a_duplicate_key_is_found_without_showing_the_address(storage: Storage) -> None:
     model = BY_MODEL["customers"]
     storage.load(ORDERS, [paid(1, "1.00", buyer_email="ann@example.com")], window=ALWAYS)
     with storage.database.write() as connection:

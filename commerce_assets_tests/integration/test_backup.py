@@ -45,7 +45,7 @@ def test_the_unit_executes_the_backup() -> None:
     assert read_unit(UNITS / "commerce-assets-backup.service").settings["ExecStart"] == [BACKUP]
 
 
-def test_a_backup_is_one_file_also_beside_the_wal_of_a_killed_program(services: Services) -> None:
+def test_a_backup_is_one_file_also_beside_a_leftover_wal(services: Services) -> None:
     with DatabaseFile(path=database_of(services)).write() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS id")
     leave_a_wal(database_of(services), "INSERT INTO t VALUES (99)")
@@ -221,7 +221,7 @@ def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Service
     assert names[-1] == "before the move"
 
 
-def test_what_was_restored_is_in_step_with_the_store_after_a_refresh_and_a_comparison(project: Project) -> None:
+def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: Project) -> None:
     noon = datetime.combine(YESTERDAY, time(12), UTC)
     days = (YESTERDAY - timedelta(days=2), YESTERDAY)
     for number in range(1, 4):

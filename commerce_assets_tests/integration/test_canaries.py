@@ -103,7 +103,7 @@ def variables_of(error: BaseException) -> Iterator[tuple[str, bytes]]:
                     yield f"{frame.f_code.co_qualname}.{name}", repr(value).encode()
 
 
-def test_a_key_a_secret_and_a_buyer_are_nowhere_but_in_their_columns_after_runs_of_every_kind(tmp_path: Path) -> None:
+def test_credentials_and_buyers_are_only_in_their_columns(tmp_path: Path) -> None:
     """Faults 65, 66, 68: and what holds the buyer can be read by the owner alone."""
     stored, refused, unloadable = days(3)
     commands = [
@@ -134,7 +134,7 @@ def test_a_key_a_secret_and_a_buyer_are_nowhere_but_in_their_columns_after_runs_
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_dagster_is_told_of_the_resources_names_variables_and_holds_no_value(
+def test_dagster_gets_variable_names_and_no_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fault 65."""
@@ -151,7 +151,7 @@ def test_what_dagster_is_told_of_the_resources_names_variables_and_holds_no_valu
         assert variable in snapshot.encode()
 
 
-def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_none_when_it_is_pickled(
+def test_no_repr_and_no_pickle_shows_a_credential(
     tmp_path: Path,
 ) -> None:
     """Faults 65, 66."""
@@ -186,7 +186,7 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
     assert seen_in(shown + kept, CREDENTIALS | BUYER) == set()
 
 
-def test_the_account_in_the_staging_directory_tells_keys_apart_and_does_not_tell_them(tmp_path: Path) -> None:
+def test_the_staged_account_distinguishes_keys_and_hides_them(tmp_path: Path) -> None:
     """Fault 65."""
     with puller_of(canary_store(), tmp_path) as puller:
         accounts = [puller.client(key=key, secret=SECRET).store for key in (KEY, f"{KEY}2", KEY)]
@@ -196,7 +196,7 @@ def test_the_account_in_the_staging_directory_tells_keys_apart_and_does_not_tell
 
 
 @pytest.mark.parametrize("name", [name for name in ECHOES if name != "unloadable"])
-def test_the_variables_in_a_traceback_of_a_page_hold_no_answer_and_no_credential(tmp_path: Path, name: str) -> None:
+def test_traceback_variables_hold_no_body_and_no_credential(tmp_path: Path, name: str) -> None:
     """Faults 65, 66: tools that report errors send them off."""
     says, fault = ECHOES[name]
     with puller_of(canary_store(), tmp_path) as puller:
@@ -231,9 +231,7 @@ def test_the_variables_in_a_traceback_of_a_load_hold_no_item(tmp_path: Path) -> 
     assert {(name, seen) for name, value in variables for seen in seen_in(value, CREDENTIALS | BUYER)} == set()
 
 
-def test_at_debug_the_http_library_logs_the_query_which_is_days_and_page_numbers_and_nothing_else_does(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_the_http_library_logs_the_query_at_debug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Faults 65, 66: with `managed_python_loggers: [root]` these lines are in Dagster's event log."""
     caplog.set_level(logging.DEBUG)
     with puller_of(canary_store(), tmp_path) as puller:
@@ -250,7 +248,7 @@ def test_at_debug_the_http_library_logs_the_query_which_is_days_and_page_numbers
 
 
 @pytest.mark.slow
-def test_no_failure_leaves_a_credential_or_a_query_anywhere_or_a_buyer_outside_of_staging(tmp_path: Path) -> None:
+def test_no_failure_leaks_a_credential_a_query_or_a_buyer(tmp_path: Path) -> None:
     """Faults 65, 66, 67."""
     cases = days(len(ECHOES) + 1)
     faults = {day: fault for day, (_, fault) in zip(cases, ECHOES.values(), strict=False)}
@@ -303,7 +301,7 @@ def test_no_failure_leaves_a_credential_or_a_query_anywhere_or_a_buyer_outside_o
 
 
 @pytest.mark.slow
-def test_with_every_library_logging_at_debug_credentials_and_buyers_are_still_nowhere(tmp_path: Path) -> None:
+def test_debug_logs_hold_no_credential_and_no_buyer(tmp_path: Path) -> None:
     """Faults 65, 66."""
     stored, refused = days(2)
     orders = [item for day in days(2) for item in orders_of(day)]
@@ -333,7 +331,7 @@ def test_with_every_library_logging_at_debug_credentials_and_buyers_are_still_no
 
 
 @pytest.mark.slow
-def test_the_page_of_the_resources_shows_the_names_of_the_variables(tmp_path: Path) -> None:
+def test_the_resources_page_shows_the_names_of_the_variables(tmp_path: Path) -> None:
     """Fault 65."""
     port = closed_port()
     url = f"http://127.0.0.1:{port}/graphql"

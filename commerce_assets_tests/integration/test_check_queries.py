@@ -60,7 +60,7 @@ def results(storage: Storage, scope: Scope) -> dict[str | None, AssetCheckResult
         return {result.check_name: result for result in check_results(connection, scope)}
 
 
-def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherever_the_others_are(
+def test_after_a_refresh_written_keys_are_checked_everywhere(
     storage: Storage,
 ) -> None:
     storage.load(ORDERS, [order(2, tag="x"), order(7)], updated_after=FIRST_PULL)
@@ -88,7 +88,7 @@ def test_every_check_passes_on_what_a_load_has_stored(storage: Storage, scope: S
 
 
 @pytest.mark.parametrize("window", [days("2024-03-20"), days("1999-01-01", "2030-01-01")], ids=str)
-def test_every_check_passes_on_a_window_without_rows_and_on_one_with_many(storage: Storage, window: Window) -> None:
+def test_every_check_passes_with_no_rows_and_with_many(storage: Storage, window: Window) -> None:
     """Fault 57."""
     storage.load(ORDERS, [order(4, f"{window.first_day}T00:00:00Z")] * (window.first_day.year < 2000), window=window)
     began_at = FIRST_PULL + timedelta(hours=2)
@@ -154,7 +154,7 @@ def test_the_evidence_of_the_columns_lists_each_kind_of_fault(storage: Storage) 
         ),
     ],
 )
-def test_an_id_that_is_missing_or_repeated_is_counted_in_the_whole_table(
+def test_missing_or_repeated_ids_are_counted_in_the_whole_table(
     storage: Storage, damage: str, evidence: dict[str, object]
 ) -> None:
     """Fault 34. Fault 38."""
@@ -223,9 +223,7 @@ def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
         ),
     ],
 )
-def test_a_row_that_the_run_brought_must_lie_in_the_days_that_it_was_for(
-    storage: Storage, damage: str, outside: int
-) -> None:
+def test_a_row_of_the_run_must_be_inside_its_partitions(storage: Storage, damage: str, outside: int) -> None:
     """Fault 44. Fault 46."""
     storage.execute(damage)
     finding = ask(storage, check_queries.created_at_within_partition)
@@ -244,13 +242,13 @@ def test_of_many_rows_ten_are_named(storage: Storage) -> None:
         assert ask(storage, question, scope).evidence["examples"] == [str(number) for number in range(10)]
 
 
-def test_an_endpoint_without_a_cursor_is_not_asked_where_its_rows_lie(storage: Storage) -> None:
+def test_an_endpoint_without_a_cursor_has_no_partition_check(storage: Storage) -> None:
     with pytest.raises(ValueError, match="products has no cursor"):
         ask(storage, check_queries.created_at_within_partition, PRODUCTS_SCOPE)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: Endpoint) -> None:
+def test_only_checks_that_protect_downstream_assets_block(endpoint: Endpoint) -> None:
     specs = build_check_specs(endpoint=endpoint)
     cursor = {"created_at_within_partition"} if endpoint.is_partitioned else set()
     assert {spec.name for spec in specs if spec.blocking} == BLOCKING | cursor | VERIFIED
@@ -258,7 +256,7 @@ def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: E
     assert all(spec.description for spec in specs)
 
 
-def test_a_failed_check_is_an_error_or_a_warning_and_tells_nothing_of_a_buyer(storage: Storage) -> None:
+def test_a_failed_check_has_a_severity_and_no_buyers_data(storage: Storage) -> None:
     """Fault 66."""
     bad = [order(number, refunded=CANARY, unknown=CANARY, buyer_email=CANARY) for number in (1, 2, 3)]
     storage.load(ORDERS, bad, window=WINDOW)

@@ -41,16 +41,14 @@ def killed(outcomes: list[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGKILL]
 
 
-def test_some_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_goes_on(scene: Scene) -> None:
+def test_a_few_random_kills_leave_old_rows_or_new_ones(scene: Scene) -> None:
     """Fault 52."""
     assert killed(end_at_random_moments(scene, signal.SIGKILL, runs=6, seed=1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
-def test_hundreds_of_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_next_run_goes_on(
-    scene: Scene, seed: int
-) -> None:
+def test_hundreds_of_random_kills_leave_old_rows_or_new_ones(scene: Scene, seed: int) -> None:
     """Fault 52."""
     found = killed(end_at_random_moments(scene, signal.SIGKILL, runs=60, seed=seed))
 
@@ -58,7 +56,7 @@ def test_hundreds_of_kills_at_random_moments_leave_old_rows_or_new_ones_and_the_
     assert {"no", "old"} <= {outcome.table for outcome in found} <= {"no", "old", "new"}
 
 
-def test_a_kill_amid_an_operation_on_the_staged_files_leaves_what_the_next_run_goes_on_with(scene: Scene) -> None:
+def test_the_next_run_resumes_after_a_kill_at_a_staging_step(scene: Scene) -> None:
     """Fault 52."""
     operations = scene.survive("a run that is not killed", AtOperation()).operations
     for operation in (
@@ -73,9 +71,7 @@ def test_a_kill_amid_an_operation_on_the_staged_files_leaves_what_the_next_run_g
 
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_kill_amid_each_operation_on_the_staged_files_leaves_what_the_next_run_goes_on_with(
-    scene: Scene, *, empty: bool
-) -> None:
+def test_the_next_run_resumes_after_a_kill_at_each_staging_step(scene: Scene, *, empty: bool) -> None:
     """Fault 52."""
     operations = scene.survive("a run that is not killed", AtOperation()).operations
     for number in range(1, len(operations) + 1):
@@ -98,13 +94,13 @@ def test_what_counts_is_on_the_disk_before_it_counts(scene: Scene) -> None:
     assert all(wanted == done for wanted, done in before)
 
 
-def test_a_run_that_is_told_to_end_does_so_within_two_seconds_and_the_next_goes_on(scene: Scene) -> None:
+def test_a_run_ends_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
     assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=6, seed=5, disturb=heed_sigterm))
 
 
 @pytest.mark.slow
-def test_dozens_of_runs_that_are_told_to_end_do_so_within_two_seconds_and_the_next_goes_on(scene: Scene) -> None:
+def test_dozens_of_runs_end_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
     assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=40, seed=6, disturb=heed_sigterm))
 

@@ -33,7 +33,7 @@ def build_customers(project: Project) -> None:
     assert job.execute_in_process(instance=project.instance, asset_selection=selection).success
 
 
-def test_a_buyer_is_in_no_file_after_what_the_page_says_was_done_and_no_order_is_lost(
+def test_the_documented_erasure_removes_the_buyer_and_no_order(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project.folder / "data").mkdir()

@@ -52,7 +52,7 @@ def load_with_quotas(scene: Scene, sizes: Sequence[int], *, empty: bool) -> list
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_on_a_full_disk_a_run_says_what_to_do_and_leaves_old_rows_or_new_ones(scene: Scene, *, empty: bool) -> None:
+def test_a_full_disk_leaves_old_rows_or_new_ones(scene: Scene, *, empty: bool) -> None:
     """Fault 54."""
     pulls = pull_with_quotas(scene, [100, 100_000], empty=empty)
     loads = load_with_quotas(scene, [100], empty=empty)
@@ -63,9 +63,7 @@ def test_on_a_full_disk_a_run_says_what_to_do_and_leaves_old_rows_or_new_ones(sc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True])
-def test_on_a_disk_that_is_full_at_any_moment_a_run_says_what_to_do_and_leaves_old_rows_or_new_ones(
-    scene: Scene, *, empty: bool
-) -> None:
+def test_a_disk_full_at_any_moment_leaves_old_rows_or_new_ones(scene: Scene, *, empty: bool) -> None:
     """Fault 54."""
     pulls = pull_with_quotas(scene, [100 * 2**step for step in range(14)], empty=empty)
     loads = load_with_quotas(scene, [int(100 * 1.5**step) for step in range(23)], empty=empty)
@@ -109,7 +107,7 @@ def fail_at(
     return survive_clearly(scene, case, *before, disturb, empty=number % 2 == 0 and left == "nothing")
 
 
-def test_a_file_operation_that_fails_ends_the_run_with_what_to_do_and_leaves_old_rows_or_new_ones(
+def test_a_failed_file_operation_leaves_old_rows_or_new_ones(
     scene: Scene,
 ) -> None:
     """Fault 54."""
@@ -122,9 +120,7 @@ def test_a_file_operation_that_fails_ends_the_run_with_what_to_do_and_leaves_old
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left", ["nothing", "no manifest", "half a line of the index", "pages that are loaded"])
-def test_whichever_file_operation_fails_the_run_ends_with_what_to_do_and_leaves_old_rows_or_new_ones(
-    scene: Scene, left: str
-) -> None:
+def test_each_failed_file_operation_leaves_old_rows_or_new_ones(scene: Scene, left: str) -> None:
     """Fault 54."""
     before = leftovers(scene)[left]
     operations = operations_of(scene, *before)
@@ -133,7 +129,7 @@ def test_whichever_file_operation_fails_the_run_ends_with_what_to_do_and_leaves_
 
 
 @pytest.mark.slow
-def test_a_rename_that_fails_ends_the_run_with_what_to_do_and_leaves_old_rows_or_new_ones(scene: Scene) -> None:
+def test_a_failed_rename_leaves_old_rows_or_new_ones(scene: Scene) -> None:
     """Fault 54."""
     failed = []
     for left, before in leftovers(scene).items():

@@ -133,7 +133,7 @@ def test_a_reader_in_another_process_does_not_delay_a_write(storage: Storage) ->
     assert storage.query("FROM commerce.orders") == []
 
 
-def test_an_open_reader_keeps_its_rows_and_a_new_one_sees_new_rows(storage: Storage) -> None:
+def test_an_open_reader_keeps_its_rows_a_new_one_sees_new_rows(storage: Storage) -> None:
     code = """
 import sys, duckdb
 c = duckdb.connect()
@@ -379,7 +379,7 @@ def test_a_file_is_copied_where_the_kernel_cannot_do_it(
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_a_rewrite_keeps_tables_views_and_comments_and_no_old_byte(storage: Storage) -> None:
+def test_a_rewrite_keeps_tables_and_views_and_no_old_byte(storage: Storage) -> None:
     storage.execute(
         "CREATE TABLE people AS SELECT 'person-' || range || '@example.com' AS email FROM range(5000)",
         "COMMENT ON TABLE people IS 'who buys'",
@@ -406,7 +406,7 @@ def test_a_rewrite_keeps_the_format_of_the_file(tmp_path: Path) -> None:
     assert storage_version(storage) == before == "v2.0.0+"
 
 
-def test_a_copy_is_made_during_a_write_and_holds_the_rows_before_it(storage: Storage, tmp_path: Path) -> None:
+def test_a_copy_during_a_write_holds_the_rows_before_it(storage: Storage, tmp_path: Path) -> None:
     with storage.database.write() as connection:
         connection.execute("DELETE FROM commerce.orders")
         storage.database.copy_to(tmp_path / "copy.duckdb")
@@ -427,7 +427,7 @@ def storage_version(storage: Storage) -> str:
     return str(version)
 
 
-def test_a_file_that_somebody_has_made_in_a_newer_format_is_written_to_as_it_is(tmp_path: Path) -> None:
+def test_a_file_in_a_newer_format_keeps_its_format(tmp_path: Path) -> None:
     path = tmp_path / "shop.duckdb"
     duckdb.connect(path).close()
     for _ in range(2):
@@ -512,7 +512,7 @@ except Exception as error:
     assert storage.path.read_bytes() == content
 
 
-def test_a_file_that_becomes_full_while_it_is_made_is_not_left_half_made(tmp_path: Path) -> None:
+def test_a_disk_full_during_creation_leaves_no_half_file(tmp_path: Path) -> None:
     """Fault 54."""
     code = """
 import resource, sys
@@ -558,7 +558,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(storage: Storage) -> None
     assert storage.path.read_bytes() == content
 
 
-def test_damage_that_shows_only_later_is_told_with_the_name_of_the_file(storage: Storage) -> None:
+def test_damage_that_shows_later_is_an_error_with_the_file_name(storage: Storage) -> None:
     """Fault 54."""
     many = [order(number, tag=f"{number**9:x}" * 9) for number in range(5_000)]
     storage.load(ORDERS, many, window=WINDOW)
@@ -628,9 +628,7 @@ class UnforeseenError(Exception):
 
 
 @pytest.mark.parametrize("error", [UnforeseenError, KeyboardInterrupt, SystemExit])
-def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_once(
-    storage: Storage, error: type[BaseException]
-) -> None:
+def test_an_interrupted_transaction_frees_the_file(storage: Storage, error: type[BaseException]) -> None:
     """Fault 51."""
 
     def transaction() -> None:
@@ -645,7 +643,7 @@ def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_o
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_what_duckdb_says_when_a_signal_comes_amid_a_statement_ends_a_run_as_an_interrupt(storage: Storage) -> None:
+def test_a_signal_during_a_statement_is_an_interrupt(storage: Storage) -> None:
     """Fault 28: that DuckDB does say this is seen by the tests that end runs at random moments."""
 
     def transaction() -> None:
@@ -686,7 +684,7 @@ def test_a_reader_cannot_write(storage: Storage) -> None:
         connection.execute("DELETE FROM commerce.orders")
 
 
-def test_instants_are_read_and_cut_into_days_in_utc_wherever_the_machine_is(storage: Storage) -> None:
+def test_timestamps_and_days_are_utc_in_every_time_zone(storage: Storage) -> None:
     """Fault 59."""
     code = """
 import sys
@@ -698,7 +696,7 @@ print(Storage(Path(sys.argv[1])).query(f"SELECT current_setting('TimeZone'), {da
     assert python(code, storage.folder, zone="America/New_York") == python(code, storage.folder)
 
 
-def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Storage) -> None:
+def test_the_file_has_a_format_that_current_readers_open(storage: Storage) -> None:
     versions = storage.query(
         "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
     )
@@ -726,7 +724,7 @@ def test_a_write_leaves_the_spill_folder_of_an_open_reader(storage: Storage) -> 
     assert not Path(spill).exists()
 
 
-def test_the_mask_of_the_process_is_put_back_by_the_last_that_uses_a_file(storage: Storage) -> None:
+def test_the_last_user_of_a_file_restores_the_umask(storage: Storage) -> None:
     """Fault 68."""
     before = os.umask(0o022)
     try:

@@ -62,9 +62,7 @@ def test_a_kill_at_a_step_leaves_the_old_file_or_the_new_one(database: DatabaseF
     [step for step in (*KEEPS_OLD, *HAS_NEW) if step not in NEW_FILE_HAS_NO_COPY],
     ids=lambda step: step.__name__,
 )
-def test_a_kill_at_a_step_of_a_first_load_leaves_no_file_or_a_whole_one(
-    database: DatabaseFile, step: Callable[[], None]
-) -> None:
+def test_a_kill_at_a_step_of_a_first_load_leaves_no_half_file(database: DatabaseFile, step: Callable[[], None]) -> None:
     """Fault 52."""
     exit_code, _ = killed_write(database.path, NEW, step)
 
@@ -99,7 +97,7 @@ def test_a_kill_during_a_rewrite_leaves_the_old_file(database: DatabaseFile) -> 
     assert_next_write_works(database)
 
 
-def test_some_kills_at_random_moments_leave_the_old_file_or_the_new_one(database: DatabaseFile) -> None:
+def test_a_few_random_kills_leave_the_old_file_or_the_new_one(database: DatabaseFile) -> None:
     """Fault 52."""
     assert kill_at_random_moments(database, times=10, seed=1)
 

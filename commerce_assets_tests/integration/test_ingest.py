@@ -65,7 +65,7 @@ def shop(tmp_path: Path) -> Iterator[Ingesting]:
         yield Ingesting(puller, tmp_path)
 
 
-def test_one_order_that_is_gone_is_deleted_after_a_second_reading(shop: Ingesting) -> None:
+def test_one_missing_order_is_deleted_after_a_second_reading(shop: Ingesting) -> None:
     """Fault 78."""
     shop.run(ORDERS_OF_DAY)
     shop.remove("orders", 7)

@@ -80,7 +80,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-def test_a_pull_that_is_killed_leaves_the_table_alone_and_the_next_run_goes_on_after_the_last_page(
+def test_a_killed_pull_is_resumed_after_its_last_page(
     shop: Project,
 ) -> None:
     """Fault 52."""
@@ -104,7 +104,7 @@ def test_a_pull_that_is_killed_leaves_the_table_alone_and_the_next_run_goes_on_a
 
 
 @pytest.mark.slow
-def test_a_terminate_signal_during_a_wait_ends_the_run_at_once_and_cleanly(shop: Project) -> None:
+def test_sigterm_during_a_wait_ends_the_run_at_once(shop: Project) -> None:
     """Fault 28."""
     process = materialize(shop, *ORDERS, COMMERCE_API_REQUESTS_PER_SECOND="0.05")
     wait_until(lambda: shop.requests() >= 1)
@@ -124,10 +124,8 @@ def test_a_terminate_signal_during_a_wait_ends_the_run_at_once_and_cleanly(shop:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_ended_at_some_moment_leaves_old_rows_or_new_ones_and_the_next_is_right(
-    shop: Project, number: signal.Signals
-) -> None:
-    """Faults 28 and 52. Alone: pytest -m slow -k ended_at_some_moment"""
+def test_a_run_ended_at_any_moment_leaves_old_rows_or_new_ones(shop: Project, number: signal.Signals) -> None:
+    """Faults 28 and 52. Alone: pytest -m slow -k ended_at_any_moment"""
     database = DatabaseFile(path=shop.database)
     moments = random.Random(7)
     for run in range(4):
@@ -161,7 +159,7 @@ def materialize_until_first_request(shop: Project) -> "subprocess.Popen[str]":
     return process
 
 
-def test_three_processes_that_pull_at_once_stay_below_the_rate_together(shop: Project) -> None:
+def test_three_pulls_at_once_stay_below_the_rate_together(shop: Project) -> None:
     """Fault 27."""
     rate = 8.0
     ranges = [("2026-01-01", "2026-01-03"), ("2026-01-04", "2026-01-06"), ("2026-01-07", "2026-01-10")]
@@ -189,7 +187,7 @@ def test_three_processes_that_pull_at_once_stay_below_the_rate_together(shop: Pr
 
 
 @pytest.mark.slow
-def test_two_refreshes_at_once_bring_every_change_and_neither_undoes_the_other(shop: Project) -> None:
+def test_two_refreshes_at_once_load_every_change(shop: Project) -> None:
     assert materialize(shop, *ORDERS).wait(PATIENCE) == 0
     for number in range(1, 301):
         shop.store.update_order(number, tag="sale")
@@ -209,7 +207,7 @@ def test_two_refreshes_at_once_bring_every_change_and_neither_undoes_the_other(s
     assert len(shop.store.requests_to("/orders")) == 2 * 10
 
 
-def test_everything_and_a_range_of_days_can_be_materialized_by_one_command(shop: Project) -> None:
+def test_one_command_materializes_everything_or_a_range(shop: Project) -> None:
     process = materialize(shop, "--select", "*", "--partition-range", "...".join(DAYS))
 
     output, _ = process.communicate()

@@ -172,9 +172,7 @@ def changing(store: SampleStore, served: tuple[SampleStore, Client]) -> Client: 
 
 
 @pytest.mark.parametrize("auth", [None, (SAMPLE_API_KEY, "wrong"), ("wrong", SAMPLE_API_SECRET), ("", "")])
-def test_wrong_or_missing_credentials_are_refused_with_a_json_body(
-    client: Client, auth: tuple[str, str] | None
-) -> None:
+def test_bad_credentials_are_refused_with_a_json_body(client: Client, auth: tuple[str, str] | None) -> None:
     response = requests.get(f"{client.base_url}products", auth=auth, headers={"Accept": "application/json"}, timeout=5)
     assert response.status_code == 401
     assert "error" in response.json()
@@ -187,7 +185,7 @@ def test_a_malformed_authorization_header_is_refused(client: Client, header: str
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/html", "application/xml", "application/jsonp"])
-def test_an_accept_header_without_json_is_answered_with_the_valid_options(client: Client, accept: str | None) -> None:
+def test_an_accept_header_without_json_gets_the_valid_options(client: Client, accept: str | None) -> None:
     response = requests.get(
         f"{client.base_url}products", auth=client.session.auth, headers={"Accept": accept}, timeout=5
     )
@@ -269,7 +267,7 @@ def test_a_list_can_come_as_one_object(store: SampleStore, changing: Client) -> 
         *(("updated_after", value) for value in ("x", "2026-02-01", "2026-02-01T00:00:00")),
     ],
 )
-def test_a_bad_parameter_is_answered_with_pairs_of_field_and_message(client: Client, field: str, value: str) -> None:
+def test_a_bad_parameter_gets_pairs_of_field_and_message(client: Client, field: str, value: str) -> None:
     response = client.get(ORDERS_PATH, **{field: value})
     assert response.status_code == 422
     [[named, message]] = response.json()
@@ -472,7 +470,7 @@ def test_what_lies_in_the_future_is_hidden_until_its_time_comes() -> None:
 # The shop
 
 
-def test_the_same_day_has_the_same_orders_whenever_the_shop_is_built(shop: Shop) -> None:
+def test_a_day_has_the_same_orders_whenever_the_shop_is_built(shop: Shop) -> None:
     assert build_shop(now=NOW, days=120) == shop
     a_day_later = build_shop(now=NOW + timedelta(days=1), days=120)
     known = {item["id"] for item in shop.orders if item["created_at"] >= "2025-11-16"}

@@ -118,9 +118,7 @@ def tick_at_once(instance: DagsterInstance, sensor: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_schedule_and_every_sensor_ticks_in_a_running_daemon_and_what_they_start_succeeds(
-    shop: Project, receiver: Receiver
-) -> None:
+def test_every_schedule_and_sensor_ticks_and_its_runs_succeed(shop: Project, receiver: Receiver) -> None:
     folder = shop.folder
     with DagsterInstance.get() as instance:
         target = WorkspaceFileTarget([str(folder / "workspace.yaml")])

@@ -231,9 +231,7 @@ def assert_equal(endpoint: Endpoint, row: Mapping[str, Any], item: Mapping[str, 
 
 
 @pytest.mark.slow
-def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_weeks_of_a_shop_each_end_equal_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=20, seed=7)
     plan = Plan(seed=3, refresh_hours=(14, 22), awake=0.25, catalog_weeks=1, outages=0.3, filter_ignored=range(8, 11))
     with machine_of(shop, tmp_path, monkeypatch) as machine:
@@ -242,9 +240,7 @@ def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
     assert life.requests <= life.minimum * 1.3
 
 
-def test_a_refresh_that_was_down_for_a_month_brings_all_that_has_happened_since(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refresh_after_a_month_loads_all_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR, skew=FIVE_MINUTES), orders_a_day=15, seed=11)
     with machine_of(shop, tmp_path, monkeypatch) as machine:
         shop.live_until(NEW_YEAR + DAY)
@@ -266,9 +262,7 @@ def test_a_refresh_that_was_down_for_a_month_brings_all_that_has_happened_since(
 
 
 @pytest.mark.slow
-def test_a_year_of_twenty_thousand_orders_ends_each_week_with_a_warehouse_that_equals_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_year_of_a_shop_equals_the_store_each_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=60, seed=7)
     plan = Plan(
         seed=1,

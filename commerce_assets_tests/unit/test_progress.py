@@ -26,9 +26,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_a_pull_of_hours_is_told_after_5_s_then_ever_more_rarely_and_at_last_every_five_minutes(
-    clock: Clock, said: pytest.LogCaptureFixture
-) -> None:
+def test_progress_is_logged_after_5_s_and_then_less_often(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     telling = Progress(ORDERS_OF_DAY, Tally(), LOG)
     told_at = []
     for number in range(1, 3 * 3600 + 1):
@@ -60,9 +58,7 @@ def test_pages_that_take_minutes_each_are_told_one_by_one(clock: Clock, said: py
     assert len(said.messages) == 4
 
 
-def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
-    clock: Clock, said: pytest.LogCaptureFixture
-) -> None:
+def test_a_progress_line_has_page_rows_rate_and_cost(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     tally = Tally(requests=1234, retries=5, seconds_paced=1200.4, seconds_backing_off=30)
     telling = Progress(ORDERS_OF_DAY, tally, LOG, rows_before=10_000)
     clock.now += 100
@@ -72,9 +68,7 @@ def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
     ]
 
 
-def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_what_it_took(
-    tmp_path: Path, said: pytest.LogCaptureFixture
-) -> None:
+def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     with puller_of(store_of(products=60), tmp_path) as puller:
         puller.server.script(None, Status(429, {"Retry-After": "7"}))
         puller.pull()
