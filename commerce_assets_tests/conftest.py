@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets_tests.support.project import Project, running_project
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A project whose store is empty until the test fills it."""
-    with running_project(SampleStore(Shop()), tmp_path, monkeypatch) as running:
-        yield running
+    with running(SampleStore(Shop()), tmp_path, monkeypatch) as world:
+        yield world

@@ -38,10 +38,11 @@ from commerce_assets.defs.alerts.sensor import AlertWebhook
 from commerce_assets.defs.alerts.webhook import DeliveryError, post
 from commerce_assets.settings import SettingError, checked_webhook_url
 from commerce_assets_tests.support.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
+from commerce_assets_tests.support.clock import Sleeper
+from commerce_assets_tests.support.items import BY_NAME, product
 from commerce_assets_tests.support.leftovers import forms_of, search
-from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.pulling import Sleeper, product
 from commerce_assets_tests.support.receiver import TOKEN, Receiver, receiving
+from commerce_assets_tests.support.world import World
 
 DAY = date(2026, 1, 1)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,7 +56,7 @@ WHEN = r"\(\d{4}-\d\d-\d\d \d\d:\d\d UTC, run [0-9a-f]{8}\)"
 class Alerts:
     """The sensor `alerts` of a project, tick by tick, as the daemon has it evaluated."""
 
-    project: Project
+    project: World
     receiver: Receiver
     cursor: str | None = None
 
@@ -99,10 +100,10 @@ def sleeper(monkeypatch: pytest.MonkeyPatch) -> Sleeper:
 
 
 @pytest.fixture
-def alerts(project: Project, receiver: Receiver, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> Alerts:
+def alerts(project: World, receiver: Receiver, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> Alerts:
     """After its first tick; the store sells products, and has orders."""
     assert not sleeper.seconds
-    project.endpoints = [endpoint_named("products"), endpoint_named("orders")]
+    project.endpoints = [BY_NAME["products"], BY_NAME["orders"]]
     project.settings[VARIABLE] = receiver.url
     monkeypatch.setenv(VARIABLE, receiver.url)
     alerts = Alerts(project, receiver)
@@ -117,7 +118,7 @@ def alerts_on_disk(alerts: Alerts) -> Iterator[Alerts]:
     home.mkdir()
     quiet = {"python_logs": {"python_log_level": "WARNING"}, "telemetry": {"enabled": False}}
     with dg.DagsterInstance.local_temp(str(home), overrides=quiet) as instance:
-        alerts.project.instance, alerts.cursor = instance, None
+        alerts.project.running_instance, alerts.cursor = instance, None
         alerts.tick()
         yield alerts
 

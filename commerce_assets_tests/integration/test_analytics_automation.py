@@ -8,7 +8,7 @@ from dagster import AssetKey, DagsterRunStatus, evaluate_automation_conditions
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets_tests.support.project import Project, running_project
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 
@@ -21,7 +21,7 @@ WHOLE: dict[str, set[str | None]] = {model.name: {None} for model in MODELS if n
 class Sensor:
     """What the sensor of the automation conditions asks for, tick after tick, without running any of it."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: World) -> None:
         self.project = project
         self._cursor: AssetDaemonCursor | None = None
         # The first tick takes what there is for granted.
@@ -38,19 +38,19 @@ class Sensor:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Twenty days of three orders each, up to yesterday; each test looks at what happens from where it begins."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
     with (
         pytest.MonkeyPatch.context() as patch,
-        running_project(store, tmp_path_factory.mktemp("shop"), patch) as project,
+        running(store, tmp_path_factory.mktemp("shop"), patch) as project,
     ):
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=ALL_DAYS)
         yield project
 
 
-def test_a_refresh_requests_its_days_and_the_full_rebuilds(loaded: Project) -> None:
+def test_a_refresh_requests_its_days_and_the_full_rebuilds(loaded: World) -> None:
     sensor = Sensor(loaded)
     days = [(FIRST + timedelta(days=number)).date().isoformat() for number in (2, 3, 11)]
     for day in days:
@@ -64,7 +64,7 @@ def test_a_refresh_requests_its_days_and_the_full_rebuilds(loaded: Project) -> N
     assert sensor.tick() == {}
 
 
-def test_a_refresh_that_touches_nothing_asks_for_nothing(loaded: Project) -> None:
+def test_a_refresh_that_touches_nothing_asks_for_nothing(loaded: World) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("orders_refresh")
@@ -72,7 +72,7 @@ def test_a_refresh_that_touches_nothing_asks_for_nothing(loaded: Project) -> Non
     assert sensor.tick() == {}
 
 
-def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: Project) -> None:
+def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
 
@@ -81,7 +81,7 @@ def test_a_day_that_is_pulled_again_asks_for_that_day(loaded: Project) -> None:
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
 
 
-def test_the_catalogue_requests_no_day_of_order_items(loaded: Project) -> None:
+def test_the_catalogue_requests_no_day_of_order_items(loaded: World) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("catalog")
@@ -89,7 +89,7 @@ def test_the_catalogue_requests_no_day_of_order_items(loaded: Project) -> None:
     assert sensor.tick() == {"product_performance": {None}, "subscription_orders": {None}}
 
 
-def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
+def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
     loaded.run("orders", days=(day, day))
@@ -99,7 +99,7 @@ def test_a_rebuild_by_hand_leaves_nothing_to_ask_for(loaded: Project) -> None:
     assert sensor.tick() == {}
 
 
-def test_changes_during_a_pull_are_requested_when_it_ends(loaded: Project) -> None:
+def test_changes_during_a_pull_are_requested_when_it_ends(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=5)).date()
     loaded.run("orders", days=(day, day))

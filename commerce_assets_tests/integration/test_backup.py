@@ -14,12 +14,12 @@ import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support import killed_writes as kills
+from commerce_assets_tests.support.items import BY_NAME, order
 from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
+from commerce_assets_tests.support.other_programs import held, leave_a_wal
 from commerce_assets_tests.support.pages import DOCS, blocks
-from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.pulling import order
-from commerce_assets_tests.support.staged import held, leave_a_wal
 from commerce_assets_tests.support.units import BACKUP, UNITS, Services, read_unit
+from commerce_assets_tests.support.world import World
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
@@ -221,7 +221,7 @@ def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Service
     assert names[-1] == "before the move"
 
 
-def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: Project) -> None:
+def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: World) -> None:
     noon = datetime.combine(YESTERDAY, time(12), UTC)
     days = (YESTERDAY - timedelta(days=2), YESTERDAY)
     for number in range(1, 4):
@@ -229,7 +229,7 @@ def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: Project
     project.run("orders", days=days)
     project.run("orders_refresh")
     services = Services(project.folder, port=0)
-    services.run(BACKUP, COMMERCE_DUCKDB_PATH=str(project.database))
+    services.run(BACKUP, COMMERCE_DUCKDB_PATH=str(project.path))
     (backup,) = project.folder.glob("backups/*")
     # What the file of the backup does not know of.
     project.store.update_order(1, refunded=True, tag="late")
@@ -237,9 +237,9 @@ def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: Project
     project.store.delete("orders", 3)
     project.run("orders_refresh")
 
-    shutil.copy(backup / project.database.name, project.database)
+    shutil.copy(backup / project.path.name, project.path)
     project.run("orders_refresh")
     project.run("reconcile")
 
-    stored = project.rows(endpoint_named("orders"))
+    stored = project.rows(BY_NAME["orders"])
     assert {number: row["tag"] for number, row in stored.items()} == {1: "late", 2: None, 4: None}

@@ -10,10 +10,10 @@ import duckdb
 import pytest
 from dagster import AssetKey
 
+from commerce_assets_tests.support.items import order
 from commerce_assets_tests.support.leftovers import forms_of, search
 from commerce_assets_tests.support.pages import DOCS, ROOT, blocks
-from commerce_assets_tests.support.project import Project
-from commerce_assets_tests.support.pulling import order
+from commerce_assets_tests.support.world import World
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 NOON = datetime.combine(YESTERDAY, time(12), UTC)
@@ -27,15 +27,13 @@ def do(block: str) -> None:
     subprocess.run([sys.executable, "-c", block], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
-def build_customers(project: Project) -> None:
+def build_customers(project: World) -> None:
     selection = [AssetKey("customers"), AssetKey("daily_revenue")]
     job = project.definitions.resolve_job_def("analytics")
     assert job.execute_in_process(instance=project.instance, asset_selection=selection).success
 
 
-def test_the_documented_erasure_removes_the_buyer_and_no_order(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_erasure_removes_the_buyer_and_no_order(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.folder / "data").mkdir()
     monkeypatch.chdir(project.folder)
     project.settings |= {

@@ -3,8 +3,6 @@
 `make test` kills at each step, `make slow` hundreds of times at random moments: pytest -m slow -k file_kills
 """
 
-import os
-import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +11,8 @@ import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support import killed_writes as kills
-from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
-from commerce_assets_tests.support.staged import leave_a_wal
+from commerce_assets_tests.support.killed_writes import kill_at_random_moments, killed_write, version_in, write_version
+from commerce_assets_tests.support.other_programs import leave_a_wal
 
 OLD, NEW, NEXT = 1, 2, 3
 KEEPS_OLD = [
@@ -100,35 +98,3 @@ def test_a_kill_during_a_rewrite_leaves_the_old_file(database: DatabaseFile) -> 
 def test_a_few_random_kills_leave_the_old_file_or_the_new_one(database: DatabaseFile) -> None:
     """Fault 52."""
     assert kill_at_random_moments(database, times=10, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "empty"), [(2, False), (3, False), (4, True)])
-def test_hundreds_of_kills_leave_the_old_file_or_the_new_one(database: DatabaseFile, seed: int, *, empty: bool) -> None:
-    """Fault 52."""
-    found = kill_at_random_moments(database, times=200, seed=seed, empty=empty)
-
-    assert {"old", "new"} <= found
-
-
-def kill_at_random_moments(database: DatabaseFile, *, times: int, seed: int, empty: bool = False) -> set[str]:
-    """Kill writes anywhere from their first line to shortly after their end; returns which files were found."""
-    moments = random.Random(seed)
-    exit_code, seconds = killed_write(database.path, 1, kills.unhindered)
-    assert exit_code == 0
-    found = set()
-    for version in range(2, 2 * times + 2, 2):
-        if empty:
-            database.path.unlink()
-        old = version_in(database)
-        share = moments.uniform(0, 1.1)
-        rewrite = moments.random() < 0.2
-        exit_code, _ = killed_write(database.path, version, kills.unhindered, after=share * seconds, rewrite=rewrite)
-        case = f"seed {seed}, version {version}: killed after {share:.0%} of {seconds:.3f} s, exit code {exit_code}"
-        now = version_in(database)
-        assert now in ({version} if exit_code == 0 else {old, version}), case
-        found.add("new" if now == version else "old")
-        write_version(database, version + 1)
-        assert version_in(database) == version + 1, case
-        assert os.listdir(database.path.parent) == [database.path.name], case  # noqa: PTH208 - hidden files too
-    return found

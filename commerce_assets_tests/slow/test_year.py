@@ -25,12 +25,13 @@ from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import freshness
 from commerce_assets_tests.support.clock import TwoClocks
+from commerce_assets_tests.support.expected import as_stored
+from commerce_assets_tests.support.items import BY_NAME
 from commerce_assets_tests.support.machine import Machine, machine_of
-from commerce_assets_tests.support.project import as_stored, endpoint_named
 from commerce_assets_tests.support.simulation import CATALOG, SimulatedShop
 
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
-ORDERS = endpoint_named("orders")
+ORDERS = BY_NAME["orders"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LOG = logging.getLogger("year")
 FIVE_MINUTES = 5 * MINUTE
@@ -183,7 +184,7 @@ class Inspection:
         if with_catalog:
             for kind in CATALOG:
                 items = {item["id"]: item for item in getattr(self.machine.shop.store.shop, kind)}
-                self._inspect_list(endpoint_named(kind), items)
+                self._inspect_list(BY_NAME[kind], items)
         self._inspect_standing(ENDPOINTS if with_catalog else [ORDERS])
 
     def _inspect_orders(self) -> None:

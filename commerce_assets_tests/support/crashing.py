@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest import staging
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
-from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
-from commerce_assets_tests.support.disturbances import undisturbed
-from commerce_assets_tests.support.pulling import DAY, LOG
-from commerce_assets_tests.support.staged import ORDERS
-from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from commerce_assets_tests.support.disturbances import AtOperation, undisturbed
+from commerce_assets_tests.support.items import DAY, ORDERS
+from commerce_assets_tests.support.world import LOG, World, build_client
 from sample_store.server import serve
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
@@ -193,15 +189,39 @@ def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer:
 
 def _ingest(base_url: str, folder: Path) -> None:
     """The product's own path, from the first request to the removal of the staged pages."""
-    warehouse = Warehouse(
-        file=DatabaseFile(path=folder / "shop.duckdb"), staging_dir=folder / "staging", policy=DEFAULT_POLICY
-    )
-    with CommerceClient(
-        base_url=base_url,
-        key=SAMPLE_API_KEY,
-        secret=SAMPLE_API_SECRET,
-        pacer=RateLimiter(base_url=base_url, requests_per_second=0),
-        paths={"orders": ORDERS_PATH},
-        per_page=PER_PAGE,
-    ) as client:
+    warehouse = World(folder).warehouse
+    with build_client(base_url, per_page=PER_PAGE) as client:
         ingest(PULL, client=client, warehouse=warehouse, log=LOG)
+
+
+def end_at_random_moments(
+    scene: Scene, number: signal.Signals, *, runs: int, seed: int, disturb: Disturbance = undisturbed
+) -> list[Outcome]:
+    """Sends each run a signal, anywhere from its first line to well after its end; every fifth has no table before."""
+    moments = random.Random(seed)
+    scene.survive("the run before all others")
+    outcomes = []
+    for run in range(runs):
+        # One that is ended takes as long as the one before it, or a little longer.
+        share = moments.uniform(0, 1.2)
+        case = f"seed {seed}, run {run}: {number.name} after {share:.0%} of {scene.seconds:.3f} s"
+        ending = Ending(number, after=share * scene.seconds)
+        outcomes.append(scene.survive(case, disturb, ending=ending, empty=moments.random() < 0.2))
+    return outcomes
+
+
+def killed(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGKILL]
+
+
+def kill_at(scene: Scene, operations: list[str], number: int, *, empty: bool) -> None:
+    case = f"killed at operation {number}, {operations[number - 1]}"
+    outcome = scene.survive(case, AtOperation(number=number), empty=empty)
+    assert outcome.exit_code == -signal.SIGKILL, case
+
+
+def assert_prompt(outcomes: list[Outcome]) -> None:
+    ended = [outcome for outcome in outcomes if outcome.exit_code]
+    assert ended
+    assert {outcome.error for outcome in ended} <= {None, "KeyboardInterrupt: "}
+    assert max(outcome.seconds for outcome in ended) < 2

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import random
 import resource
 import shutil
 import signal
@@ -171,3 +172,26 @@ def _write(path: Path, version: int, install: Callable[[], None], rewrite: bool,
     install()
     ready.set()
     write_version(DatabaseFile(path=path, lock_timeout=60), version, rewrite=rewrite)
+
+
+def kill_at_random_moments(database: DatabaseFile, *, times: int, seed: int, empty: bool = False) -> set[str]:
+    """Kill writes anywhere from their first line to shortly after their end; returns which files were found."""
+    moments = random.Random(seed)
+    exit_code, seconds = killed_write(database.path, 1, unhindered)
+    assert exit_code == 0
+    found = set()
+    for version in range(2, 2 * times + 2, 2):
+        if empty:
+            database.path.unlink()
+        old = version_in(database)
+        share = moments.uniform(0, 1.1)
+        rewrite = moments.random() < 0.2
+        exit_code, _ = killed_write(database.path, version, unhindered, after=share * seconds, rewrite=rewrite)
+        case = f"seed {seed}, version {version}: killed after {share:.0%} of {seconds:.3f} s, exit code {exit_code}"
+        now = version_in(database)
+        assert now in ({version} if exit_code == 0 else {old, version}), case
+        found.add("new" if now == version else "old")
+        write_version(database, version + 1)
+        assert version_in(database) == version + 1, case
+        assert os.listdir(database.path.parent) == [database.path.name], case  # noqa: PTH208 - hidden files too
+    return found

@@ -9,8 +9,10 @@ import pytest
 from commerce_assets.api import progress
 from commerce_assets.api.client import Tally
 from commerce_assets.api.progress import Progress
+from commerce_assets_tests.support.clock import Clock
 from commerce_assets_tests.support.faulty_store import Status
-from commerce_assets_tests.support.pulling import LOG, ORDERS_OF_DAY, PRODUCTS, Clock, puller_of, store_of
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, store_of
+from commerce_assets_tests.support.world import LOG, serving
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_progress_is_logged_after_5_s_and_then_less_often(clock: Clock, said: py
 
 
 def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in (1, 2, 3):
         clock.now += 1
         telling.page(number, 50, is_last=False)
@@ -51,7 +53,7 @@ def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: py
 
 
 def test_pages_that_take_minutes_each_are_told_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in range(1, 5):
         clock.now += 400
         telling.page(number, 50, is_last=False)
@@ -69,7 +71,7 @@ def test_a_progress_line_has_page_rows_rate_and_cost(clock: Clock, said: pytest.
 
 
 def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    with puller_of(store_of(products=60), tmp_path) as puller:
+    with serving(store_of(products=60), tmp_path) as puller:
         puller.server.script(None, Status(429, {"Retry-After": "7"}))
         puller.pull()
         address = f"{puller.server.base_url}products"
@@ -81,7 +83,7 @@ def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytes
 
 
 def test_the_last_page_is_told_of_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     clock.now += 60
     telling.page(1, 7, is_last=True)
     telling.done(1)

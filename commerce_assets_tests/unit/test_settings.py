@@ -20,7 +20,7 @@ from commerce_assets.defs.resources import CommerceApiResource, WarehouseResourc
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url, path_setting
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets_tests.support.staged import ORDERS
+from commerce_assets_tests.support.items import ORDERS
 
 LOG = logging.getLogger("settings")
 URL = "https://store.example/api/v1/"
