@@ -95,7 +95,7 @@ class Ui:
         return statuses
 
     def wait_for_backfills(self, count: int) -> None:
-        """Until so many backfills have ended, all of them well."""
+        """Wait until this many backfills have ended, all successfully."""
         until(lambda: self.backfills() == ["COMPLETED_SUCCESS"] * count, self.backfills)
 
     def runs(self) -> list[dict[str, Any]]:
@@ -136,7 +136,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """`make dev` without credentials, in a folder of its own."""
+    """`make dev` without credentials, in its own folder."""
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     folder = tmp_path_factory.mktemp("clone")
     for name in ("workspace.yaml", "dagster.yaml"):
@@ -166,7 +166,7 @@ def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
 
 
 def switch_beside(name: Locator, page: Page) -> Locator:
-    """The switch of the row that a name stands in: of all check boxes to its right, the one at its height."""
+    """The switch in the row of a name: of all check boxes to its right, the one at its height."""
 
     def distance(box: Locator) -> float:
         here, there = name.bounding_box(), box.bounding_box()
@@ -360,8 +360,8 @@ def test_the_run_log_shows_requests_rows_and_loads(ui: Ui) -> None:
     ui.page.get_by_placeholder("Filter").last.fill("orders of 20")
     ui.page.keyboard.press("Enter")
 
-    for told in ("asking http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
-        expect(ui.page.get_by_text(told).first).to_be_visible()
+    for text in ("asking http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
+        expect(ui.page.get_by_text(text).first).to_be_visible()
     ui.picture("run")
 
 

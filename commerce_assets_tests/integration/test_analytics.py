@@ -1,4 +1,4 @@
-"""The tables of the analytics layer, from a store's own data to what Dagster shows: reckoned once more, in Python."""
+"""The tables of the analytics layer, from a store's data to what Dagster shows, compared with Python's computation."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ UNUSUAL: dict[int, Order] = {
     900_002: stamped(20, buyer_email=" ", settled_gross="0.66"),
     900_003: stamped(19, buyer_email="two.worlds@example.com", settled_gross="10.01", settled_currency="EUR"),
     900_004: stamped(19, buyer_email=" Two.Worlds@Example.com", settled_gross="20.02", settled_currency="USD"),
-    # Refunds: in another currency, in the same one in small letters, without their wrapper, and not shown at all.
+    # Refunds: in another currency, in the same one in lower case, without their wrapper, and not shown at all.
     900_005: stamped(
         18,
         settled_gross="8.00",

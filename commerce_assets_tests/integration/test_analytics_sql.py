@@ -162,7 +162,7 @@ def test_a_line_is_joined_to_its_product_package_and_plan(storage: World) -> Non
     ]
 
 
-def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: World) -> None:
+def test_a_refund_has_the_fields_that_the_api_shows(storage: World) -> None:
     assert rows(
         storage,
         "refunds",
@@ -277,7 +277,7 @@ def test_a_product_has_a_row_per_month_as_have_unknown_ones(storage: World) -> N
     ]
 
 
-def test_a_subscription_is_told_by_its_order(storage: World) -> None:
+def test_a_subscription_is_known_by_its_order(storage: World) -> None:
     storage.load(BY_NAME["subscriptions"], [{"id": 9, "name": "Monthly", "updated_at": "2024-01-01T00:00:00Z"}])
 
     assert rows(

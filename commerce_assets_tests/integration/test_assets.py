@@ -316,9 +316,7 @@ def test_a_suddenly_empty_list_is_refused_until_allowed(project: World) -> None:
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]
 
 
-def test_a_wrong_key_fails_with_one_request_and_says_what_to_do(
-    project: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_key_fails_with_one_request_and_a_fix(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 5."""
     monkeypatch.setenv("COMMERCE_API_SECRET", "not-the-secret")
 

@@ -206,7 +206,7 @@ os._exit(0)
         assert connection.execute("SELECT id FROM runs").fetchall() == [(1,)]
 
 
-def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Services) -> None:
+def test_old_backups_are_removed_and_other_files_kept(services: Services) -> None:
     with DatabaseFile(path=database_of(services)).write():
         pass
     folder = services.folder / "backups"

@@ -197,7 +197,7 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: World) -> Non
 
 
 @pytest.mark.parametrize("question", [check_queries.values_fit_their_types, check_queries.no_undeclared_fields])
-def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
+def test_a_run_warns_only_of_rows_in_its_partitions(
     storage: World, question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
 ) -> None:
     storage.load(ORDERS, [order(9, "2024-03-20T00:00:00Z", refunded="maybe", unknown=1)], window=days("2024-03-20"))
@@ -214,7 +214,7 @@ def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
         ("UPDATE commerce.orders SET created_at = '2024-03-14 23:59:59.999999+00' WHERE id = 2", 1),
         ("UPDATE commerce.orders SET created_at = '2024-03-15 00:00+00' WHERE id = 2", 0),
         ("UPDATE commerce.orders SET created_at = '2024-03-15 23:59:59.999999+00' WHERE id = 2", 0),
-        # It lies elsewhere, but it was not this run that brought it there.
+        # It is outside, but this run did not load it.
         (
             (
                 "UPDATE commerce.orders SET created_at = '2020-01-01 00:00+00', "

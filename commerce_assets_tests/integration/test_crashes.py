@@ -19,7 +19,7 @@ from commerce_assets_tests.support.crashing import (
     killed,
     scene_in,
 )
-from commerce_assets_tests.support.disturbances import AtOperation, heed_sigterm
+from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
 
 
 @pytest.fixture
@@ -58,4 +58,4 @@ def test_what_counts_is_on_the_disk_before_it_counts(scene: Scene) -> None:
 
 def test_a_run_ends_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
-    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=6, seed=5, disturb=heed_sigterm))
+    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=6, seed=5, disturb=handle_sigterm))

@@ -311,7 +311,7 @@ assert not opened, opened
 def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
     """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range.
 
-    In a context of its own: an evaluated schedule leaves its instance in a variable of the context.
+    In its own context: an evaluated schedule leaves its instance in a variable of the context.
     """
     return contextvars.copy_context().run(evaluate_daily, tick, *materialized)
 

@@ -46,13 +46,13 @@ def faults_by_test() -> dict[str, set[int]]:
     }
 
 
-def differences(page: str, written_anew: str) -> list[str]:
-    """The lines that are no longer so. Of whole pages, pytest would draw up the differences for minutes."""
-    return list(unified_diff(page.splitlines(), written_anew.splitlines(), lineterm="", n=0))
+def differences(page: str, generated: str) -> list[str]:
+    """The lines that differ. On whole pages, pytest would take minutes to compute the difference."""
+    return list(unified_diff(page.splitlines(), generated.splitlines(), lineterm="", n=0))
 
 
 def requests_for(rows: int) -> int:
-    """How many pages that overlap hold so many rows."""
+    """How many overlapping pages hold the rows."""
     request, count = PageRequest(1, 50), 1
     while request.end <= rows:
         request, count = overlapping(request.end, per_page=50), count + 1

@@ -19,7 +19,7 @@ YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 NOON = datetime.combine(YESTERDAY, time(12), UTC)
 ADDRESS = "somebody@example.com"
 NAME = "Unmistakable Somebody"
-FORGET, WRITE_ANEW = blocks(DOCS / "personal-data.md", "python")
+FORGET, REWRITE = blocks(DOCS / "personal-data.md", "python")
 
 
 def do(block: str) -> None:
@@ -65,7 +65,7 @@ def test_the_documented_erasure_removes_the_buyer_and_no_order(project: World, m
 
     do(FORGET)
     build_customers(project)
-    do(WRITE_ANEW)
+    do(REWRITE)
 
     assert search(project.folder / "data", needles) == set()
     with duckdb.connect() as connection:

@@ -1,6 +1,6 @@
 """A disk that is full or fails: a clear error, old rows or new rows, and the next ordinary run is right.
 
-The disk becomes full by a limit that a process sets to the size of its own files, which needs no privilege and stops
+The disk becomes full by a limit that a process sets to the size of its files, which needs no privilege and stops
 DuckDB's writes as well: at many sizes, so that it is the manifest, the items, the index, the database or its log that
 does not fit. The operations of the staging directory are made to fail one by one besides.
 

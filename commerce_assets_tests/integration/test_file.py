@@ -45,25 +45,25 @@ def impatient(path: Path, *, seconds: float = 0.2) -> DatabaseFile:
     return DatabaseFile(path=path, lock_timeout=seconds, log=LOG)
 
 
-class LetGoWhenTold(logging.Handler):
+class LetGoWhenLogged(logging.Handler):
     """Lets go as soon as somebody says that it waits."""
 
     def __init__(self, holder: Holder) -> None:
         super().__init__()
         self.holder = holder
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())
         self.holder.let_go()
 
 
 @contextmanager
 def letting_go(holder: Holder) -> Iterator[list[str]]:
-    handler = LetGoWhenTold(holder)
+    handler = LetGoWhenLogged(holder)
     LOG.addHandler(handler)
     try:
-        yield handler.told
+        yield handler.messages
     finally:
         LOG.removeHandler(handler)
 
@@ -99,12 +99,12 @@ def test_a_read_gives_up_on_an_outside_writer_and_names_it(storage: World) -> No
 
 def test_a_write_logs_the_outside_writer_and_continues_after_it(storage: World) -> None:
     """Fault 53."""
-    with held(storage.path) as holder, letting_go(holder) as told:
+    with held(storage.path) as holder, letting_go(holder) as messages:
         with impatient(storage.path, seconds=20).write() as connection:
             connection.execute("DELETE FROM commerce.orders")
-        assert len(told) == 1
-        assert f"{storage.path} is held by python" in told[0]
-        assert f"(pid {holder.process.pid}); waiting for it" in told[0]
+        assert len(messages) == 1
+        assert f"{storage.path} is held by python" in messages[0]
+        assert f"(pid {holder.process.pid}); waiting for it" in messages[0]
     assert storage.query("FROM commerce.orders") == []
 
 
@@ -575,7 +575,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     assert list(storage.path.iterdir()) == []
 
 
-def test_reading_what_has_never_been_written_says_what_to_do(tmp_path: Path) -> None:
+def test_reading_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first, or .*COMMERCE_DUCKDB_PATH"):
         World(tmp_path).query("SELECT 1")
     assert list(tmp_path.iterdir()) == []

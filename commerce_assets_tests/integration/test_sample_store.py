@@ -101,7 +101,7 @@ OBJECTS = {"attachment", "components", "cart"}
 
 
 class Client:
-    """Asks a running store, with the right credentials and headers unless told otherwise."""
+    """Asks a running store, by default with the right credentials and headers."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -451,7 +451,7 @@ def test_an_update_moves_updated_at_unless_it_is_given(store: SampleStore) -> No
         store.update_order(99, tag="x")
 
 
-def test_what_lies_in_the_future_is_hidden_until_its_time_comes() -> None:
+def test_future_rows_are_hidden_until_their_time_comes() -> None:
     moments = [NOW]
     shop = build_shop(now=NOW, days=60, ahead=timedelta(days=20))
     expected = build_shop(now=NOW + timedelta(days=20), days=80)
@@ -571,7 +571,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_end(sign: signal.Signals) -> None:
+def test_the_command_serves_until_a_signal(sign: signal.Signals) -> None:
     with started("--port", "0", "--days", "2", "--key", "k", "--secret", "s") as process:
         assert process.stdout
         line = process.stdout.readline()

@@ -14,7 +14,7 @@ from commerce_assets_tests.support.crashing import (
     killed,
     scene_in,
 )
-from commerce_assets_tests.support.disturbances import AtOperation, heed_sigterm
+from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
 
 
 @pytest.fixture
@@ -45,4 +45,4 @@ def test_the_next_run_resumes_after_a_kill_at_each_staging_step(scene: Scene, *,
 @pytest.mark.slow
 def test_dozens_of_runs_end_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
-    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=40, seed=6, disturb=heed_sigterm))
+    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=40, seed=6, disturb=handle_sigterm))

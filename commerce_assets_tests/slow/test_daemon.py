@@ -42,7 +42,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def shop(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A project that is in use, in a folder of its own, with its own workspace and instance configuration.
+    """A project that is in use, in its own folder with its own workspace and instance configuration.
 
     Its store has a field that nobody has declared: a check warns, in a run that does not fail.
     """
@@ -128,7 +128,7 @@ def test_every_schedule_and_sensor_ticks_and_its_runs_succeed(shop: World, recei
             schedules = {schedule.name for schedule in repository.get_schedules()}
             names = {*schedules, *(sensor.name for sensor in repository.get_sensors())}
         with running_daemon(folder):
-            # It tells what happens after its first tick.
+            # It alerts on what happens after its first tick.
             wait_for(lambda: any(map(is_well, ticks_of(instance).get("alerts", []))), folder)
             switch_all_on(instance, repository)
             wait_for(lambda: all(any(map(is_well, ticks_of(instance).get(name, []))) for name in names), folder)

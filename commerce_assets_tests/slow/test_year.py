@@ -49,7 +49,7 @@ class Plan:
         outages: The share of days on which the API goes down, for hours or for more than a day.
         refresh_off: Days on which no refresh runs.
         all_off: Days on which nothing runs.
-        filter_ignored: Days on which the store does not heed `updated_after`.
+        filter_ignored: Days on which the store ignores `updated_after`.
     """
 
     seed: int
@@ -152,7 +152,7 @@ class Life:
         machine.api.is_alive = True
         self._print(day, "equal")
 
-    def _print(self, day: int, verdict: str) -> None:
+    def _print(self, day: int, outcome: str) -> None:
         """A line of the bill: of the runs that pulled, beside the minimum; of those that failed; of comparing."""
         bill, shop = self.machine.bill, self.machine.shop
         pulls = [cost for cost in bill if cost.succeeded and cost.job != "reconcile"]
@@ -167,14 +167,14 @@ class Life:
         ratio = f"{requests / minimum:5.2f}" if minimum else "    -"
         print(  # noqa: T201
             f"{day // 7 + 1:4}  {len(shop.orders):6,}  {shop.changes:7,}  {len(pulls):4}  {requests:8,}  {minimum:7,}  "
-            f"{ratio}  {len(failed):6}  {lost:4}  {compared:9}  {verdict}"
+            f"{ratio}  {len(failed):6}  {lost:4}  {compared:9}  {outcome}"
         )
         bill.clear()
 
 
 @dataclass
 class Inspection:
-    """Compares tables with the store; rows that were found equal once are told by a hash of theirs from then on."""
+    """Compares tables with the store; rows that were equal once are compared by their hash from then on."""
 
     machine: Machine
     equal: dict[int, int] = field(default_factory=dict)
@@ -185,7 +185,7 @@ class Inspection:
             for kind in CATALOG:
                 items = {item["id"]: item for item in getattr(self.machine.shop.store.shop, kind)}
                 self._inspect_list(BY_NAME[kind], items)
-        self._inspect_standing(ENDPOINTS if with_catalog else [ORDERS])
+        self._inspect_health(ENDPOINTS if with_catalog else [ORDERS])
 
     def _inspect_orders(self) -> None:
         shop, project = self.machine.shop, self.machine.project
@@ -213,7 +213,7 @@ class Inspection:
             noticed = rows[number]["_deleted_at"]
             assert deleted[number] - FIVE_MINUTES <= noticed <= self.machine.clocks.machine + FIVE_MINUTES
 
-    def _inspect_standing(self, endpoints: Sequence[Endpoint]) -> None:
+    def _inspect_health(self, endpoints: Sequence[Endpoint]) -> None:
         machine = self.machine
         with machine.definitions.resources["warehouse"].database(LOG).read() as connection:  # type: ignore[index]
             for endpoint in endpoints:

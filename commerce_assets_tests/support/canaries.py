@@ -18,7 +18,7 @@ EMAIL = "canary.buyer@inbox.example"
 NAME = "Canary O'Buyer-Ünlü"
 STREET = "71 Canary Perch Row"
 ADDRESS = "203.0.113.171"
-# A product's file may be private: its address lets whoever has it download.
+# A product's file may be private: its URL lets anyone download it.
 PRIVATE_URL = "https://files.example/canary-capability"
 
 CREDENTIALS = {

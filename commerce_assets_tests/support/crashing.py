@@ -49,7 +49,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        error: Type and message of what it raised; None if it raised nothing, or could not tell any more.
+        error: Type and message of what it raised; None if it raised nothing, or was killed.
         operations: The file operations that its disturbance has seen, if it was one that counts them.
         exit_code: 0, 1, or a signal's number with a minus.
         table: "old", "new", or "no": what was found afterwards.
@@ -102,7 +102,7 @@ class Scene:
     def survive(
         self, case: str, *disturbances: Disturbance, ending: Ending | None = None, empty: bool = False
     ) -> Outcome:
-        """Has a run disturbed, and asserts that the table is then the old one or the new one and the next run is right.
+        """Disturb a run; assert that the table is then the old one or the new one and the next run is right.
 
         Args:
             case: Names it where it fails, so that it can be repeated.
@@ -149,7 +149,7 @@ class Scene:
 
     def _run(self, disturb: Disturbance, ending: Ending | None = None) -> tuple[str | None, list[str], int, float]:
         ours, theirs = _PROCESSES.Pipe(duplex=False)
-        process = _PROCESSES.Process(target=_tell_how_it_ends, args=(self._base_url, self.folder, disturb, theirs))
+        process = _PROCESSES.Process(target=_report_its_end, args=(self._base_url, self.folder, disturb, theirs))
         began = time.monotonic()
         process.start()
         theirs.close()
@@ -174,14 +174,14 @@ def scene_in(folder: Path) -> Iterator[Scene]:
         yield Scene(folder, store, server.base_url)
 
 
-def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
+def _report_its_end(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
     # Each page is on the disk before the next one is asked for, as at the pace of the API: there is most to disturb.
     mock.patch.object(staging, "_SYNC_EVERY_SECONDS", 0.0).start()
     disturb(folder)
     error = None
     try:
         _ingest(base_url, folder)
-    except BaseException as raised:  # noqa: BLE001 - whatever it is, it is told
+    except BaseException as raised:  # noqa: BLE001 - any error is reported
         error = f"{type(raised).__name__}: {raised}"
     answer.send((error, getattr(disturb, "seen", [])))
     raise SystemExit(error is not None)

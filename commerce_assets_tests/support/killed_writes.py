@@ -144,7 +144,7 @@ def unhindered() -> None:
 def killed_write(
     path: Path, version: int, install: Callable[[], None], *, after: float | None = None, rewrite: bool = False
 ) -> tuple[int, float]:
-    """Write in a process of its own; returns its exit code, and the seconds it ran.
+    """Write in another process; return its exit code, and the seconds it ran.
 
     Args:
         path: The database.

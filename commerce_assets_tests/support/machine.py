@@ -90,7 +90,7 @@ class Machine:
         rows = store.select(request.path, request.query)
         if "to" not in request.query:
             return len(rows) // _PAGE + 1
-        # The first row after the window tells that it is over; the API is asked for a day more.
+        # The first row after the window ends it; the API is asked for a day more.
         end = (date.fromisoformat(request.query["to"]) - timedelta(days=1)).isoformat()
         inside = sum(str(row["created_at"]) < end for row in rows)
         return inside // _PAGE + 1

@@ -17,7 +17,7 @@ def blocks(page: Path, language: str = "") -> list[str]:
 
 
 def section(page: Path, heading: str) -> str:
-    """What stands below a heading, up to the next one of its level."""
+    """The text below a heading, up to the next one of its level."""
     level = heading.split(maxsplit=1)[0]
     _, _, rest = page.read_text().partition(f"{heading}\n")
     return rest.partition(f"\n{level} ")[0]

@@ -21,14 +21,14 @@ ORDERS = ("--select", "orders", "--partition-range", "...".join(DAYS))
 
 
 def materialize(project: World, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
-    """`dagster asset materialize`, as typed in a terminal, with a history of its own."""
+    """`dagster asset materialize`, as typed in a terminal, with its own history."""
     return dagster(project, "asset", "materialize", *arguments, **settings)
 
 
 def dagster(project: World, *command: str, **settings: str) -> "subprocess.Popen[str]":
-    """A command on the project's definitions; its history is its own.
+    """Start a command on the project's definitions, with its own history.
 
-    Dagster makes its SQLite files in a way that only one process at a time can.
+    Only one process at a time can create the SQLite files of an instance.
     """
     home = Path(mkdtemp(dir=project.folder))
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import pytest
-from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 from commerce_assets.api.client import CommerceClient, Limits
 from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
-from commerce_assets.definitions import build_definitions
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import Ingested, ingest
@@ -35,6 +32,10 @@ from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
 from commerce_assets_tests.support.items import PRODUCT_LIST, Item, body_of
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.store import SampleStore
+
+if TYPE_CHECKING:
+    import pytest
+    from dagster import DagsterInstance, Definitions, ExecuteInProcessResult
 
 LOG = logging.getLogger("world")
 FIRST_PULL = datetime(2025, 1, 1, tzinfo=UTC)
@@ -65,7 +66,7 @@ class World:
     endpoints: Sequence[Endpoint] = ENDPOINTS
     sleeper: Sleeper = field(default_factory=Sleeper)
     running_server: FaultyStore | None = None
-    running_instance: DagsterInstance | None = None
+    running_instance: "DagsterInstance | None" = None
     pulls: "count[int]" = field(default_factory=count)
 
     @property
@@ -74,7 +75,7 @@ class World:
         return self.running_server
 
     @property
-    def instance(self) -> DagsterInstance:
+    def instance(self) -> "DagsterInstance":
         assert self.running_instance
         return self.running_instance
 
@@ -197,7 +198,10 @@ class World:
         }
 
     @property
-    def definitions(self) -> Definitions:
+    def definitions(self) -> "Definitions":
+        # A process that only reads or writes the file starts without Dagster.
+        from commerce_assets.definitions import build_definitions  # noqa: PLC0415
+
         return build_definitions(environment=self.environment, endpoints=self.endpoints)
 
     def run(
@@ -207,7 +211,7 @@ class World:
         days: tuple[date, date] | None = None,
         config: Mapping[str, Any] | None = None,
         expect_success: bool = True,
-    ) -> ExecuteInProcessResult:
+    ) -> "ExecuteInProcessResult":
         """Run a job in this process, as Dagster's own executor would; `days` are the first and the last."""
         tags = {}
         if days:
@@ -251,8 +255,10 @@ def serving(store: SampleStore, folder: Path) -> Iterator[World]:
 
 
 @contextmanager
-def running(store: SampleStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def running(store: SampleStore, folder: Path, monkeypatch: "pytest.MonkeyPatch") -> Iterator[World]:
     """A world whose store is served, with an instance of Dagster and the settings in the environment."""
+    from dagster import DagsterInstance  # noqa: PLC0415 - as above
+
     with serving(store, folder) as world, DagsterInstance.ephemeral(settings=_QUIET) as world.running_instance:
         for name, value in world.environment.items():
             monkeypatch.setenv(name, value)

@@ -30,16 +30,16 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 def test_progress_is_logged_after_5_s_and_then_less_often(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     telling = Progress(ORDERS_OF_DAY, Tally(), LOG)
-    told_at = []
+    logged_at = []
     for number in range(1, 3 * 3600 + 1):
         clock.now += 1
         telling.page(number, 50, is_last=False)
         if said.records:
-            told_at.append(number)
+            logged_at.append(number)
             said.clear()
-    assert told_at[:9] == [5, 15, 35, 75, 155, 315, 615, 915, 1215]
-    assert {later - earlier for earlier, later in pairwise(told_at[5:])} == {300}
-    assert len(told_at) < 45
+    assert logged_at[:9] == [5, 15, 35, 75, 155, 315, 615, 915, 1215]
+    assert {later - earlier for earlier, later in pairwise(logged_at[5:])} == {300}
+    assert len(logged_at) < 45
 
 
 def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: pytest.LogCaptureFixture) -> None:
@@ -52,7 +52,7 @@ def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: py
     assert said.messages == ["products: page 3, 150 rows, 50 rows/s, 0 requests (0 retries), 0 s waited, complete"]
 
 
-def test_pages_that_take_minutes_each_are_told_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+def test_pages_that_take_minutes_are_logged_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in range(1, 5):
         clock.now += 400
@@ -82,7 +82,7 @@ def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytes
     assert end.endswith(" rows/s, 3 requests (1 retry), 7 s waited, complete")
 
 
-def test_the_last_page_is_told_of_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+def test_the_last_page_is_logged_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     telling = Progress(PRODUCT_LIST, Tally(), LOG)
     clock.now += 60
     telling.page(1, 7, is_last=True)

@@ -133,7 +133,7 @@ def test_a_negative_rate_is_refused(tmp_path: Path) -> None:
         pacer(tmp_path, rate=-1)
 
 
-def test_what_lies_in_the_slot_directory_is_the_users_own(tmp_path: Path) -> None:
+def test_files_in_the_slot_directory_are_private(tmp_path: Path) -> None:
     """Fault 68."""
     pacer(tmp_path / "slots", rate=100).wait_for_slot()
     assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o700
@@ -146,7 +146,7 @@ def test_a_slot_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch
         RateLimiter(base_url=SHOP, requests_per_second=1, directory=tmp_path)
 
 
-def test_the_time_that_pacing_took_is_told(tmp_path: Path, clock: Clock) -> None:
+def test_the_time_spent_pacing_is_logged(tmp_path: Path, clock: Clock) -> None:
     with serving(store_of(products=120), tmp_path) as puller:
         paced = pacer(tmp_path / "slots", base_url=puller.server.base_url)
         with puller.client(pacer=paced) as client, puller.hold(PRODUCT_LIST) as staged:
