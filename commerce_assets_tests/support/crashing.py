@@ -190,7 +190,7 @@ def _report_its_end(base_url: str, folder: Path, disturb: Disturbance, answer: C
 def _ingest(base_url: str, folder: Path) -> None:
     """The product's own path, from the first request to the removal of the staged pages."""
     warehouse = World(folder).warehouse
-    with build_client(base_url, per_page=PER_PAGE) as client:
+    with build_client(base_url=base_url, per_page=PER_PAGE) as client:
         ingest(PULL, client=client, warehouse=warehouse, log=LOG)
 
 

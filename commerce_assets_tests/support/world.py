@@ -106,7 +106,7 @@ class World:
     # From the store to staged pages
 
     def client(self, **fields: Any) -> CommerceClient:
-        return build_client(self.base_url, **{"sleep": self.sleeper, "log": LOG, **fields})
+        return build_client(**{"base_url": self.base_url, "sleep": self.sleeper, "log": LOG, **fields})
 
     @contextmanager
     def hold(self, request: ListRequest, *, store: str | None = None, wait_seconds: float = 5) -> Iterator[StagedPages]:
@@ -265,7 +265,7 @@ def running(store: SampleStore, folder: Path, monkeypatch: "pytest.MonkeyPatch")
         yield world
 
 
-def build_client(base_url: str, **fields: Any) -> CommerceClient:
+def build_client(*, base_url: str, **fields: Any) -> CommerceClient:
     """A client with the sample store's credentials and no rate limit."""
     defaults: dict[str, Any] = {
         "base_url": base_url,
