@@ -1,7 +1,6 @@
 """Runs in processes of their own that are disturbed, and what must hold after each of them."""
 
 import logging
-import multiprocessing
 import random
 import signal
 import time
@@ -20,6 +19,7 @@ from commerce_assets.ingest.ingest import ingest
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.window import Window
 from commerce_assets_tests.support.disturbances import AtOperation, undisturbed
+from commerce_assets_tests.support.forkserver import PROCESSES
 from commerce_assets_tests.support.items import DAY, ORDERS
 from commerce_assets_tests.support.world import LOG, World, build_client
 from sample_store.server import serve
@@ -36,9 +36,6 @@ FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if colum
 WINDOW = Window.of_days(DAY, DAY)
 PULL = ListRequest(endpoint=FEW, window=WINDOW)
 
-# A process that has imported everything and is forked from: a run then takes a fifth of a second, not three.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "commerce_assets_tests.support.disturbances"])
 
 Disturbance = Callable[[Path], None]
 """As in disturbances.py; can be pickled."""
@@ -148,8 +145,8 @@ class Scene:
         return len(self.store.requests) - before
 
     def _run(self, disturb: Disturbance, ending: Ending | None = None) -> tuple[str | None, list[str], int, float]:
-        ours, theirs = _PROCESSES.Pipe(duplex=False)
-        process = _PROCESSES.Process(target=_report_its_end, args=(self._base_url, self.folder, disturb, theirs))
+        ours, theirs = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=_report_its_end, args=(self._base_url, self.folder, disturb, theirs))
         began = time.monotonic()
         process.start()
         theirs.close()

@@ -1,6 +1,5 @@
 """Writes to a database file in processes that are killed at a step or at a moment, and what must hold after them."""
 
-import multiprocessing
 import os
 import random
 import resource
@@ -15,12 +14,9 @@ from unittest import mock
 import duckdb
 
 from commerce_assets.warehouse.file import DatabaseFile, request_rewrite
+from commerce_assets_tests.support.forkserver import PROCESSES
 
 ROWS = 20_000
-
-# A process that has imported everything and is forked from.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__])
 
 
 def write_version(database: DatabaseFile, version: int, *, rewrite: bool = False) -> None:
@@ -153,8 +149,8 @@ def killed_write(
         after: Seconds after which it is killed, if any.
         rewrite: The write rewrites the file.
     """
-    ready = _PROCESSES.Event()
-    process = _PROCESSES.Process(target=_write, args=(path, version, install, rewrite, ready))
+    ready = PROCESSES.Event()
+    process = PROCESSES.Process(target=_write, args=(path, version, install, rewrite, ready))
     process.start()
     ready.wait(60)
     began = time.monotonic()
