@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,6 @@ from commerce_assets_tests.support.world import World
 
 BY_MODEL = {model.name: model for model in MODELS}
 ALWAYS = days("2020-01-01", "2029-12-31")
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def built(storage: World, model: Model, window: Window | None = None) -> tuple[BuildResult, list[CheckOutcome]]:

@@ -4,11 +4,7 @@
 """
 
 import signal
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
-
-import pytest
 
 from commerce_assets_tests.support.crashing import (
     PAGES,
@@ -17,15 +13,8 @@ from commerce_assets_tests.support.crashing import (
     end_at_random_moments,
     kill_at,
     killed,
-    scene_in,
 )
 from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with scene_in(tmp_path) as scene:
-        yield scene
 
 
 def test_a_few_random_kills_leave_old_rows_or_new_ones(scene: Scene) -> None:

@@ -7,20 +7,10 @@ does not fit. The operations of the staging directory are made to fail one by on
 `make test` disturbs some runs, `make slow` hundreds: pytest -m slow -k failing_writes
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from commerce_assets_tests.support.crashing import Scene, scene_in
+from commerce_assets_tests.support.crashing import Scene
 from commerce_assets_tests.support.failing_writes import fail_at, load_with_quotas, operations_of, pull_with_quotas
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with scene_in(tmp_path) as scene:
-        yield scene
-
 
 # A full disk
 

@@ -5,7 +5,6 @@
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -27,11 +26,6 @@ KEEPS_OLD = [
 ]
 HAS_NEW = [kills.after_the_replace, kills.at_the_sync_of_the_folder, kills.at_the_cleaning]
 NEW_FILE_HAS_NO_COPY = {kills.before_the_copy, kills.during_the_copy}
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> DatabaseFile:
-    return DatabaseFile(path=tmp_path / "shop.duckdb", lock_timeout=0)
 
 
 def assert_next_write_works(database: DatabaseFile) -> None:

@@ -1,8 +1,6 @@
 """Hundreds of runs that are killed or ended: old rows or new rows, and the next ordinary run continues and is right."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,15 +10,8 @@ from commerce_assets_tests.support.crashing import (
     end_at_random_moments,
     kill_at,
     killed,
-    scene_in,
 )
 from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with scene_in(tmp_path) as scene:
-        yield scene
 
 
 @pytest.mark.slow

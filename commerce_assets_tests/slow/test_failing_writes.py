@@ -1,19 +1,10 @@
 """A disk that is full or fails at any moment: a clear error, old rows or new rows, and the next run is right."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from commerce_assets_tests.support.crashing import Disturbance, Scene, scene_in
+from commerce_assets_tests.support.crashing import Disturbance, Scene
 from commerce_assets_tests.support.disturbances import AtOperation
 from commerce_assets_tests.support.failing_writes import fail_at, load_with_quotas, operations_of, pull_with_quotas
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    with scene_in(tmp_path) as scene:
-        yield scene
 
 
 def leftovers(scene: Scene) -> dict[str, tuple[Disturbance, ...]]:

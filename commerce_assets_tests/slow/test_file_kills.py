@@ -1,16 +1,9 @@
 """Hundreds of writes that are killed at random moments: the old file or the new one."""
 
-from pathlib import Path
-
 import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.killed_writes import kill_at_random_moments
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> DatabaseFile:
-    return DatabaseFile(path=tmp_path / "shop.duckdb", lock_timeout=0)
 
 
 @pytest.mark.slow

@@ -8,8 +8,6 @@ from commerce_assets_tests.support.crashing import Disturbance, Outcome, Scene
 from commerce_assets_tests.support.disturbances import AtOperation, Quota, end_before_the_load
 
 CLEAR = re.compile(r"StagingError: the staging directory .*What to do: .*|WarehouseError: the database .*Fix: .*")
-
-
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EXDEV)
 
 

@@ -25,7 +25,7 @@ ORDERS_OF_DAY = ListRequest(endpoint=ORDERS, window=Window.of_days(DAY, DAY))
 
 
 def product(number: int, **fields: Any) -> dict[str, Any]:
-    return {"id": number, "name": f"Product {number}", "price": "9.00", "updated_at": "2024-01-01T00:00:00Z"} | fields
+    return {"id": number, "name": f"Product {number}", "updated_at": "2024-01-01T00:00:00Z"} | fields
 
 
 def order(number: int, created_at: datetime | str = NOON, **fields: Any) -> dict[str, Any]:
@@ -47,6 +47,5 @@ def body_of(*items: Any, selector: str = "product") -> bytes:
 
 def store_of(*, products: int = 0, orders: Iterable[dict[str, Any]] = (), **fields: Any) -> SampleStore:
     """A store with a number of products, and these orders; `fields` are those of a SampleStore."""
-    return SampleStore(
-        Shop(products=[product(number) for number in range(1, products + 1)], orders=[*orders]), **fields
-    )
+    listed = [product(number, price="9.00") for number in range(1, products + 1)]
+    return SampleStore(Shop(products=listed, orders=[*orders]), **fields)

@@ -12,11 +12,7 @@ from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.world import World
 
 DAYS = ("2026-01-01", "2026-01-10")
-
-
 PATIENCE = 60.0
-
-
 ORDERS = ("--select", "orders", "--partition-range", "...".join(DAYS))
 
 
