@@ -95,7 +95,7 @@ class Ui:
         return statuses
 
     def wait_for_backfills(self, count: int) -> None:
-        """Until so many backfills have ended, all of them well."""
+        """Wait until this many backfills have ended, all successfully."""
         until(lambda: self.backfills() == ["COMPLETED_SUCCESS"] * count, self.backfills)
 
     def runs(self) -> list[dict[str, Any]]:
@@ -136,7 +136,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """`make dev` without credentials, in a folder of its own."""
+    """`make dev` without credentials, in its own folder."""
     shutil.rmtree(SCREENSHOTS, ignore_errors=True)
     folder = tmp_path_factory.mktemp("clone")
     for name in ("workspace.yaml", "dagster.yaml"):
@@ -166,7 +166,7 @@ def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[U
 
 
 def switch_beside(name: Locator, page: Page) -> Locator:
-    """The switch of the row that a name stands in: of all check boxes to its right, the one at its height."""
+    """The switch in the row of a name: of all check boxes to its right, the one at its height."""
 
     def distance(box: Locator) -> float:
         here, there = name.bounding_box(), box.bounding_box()
@@ -223,7 +223,7 @@ def shown_pictures(ui: Ui) -> dict[str, int]:
     return widths
 
 
-def test_the_graph_shows_both_groups_what_each_asset_is_made_with_and_what_it_comes_from(ui: Ui) -> None:
+def test_the_graph_shows_both_groups_with_kinds_and_lineage(ui: Ui) -> None:
     ui.page.set_viewport_size(TALL)
     ui.open_graph()
 
@@ -254,7 +254,7 @@ def test_materialize_all_fills_every_table_of_both_groups(ui: Ui) -> None:
     ui.picture("catalog")
 
 
-def test_daily_revenue_shows_a_chart_a_currency_and_its_last_fortnight_without_a_click(ui: Ui) -> None:
+def test_daily_revenue_shows_a_chart_of_two_weeks_per_currency(ui: Ui) -> None:
     ui.open("/assets/daily_revenue?view=events")
     expect(ui.page.get_by_text("last_14_days", exact=True)).to_be_visible()
 
@@ -273,7 +273,7 @@ def test_daily_revenue_shows_a_chart_a_currency_and_its_last_fortnight_without_a
     ui.picture("daily-revenue-overview")
 
 
-def test_a_schedule_and_the_automation_of_the_analytics_can_be_switched_on(ui: Ui) -> None:
+def test_schedule_and_automation_can_be_switched_on(ui: Ui) -> None:
     ui.open("/automation")
 
     switch_on(ui, "catalog_daily")
@@ -284,7 +284,7 @@ def test_a_schedule_and_the_automation_of_the_analytics_can_be_switched_on(ui: U
     ui.picture("automation-on")
 
 
-def test_a_backfill_of_a_month_from_the_dialog_is_one_run_and_leaves_every_partition_green(ui: Ui) -> None:
+def test_a_backfill_of_a_month_is_one_run_with_green_partitions(ui: Ui) -> None:
     runs_before = [run["runId"] for run in ui.runs()]
     ui.open("/assets/orders")
     ui.page.get_by_role("button", name="Materialize").first.click()
@@ -326,7 +326,7 @@ def test_a_check_that_is_not_green_says_what_to_run(ui: Ui) -> None:
     ui.picture("check-not-fresh")
 
 
-def test_a_refund_that_came_after_its_day_was_pulled_arrives_by_the_refresh(ui: Ui, late_refund: int) -> None:
+def test_a_late_refund_arrives_with_the_refresh(ui: Ui, late_refund: int) -> None:
     assert ui.query(f"SELECT refunded FROM commerce.orders WHERE id = {late_refund}") == [(False,)]
 
     launch(ui, "orders_refresh")
@@ -334,7 +334,7 @@ def test_a_refund_that_came_after_its_day_was_pulled_arrives_by_the_refresh(ui: 
     assert ui.query(f"SELECT refunded FROM commerce.orders WHERE id = {late_refund}") == [(True,)]
 
 
-def test_orders_are_known_to_be_fresh_complete_and_right_once_both_jobs_have_run(ui: Ui) -> None:
+def test_orders_are_fresh_and_complete_after_both_jobs(ui: Ui) -> None:
     launch(ui, "reconcile")
 
     ui.open("/assets/orders?view=checks")
@@ -344,7 +344,7 @@ def test_orders_are_known_to_be_fresh_complete_and_right_once_both_jobs_have_run
     ui.picture("checks")
 
 
-def test_the_asset_page_answers_whether_it_is_well_how_much_there_is_and_what_a_column_means(ui: Ui) -> None:
+def test_the_asset_page_shows_health_row_counts_and_columns(ui: Ui) -> None:
     ui.open("/assets/orders")
 
     expect(ui.page.get_by_text("Row count")).to_be_visible()
@@ -354,14 +354,14 @@ def test_the_asset_page_answers_whether_it_is_well_how_much_there_is_and_what_a_
     ui.picture("asset")
 
 
-def test_the_log_of_a_run_tells_whom_it_asked_what_it_was_given_and_what_was_loaded(ui: Ui) -> None:
+def test_the_run_log_shows_requests_rows_and_loads(ui: Ui) -> None:
     run = next(run for run in ui.runs() if run["assetSelection"] == [{"path": ["orders"]}])
     ui.open(f"/runs/{run['runId']}")
     ui.page.get_by_placeholder("Filter").last.fill("orders of 20")
     ui.page.keyboard.press("Enter")
 
-    for told in ("GET http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
-        expect(ui.page.get_by_text(told).first).to_be_visible()
+    for text in ("GET http://127.0.0.1:", "requests (0 retries)", "rows loaded in"):
+        expect(ui.page.get_by_text(text).first).to_be_visible()
     ui.picture("run")
 
 

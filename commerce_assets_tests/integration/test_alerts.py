@@ -38,10 +38,11 @@ from commerce_assets.defs.alerts.sensor import AlertWebhook
 from commerce_assets.defs.alerts.webhook import DeliveryError, post
 from commerce_assets.settings import SettingError, checked_webhook_url
 from commerce_assets_tests.support.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
+from commerce_assets_tests.support.clock import Sleeper
+from commerce_assets_tests.support.items import BY_NAME, order, product
 from commerce_assets_tests.support.leftovers import forms_of, search
-from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.pulling import Sleeper, order, product
 from commerce_assets_tests.support.receiver import TOKEN, Receiver, receiving
+from commerce_assets_tests.support.world import World
 
 DAY = date(2026, 1, 1)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,7 +56,7 @@ WHEN = r"\(\d{4}-\d\d-\d\d \d\d:\d\d UTC, run [0-9a-f]{8}\)"
 class Alerts:
     """The sensor `alerts` of a project, tick by tick, as the daemon has it evaluated."""
 
-    project: Project
+    project: World
     receiver: Receiver
     cursor: str | None = None
 
@@ -74,7 +75,7 @@ class Alerts:
         self.cursor = ticked.cursor
         return ticked.skip_message or ""
 
-    def told(self) -> list[str]:
+    def sent(self) -> list[str]:
         """The lines that the receiver gets with the next tick, without the heading."""
         before = len(self.receiver.bodies)
         self.tick()
@@ -99,10 +100,10 @@ def sleeper(monkeypatch: pytest.MonkeyPatch) -> Sleeper:
 
 
 @pytest.fixture
-def alerts(project: Project, receiver: Receiver, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> Alerts:
+def alerts(project: World, receiver: Receiver, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> Alerts:
     """After its first tick; the store sells products, and has orders."""
     assert not sleeper.seconds
-    project.endpoints = [endpoint_named("products"), endpoint_named("orders")]
+    project.endpoints = [BY_NAME["products"], BY_NAME["orders"]]
     project.settings[VARIABLE] = receiver.url
     monkeypatch.setenv(VARIABLE, receiver.url)
     alerts = Alerts(project, receiver)
@@ -112,12 +113,12 @@ def alerts(project: Project, receiver: Receiver, sleeper: Sleeper, monkeypatch: 
 
 @pytest.fixture
 def alerts_on_disk(alerts: Alerts) -> Iterator[Alerts]:
-    """With a history on disk, where each run has a file of its own, and what is reported without a run another one."""
+    """With a history on disk, with one file per run, and one for events without a run."""
     home = alerts.project.folder / "home"
     home.mkdir()
     quiet = {"python_logs": {"python_log_level": "WARNING"}, "telemetry": {"enabled": False}}
     with dg.DagsterInstance.local_temp(str(home), overrides=quiet) as instance:
-        alerts.project.instance, alerts.cursor = instance, None
+        alerts.project.running_instance, alerts.cursor = instance, None
         alerts.tick()
         yield alerts
 
@@ -161,7 +162,7 @@ def tick(instance: dg.DagsterInstance, state: InstigatorState, status: TickStatu
 def test_a_failed_run_is_alerted_on_with_job_step_and_fix(alerts: Alerts, monkeypatch: pytest.MonkeyPatch) -> None:
     fail(alerts, monkeypatch)
 
-    (line,) = alerts.told()
+    (line,) = alerts.sent()
 
     assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, Failure: orders changed since ")
     assert "401 Unauthorized. Fix: The key or the secret is wrong" in line
@@ -175,17 +176,17 @@ def test_a_failed_run_is_alerted_on_with_job_step_and_fix(alerts: Alerts, monkey
 def test_a_failed_check_is_alerted_on_once_until_it_passes(alerts: Alerts) -> None:
     alerts.offer(product(1, colour="red"))
     assert alerts.project.run("catalog").success
-    told = alerts.told()
+    sent = alerts.sent()
     alerts.project.run("catalog")
-    told_again = alerts.told()
+    sent_again = alerts.sent()
     alerts.offer(product(1))
     alerts.project.run("catalog")
-    told_when_good = alerts.told()
+    sent_when_good = alerts.sent()
     alerts.offer(product(1, colour="red"))
     alerts.project.run("catalog")
-    told_when_bad_again = alerts.told()
+    sent_when_bad_again = alerts.sent()
 
-    (line,) = told
+    (line,) = sent
     assert line.startswith(
         "- check no_undeclared_fields on products: warns: undeclared fields, stored in _extra: colour in 1 rows (20"
     )
@@ -194,11 +195,11 @@ def test_a_failed_check_is_alerted_on_once_until_it_passes(alerts: Alerts) -> No
         "commerce_assets: 1 good again",
         "commerce_assets: 1 warn",
     ]
-    assert told_again == []
-    assert [line.partition(" (")[0] for line in told_when_good] == [
+    assert sent_again == []
+    assert [line.partition(" (")[0] for line in sent_when_good] == [
         "- check no_undeclared_fields on products: is good again"
     ]
-    assert [line.partition(" (")[0] for line in told_when_bad_again] == [line.partition(" (")[0]]
+    assert [line.partition(" (")[0] for line in sent_when_bad_again] == [line.partition(" (")[0]]
 
 
 def test_a_check_in_a_partitioned_run_names_its_days(alerts: Alerts) -> None:
@@ -208,10 +209,10 @@ def test_a_check_in_a_partitioned_run_names_its_days(alerts: Alerts) -> None:
     alerts.project.run("orders", days=(DAY, DAY + timedelta(days=1)))
     alerts.project.run("orders", days=(DAY + timedelta(days=2),) * 2)
 
-    told = alerts.told()
+    sent = alerts.sent()
 
-    assert [line.partition(": ")[0] for line in told if "fresh" in line] == ["- check fresh on orders"]
-    assert sorted(line.partition(": ")[0] for line in told if " of " in line.partition(": ")[0]) == [
+    assert [line.partition(": ")[0] for line in sent if "fresh" in line] == ["- check fresh on orders"]
+    assert sorted(line.partition(": ")[0] for line in sent if " of " in line.partition(": ")[0]) == [
         f"- check {check} on orders of {days}"
         for check in ("no_undeclared_fields", "values_fit_their_types")
         for days in ("2026-01-01...2026-01-02", "2026-01-03")
@@ -224,9 +225,9 @@ def test_a_blocking_check_is_part_of_the_failed_runs_line(alerts: Alerts) -> Non
     alerts.offer()
     alerts.project.run("catalog", expect_success=False)
 
-    told = alerts.told()
+    sent = alerts.sent()
 
-    (line,) = [line for line in told if "row_count_not_collapsed" in line]
+    (line,) = [line for line in sent if "row_count_not_collapsed" in line]
     failed = "failed: the store gives 0 rows where 5 were stored"
     assert line.startswith(f"- job catalog: failed: check row_count_not_collapsed on products: {failed}")
 
@@ -238,15 +239,15 @@ def test_a_perfect_first_load_sends_no_alert_and_reconcile_clears_one(alerts: Al
     project.run("catalog")
     project.run("orders", days=(start, yesterday))
     project.run("health_checks")
-    assert alerts.told() == []
+    assert alerts.sent() == []
 
     project.store.add_order(order(7_000, datetime.combine(yesterday, NOON.timetz())))
     project.run("reconcile", config={"ops": {"reconcile_orders": {"config": {"repair": False}}}})
-    (line,) = alerts.told()
+    (line,) = alerts.sent()
     assert line.startswith(f"- check complete on orders: warns: {yesterday}: ")
 
     project.run("reconcile")
-    (line,) = alerts.told()
+    (line,) = alerts.sent()
     assert line.startswith("- check complete on orders: is good again (")
 
 
@@ -261,7 +262,7 @@ def test_events_before_the_first_tick_are_ignored(alerts_on_disk: Alerts, monkey
     assert not alerts.receiver.bodies
     fail(alerts, monkeypatch)
     report(alerts, passed=False)
-    assert len(alerts.told()) == 2
+    assert len(alerts.sent()) == 2
 
 
 def test_an_unreadable_cursor_initialises_again(alerts: Alerts) -> None:
@@ -279,12 +280,12 @@ def test_the_next_ticks_send_what_one_tick_cannot_read(alerts: Alerts, monkeypat
         instance.report_run_failed(create_run_for_test(instance, "orders", tags=tags))
     report(alerts, passed=False)
 
-    told = [alerts.told() for _ in range(4)]
+    sent = [alerts.sent() for _ in range(4)]
 
-    assert [len(lines) for lines in told] == [26, 25, 10, 0]
-    days = [line.split()[4].strip(":") for lines in told for line in lines if "job" in line]
+    assert [len(lines) for lines in sent] == [26, 25, 10, 0]
+    days = [line.split()[4].strip(":") for lines in sent for line in lines if "job" in line]
     assert days == [(DAY + timedelta(days=day)).isoformat() for day in range(60)]
-    assert "complete" in told[0][-1]
+    assert "complete" in sent[0][-1]
 
 
 def test_events_of_other_code_locations_are_ignored(alerts: Alerts) -> None:
@@ -317,16 +318,16 @@ def test_a_failed_tick_is_alerted_on_until_one_succeeds(
         instance.add_instigator_state(state)
         tick(instance, state, TickStatus.FAILURE)
 
-    told = alerts.told()
-    told_again = alerts.told()
+    sent = alerts.sent()
+    sent_again = alerts.sent()
     tick(instance, state, TickStatus.STARTED)
-    told_meanwhile = alerts.told()
+    sent_meanwhile = alerts.sent()
     tick(instance, state, TickStatus.SKIPPED)
-    told_when_good = alerts.told()
+    sent_when_good = alerts.sent()
 
-    assert [line.partition(" (")[0] for line in told] == ["- schedule orders_daily: failed: tick, ValueError"]
-    assert told_again == told_meanwhile == []
-    assert [line.partition(" (")[0] for line in told_when_good] == ["- schedule orders_daily: is good again"]
+    assert [line.partition(" (")[0] for line in sent] == ["- schedule orders_daily: failed: tick, ValueError"]
+    assert sent_again == sent_meanwhile == []
+    assert [line.partition(" (")[0] for line in sent_when_good] == ["- schedule orders_daily: is good again"]
 
 
 def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
@@ -351,9 +352,9 @@ def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
             )
         )
 
-    told = [line for _ in range(2) for line in alerts.told()]
+    sent = [line for _ in range(2) for line in alerts.sent()]
 
-    assert [line.partition(" (")[0] for line in told] == ["- backfill backfill0: failed: backfill, ValueError"]
+    assert [line.partition(" (")[0] for line in sent] == ["- backfill backfill0: failed: backfill, ValueError"]
 
 
 def test_without_the_setting_alerts_are_logged(
@@ -379,19 +380,19 @@ def test_the_sensor_runs_by_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "told"),
+    ("hours", "sent"),
     [
         ({}, []),
         ({0: "a"}, [0]),
         ({0: None}, []),
         ({0: "a", 1: "a", 19: "a"}, [0]),
-        # A daily run that fails is told each day.
+        # A daily run that fails is alerted on each day.
         ({0: "a", 23: "a", 25: "a", 47: "a"}, [0, 23, 47]),
         ({0: "a", 1: "b", 2: "b"}, [0, 1]),
         ({0: "a", 1: None, 2: None, 3: "a"}, [0, 1, 3]),
     ],
 )
-def test_the_same_fault_is_alerted_on_once_a_day(hours: dict[int, str | None], told: list[int]) -> None:
+def test_the_same_fault_is_alerted_on_once_a_day(hours: dict[int, str | None], sent: list[int]) -> None:
     sightings = [Sighting(subject="s", at=NOON + timedelta(hours=hour), fault=fault) for hour, fault in hours.items()]
     together, _ = select_new(sightings, {})
     one_by_one: list[Sighting] = []
@@ -400,7 +401,7 @@ def test_the_same_fault_is_alerted_on_once_a_day(hours: dict[int, str | None], t
         news, troubles = select_new([sighting], troubles)
         one_by_one += news
 
-    assert [seen.at for seen in together] == [NOON + timedelta(hours=hour) for hour in told]
+    assert [seen.at for seen in together] == [NOON + timedelta(hours=hour) for hour in sent]
     assert one_by_one == together
 
 
@@ -446,10 +447,10 @@ def test_a_receiver_that_was_down_gets_every_alert(
         report(alerts, passed=False)
     assert (alerts.cursor, len(alerts.receiver.bodies), sleeper.seconds) == (cursor, 6, [1, 2, 1, 2])
 
-    told = alerts.told()
+    sent = alerts.sent()
 
-    assert [line.split(":")[0] for line in told] == ["- job orders_refresh", "- check complete on orders"]
-    assert alerts.told() == []
+    assert [line.split(":")[0] for line in sent] == ["- job orders_refresh", "- check complete on orders"]
+    assert alerts.sent() == []
 
 
 @pytest.mark.parametrize(
@@ -527,7 +528,7 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
     alerts.project.store.shop.orders[:] = [canary_order(1, NOON, **{EMAIL: EMAIL})]
     alerts.project.store.touch()
     alerts.project.run("orders", days=(DAY, DAY))
-    told = alerts.told()
+    sent = alerts.sent()
     with monkeypatch.context() as patched:
 
         def broken(*_: object) -> None:
@@ -535,16 +536,16 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
 
         patched.setattr("commerce_assets.defs.assets.check_results", broken)
         alerts.project.run("orders", days=(DAY, DAY), expect_success=False)
-    told += alerts.told()
+    sent += alerts.sent()
 
-    assert [line.partition(": ")[2].partition(" (2")[0] for line in told if "of 2026-01-01" in line] == [
+    assert [line.partition(": ")[2].partition(" (2")[0] for line in sent if "of 2026-01-01" in line] == [
         "warns: values that do not fit their column, stored in _invalid: download_attempts in 1 rows",
         "warns: undeclared fields, stored in _extra: [...] in 1 rows, newsletter_email in 1 rows",
         "failed: step extract_orders, ValueError",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}
-    sent = "\n".join(alerts.receiver.bodies).encode()
-    assert not [what for what, forms in needles.items() if any(form in sent for form in forms)]
+    posted = "\n".join(alerts.receiver.bodies).encode()
+    assert not [what for what, forms in needles.items() if any(form in posted for form in forms)]
 
 
 def test_the_url_is_stored_and_logged_nowhere(

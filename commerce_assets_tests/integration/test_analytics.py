@@ -1,4 +1,4 @@
-"""The tables of the analytics layer, from a store's own data to what Dagster shows: reckoned once more, in Python."""
+"""The tables of the analytics layer, from a store's data to what Dagster shows, compared with Python's computation."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ import pytest
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.definitions import build_definitions
 from commerce_assets_tests.support import sums
-from commerce_assets_tests.support.project import Project, running_project
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import build_shop
 from sample_store.store import SampleStore
 from sample_store.values import timestamp
@@ -49,7 +49,7 @@ UNUSUAL: dict[int, Order] = {
     900_002: stamped(20, buyer_email=" ", settled_gross="0.66"),
     900_003: stamped(19, buyer_email="two.worlds@example.com", settled_gross="10.01", settled_currency="EUR"),
     900_004: stamped(19, buyer_email=" Two.Worlds@Example.com", settled_gross="20.02", settled_currency="USD"),
-    # Refunds: in another currency, in the same one in small letters, without their wrapper, and not shown at all.
+    # Refunds: in another currency, in the same one in lower case, without their wrapper, and not shown at all.
     900_005: stamped(
         18,
         settled_gross="8.00",
@@ -108,23 +108,23 @@ def add_unusual(store: SampleStore) -> None:
         store.add_order(order)
 
 
-def catalog_of(project: Project) -> sums.Catalog:
+def catalog_of(project: World) -> sums.Catalog:
     shop = project.store.shop
     return {"products": shop.products, "packages": shop.packages, "subscriptions": shop.subscriptions}
 
 
-def stored(project: Project, name: str, columns: str, *, key: int = 1) -> dict[Any, Any]:
+def stored(project: World, name: str, columns: str, *, key: int = 1) -> dict[Any, Any]:
     """A table's rows by their first columns, instants as the API writes them."""
     listed = [
         f"strftime({column}, '%Y-%m-%dT%H:%M:%SZ')" if column.endswith("_at") else column for column in columns.split()
     ]
-    rows = project.query(f"SELECT {', '.join(listed)} FROM shop.analytics.{name}")
+    rows = project.query(f"SELECT {', '.join(listed)} FROM analytics.{name}")
     found = {row[0] if key == 1 else row[:key]: row[key:] for row in rows}
     assert len(found) == len(rows)
     return found
 
 
-def assert_tables_equal(project: Project, orders: list[Order], *, hash_key: str | None = None) -> None:
+def assert_tables_equal(project: World, orders: list[Order], *, hash_key: str | None = None) -> None:
     """Each table is what the store's orders come to; of order_items, the days that are partitions."""
     catalog = catalog_of(project)
     columns = "day currency orders gross refunds net fees tax refunded_orders unknown_refunds new_customers"
@@ -143,7 +143,7 @@ def assert_tables_equal(project: Project, orders: list[Order], *, hash_key: str 
     assert_performance_equals(project, orders)
 
 
-def assert_items_equal(project: Project, orders: list[Order]) -> None:
+def assert_items_equal(project: World, orders: list[Order]) -> None:
     """Of each line all but its amounts; these add up to the order's, and none is off by more than a cent."""
     expected = sums.lines(orders, catalog_of(project))
     columns = "created_at state product_id product product_type package_id package plan_id plan quantity"
@@ -166,7 +166,7 @@ def assert_items_equal(project: Project, orders: list[Order]) -> None:
         }
 
 
-def assert_performance_equals(project: Project, orders: list[Order]) -> None:
+def assert_performance_equals(project: World, orders: list[Order]) -> None:
     """Counts to the piece; money to the cent by month and currency, and within a cent a line by product."""
     names = {product["id"]: product["name"] for product in project.store.shop.products}
     expected = sums.performance(orders, catalog_of(project))
@@ -188,13 +188,13 @@ def assert_performance_equals(project: Project, orders: list[Order]) -> None:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Forty days, yesterday the last, of a shop in three currencies; of today, what a refresh brings."""
     store = SampleStore(build_shop(now=NOW, days=DAYS, orders_per_day=6), now=lambda: NOW)
     add_unusual(store)
     with (
         pytest.MonkeyPatch.context() as patch,
-        running_project(store, tmp_path_factory.mktemp("shop"), patch) as project,
+        running(store, tmp_path_factory.mktemp("shop"), patch) as project,
     ):
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.isoformat()
         store.update_order(store.shop.orders[3]["id"], buyer_email=SECRET)
@@ -204,7 +204,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield project
 
 
-def test_the_tables_equal_what_the_stores_orders_come_to_before_and_after_late_changes(loaded: Project) -> None:
+def test_tables_equal_the_store_before_and_after_late_changes(loaded: World) -> None:
     orders = loaded.store.shop.orders
     result = loaded.run("analytics", days=(FIRST, YESTERDAY))
     assert {check.passed for check in result.get_asset_check_evaluations()} == {True}
@@ -237,14 +237,12 @@ def test_the_tables_equal_what_the_stores_orders_come_to_before_and_after_late_c
     assert_tables_equal(loaded, orders)
 
 
-def test_where_addresses_are_hashed_customers_are_their_hashes_and_the_same_is_counted_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_hashed_customers_have_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(build_shop(now=NOW, days=20, orders_per_day=3), now=lambda: NOW)
     add_unusual(store)
     first, key = (NOW - timedelta(days=20)).date(), "a key of sixteen or more"
     monkeypatch.setenv("COMMERCE_PERSONAL_DATA_KEY", key)
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings |= {
             "COMMERCE_ORDERS_START_DATE": first.isoformat(),
             "COMMERCE_PERSONAL_DATA": "hash",
@@ -257,7 +255,7 @@ def test_where_addresses_are_hashed_customers_are_their_hashes_and_the_same_is_c
         assert_tables_equal(project, store.shop.orders, hash_key=key)
 
 
-def test_a_build_shows_its_numbers_a_chart_and_a_table_and_no_address(loaded: Project) -> None:
+def test_build_metadata_has_numbers_and_no_email_address(loaded: World) -> None:
     result = loaded.run("analytics", days=(FIRST, YESTERDAY))
 
     events = [event.materialization for event in result.get_asset_materialization_events()]
@@ -268,20 +266,20 @@ def test_a_build_shows_its_numbers_a_chart_and_a_table_and_no_address(loaded: Pr
     table = revenue.metadata["last_14_days"]
     assert isinstance(table, dg.TableMetadataValue)
     # Up to the newest day that has orders: today, or in the first hours of a day it may be yesterday.
-    ((newest,),) = loaded.query("SELECT max(day) FROM shop.analytics.daily_revenue")
+    ((newest,),) = loaded.query("SELECT max(day) FROM analytics.daily_revenue")
     listed = {record.data["day"] for record in table.records}
     assert newest.isoformat() in listed
     assert listed <= {(newest - timedelta(n)).isoformat() for n in range(14)}
     rows = {event.partition: event.metadata["dagster/partition_row_count"].value for event in events if event.partition}
     assert len(rows) == DAYS
-    counts = loaded.query("SELECT created_at::DATE::VARCHAR, count(*) FROM shop.analytics.order_items GROUP BY 1")
+    counts = loaded.query("SELECT created_at::DATE::VARCHAR, count(*) FROM analytics.order_items GROUP BY 1")
     assert {day: count for day, count in rows.items() if count} == dict(counts)
-    assert loaded.query(f"SELECT orders FROM shop.analytics.customers WHERE customer = '{SECRET}'") == [(1,)]
+    assert loaded.query(f"SELECT orders FROM analytics.customers WHERE customer = '{SECRET}'") == [(1,)]
     logged = "".join(str(entry) for entry in loaded.instance.all_logs(result.run_id))
     assert SECRET not in logged
 
 
-def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: Project) -> None:
+def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: World) -> None:
     seen = {}
 
     @dg.asset
@@ -294,10 +292,10 @@ def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: Project
     job = merged.resolve_implicit_global_asset_job_def()
     job.execute_in_process(instance=loaded.instance, asset_selection=[dg.AssetKey("report")])
 
-    assert seen["days"] == loaded.query("SELECT count(*) FROM shop.analytics.daily_revenue")
+    assert seen["days"] == loaded.query("SELECT count(*) FROM analytics.daily_revenue")
 
 
-def test_every_model_is_an_asset_with_described_columns_checks_and_lineage_that_writes_alone() -> None:
+def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
     definitions = build_definitions(environment={})
     graph = definitions.resolve_asset_graph()
 

@@ -11,8 +11,8 @@ from dagster import AssetKey, DagsterRunStatus, evaluate_automation_conditions
 from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets_tests.support.project import Project, running_project
 from commerce_assets_tests.support.shell import Shell
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 
@@ -25,7 +25,7 @@ WHOLE: dict[str, set[str | None]] = {model.name: {None} for model in MODELS if n
 class Sensor:
     """The automation conditions, evaluated tick by tick without launching a run."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: World) -> None:
         self.project = project
         self._cursor: AssetDaemonCursor | None = None
         # The first tick only initialises the cursor.
@@ -42,19 +42,19 @@ class Sensor:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Load twenty days of three orders each, up to yesterday; each test starts from where the last one ended."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
     with (
         pytest.MonkeyPatch.context() as patch,
-        running_project(store, tmp_path_factory.mktemp("shop"), patch) as project,
+        running(store, tmp_path_factory.mktemp("shop"), patch) as project,
     ):
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=ALL_DAYS)
         yield project
 
 
-def test_a_refresh_requests_the_days_it_touched_and_whole_marts(loaded: Project) -> None:
+def test_a_refresh_requests_the_days_it_touched_and_whole_marts(loaded: World) -> None:
     sensor = Sensor(loaded)
     days = [(FIRST + timedelta(days=number)).date().isoformat() for number in (2, 3, 11)]
     for day in days:
@@ -68,7 +68,7 @@ def test_a_refresh_requests_the_days_it_touched_and_whole_marts(loaded: Project)
     assert sensor.tick() == {}
 
 
-def test_a_refresh_without_changes_requests_nothing(loaded: Project) -> None:
+def test_a_refresh_without_changes_requests_nothing(loaded: World) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("orders_refresh")
@@ -76,7 +76,7 @@ def test_a_refresh_without_changes_requests_nothing(loaded: Project) -> None:
     assert sensor.tick() == {}
 
 
-def test_a_day_extracted_again_requests_that_day(loaded: Project) -> None:
+def test_a_day_extracted_again_requests_that_day(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
 
@@ -85,7 +85,7 @@ def test_a_day_extracted_again_requests_that_day(loaded: Project) -> None:
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
 
 
-def test_the_catalog_requests_marts_with_names_not_order_items(loaded: Project) -> None:
+def test_the_catalog_requests_marts_with_names_not_order_items(loaded: World) -> None:
     sensor = Sensor(loaded)
 
     loaded.run("catalog")
@@ -93,7 +93,7 @@ def test_the_catalog_requests_marts_with_names_not_order_items(loaded: Project) 
     assert sensor.tick() == {"product_performance": {None}, "subscription_orders": {None}}
 
 
-def test_a_build_by_hand_leaves_nothing_to_request(loaded: Project) -> None:
+def test_a_build_by_hand_leaves_nothing_to_request(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=7)).date()
     loaded.run("orders", days=(day, day))
@@ -103,7 +103,7 @@ def test_a_build_by_hand_leaves_nothing_to_request(loaded: Project) -> None:
     assert sensor.tick() == {}
 
 
-def test_a_change_during_a_load_is_requested_after_the_load(loaded: Project) -> None:
+def test_a_change_during_a_load_is_requested_after_the_load(loaded: World) -> None:
     sensor = Sensor(loaded)
     day = (FIRST + timedelta(days=5)).date()
     loaded.run("orders", days=(day, day))
@@ -118,14 +118,14 @@ def test_a_change_during_a_load_is_requested_after_the_load(loaded: Project) -> 
     assert sensor.tick() == {"order_items": {day.isoformat()}, **WHOLE}
 
 
-def execute(project: Project, sql: str) -> None:
+def execute(project: World, sql: str) -> None:
     """Change the database without the project."""
     with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{project.database}' AS shop")
+        connection.execute(f"ATTACH '{project.path}' AS shop")
         connection.execute(sql)
 
 
-def test_checks_of_a_mart_that_was_never_built_pass_as_not_yet(loaded: Project) -> None:
+def test_checks_of_a_mart_that_was_never_built_pass_as_not_yet(loaded: World) -> None:
     name = "subscription_orders"
     keys = {key for key in loaded.definitions.resolve_asset_graph().asset_check_keys if key.asset_key == AssetKey(name)}
     job = loaded.definitions.resolve_implicit_global_asset_job_def()
@@ -147,7 +147,7 @@ def test_status_and_ui_agree_on_days_of_which_only_changes_are_stored(
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
     loaded_day = (FIRST + timedelta(days=15)).date()
     monkeypatch.chdir(tmp_path)
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=(loaded_day, loaded_day))
         project.run("orders_refresh")

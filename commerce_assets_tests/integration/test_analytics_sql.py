@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +13,19 @@ from commerce_assets.analytics.build import BuildResult, CheckOutcome, ModelErro
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.window import Window
-from commerce_assets_tests.support.staged import BY_NAME, ORDERS, PRODUCTS, Storage, days, order, product
+from commerce_assets_tests.support.items import BY_NAME, ORDERS, PRODUCTS, days, order, product
+from commerce_assets_tests.support.world import World
 
 BY_MODEL = {model.name: model for model in MODELS}
 ALWAYS = days("2020-01-01", "2029-12-31")
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path)
-
-
-def built(storage: Storage, model: Model, window: Window | None = None) -> tuple[BuildResult, list[CheckOutcome]]:
-    with storage.database.write() as connection:
+def built(storage: World, model: Model, window: Window | None = None) -> tuple[BuildResult, list[CheckOutcome]]:
+    with storage.file.write() as connection:
         return build(connection, model, ENDPOINTS, window), check(connection, model)
 
 
-def rows(storage: Storage, name: str, columns: str, *orders: dict[str, Any]) -> list[tuple[Any, ...]]:
+def rows(storage: World, name: str, columns: str, *orders: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Loads the orders, builds a model, sees that its checks pass, and reads some columns in order of the first."""
     storage.load(ORDERS, orders, window=ALWAYS)
     _, findings = built(storage, BY_MODEL[name])
@@ -67,7 +62,7 @@ def cents(*amounts: str) -> list[Decimal]:
     return [Decimal(amount) for amount in amounts]
 
 
-def test_every_table_builds_empty_where_nothing_has_been_loaded(storage: Storage) -> None:
+def test_every_table_builds_empty_where_nothing_has_been_loaded(storage: World) -> None:
     for model in MODELS:
         result, findings = built(storage, model, days("2024-03-15") if model.is_partitioned else None)
 
@@ -77,7 +72,7 @@ def test_every_table_builds_empty_where_nothing_has_been_loaded(storage: Storage
     assert storage.query("SELECT DISTINCT schema_name FROM duckdb_tables()") == [("analytics",)]
 
 
-def test_every_table_builds_where_only_orders_have_been_loaded(storage: Storage) -> None:
+def test_every_table_builds_where_only_orders_have_been_loaded(storage: World) -> None:
     storage.load(ORDERS, [FULL], window=ALWAYS)
 
     for model in MODELS:
@@ -87,7 +82,7 @@ def test_every_table_builds_where_only_orders_have_been_loaded(storage: Storage)
         assert {finding.wrong for finding in findings} == {0}
 
 
-def test_an_orders_amounts_go_to_its_lines_by_price_or_in_equal_parts_and_add_up(storage: Storage) -> None:
+def test_order_amounts_are_split_by_price_or_equally_and_add_up(storage: World) -> None:
     by_price = cart({"product_id": 1, "price_at_checkout": "10.00"}, {"product_id": 2, "price_at_checkout": "20.00"})
     unpriced = cart({"product_id": 1}, {"product_id": 2, "price_at_checkout": "9"}, {"product_id": 3})
     free = cart({"product_id": 1, "price_at_checkout": "0.00"}, {"product_id": 2, "price_at_checkout": "0.00"})
@@ -114,7 +109,7 @@ def test_an_orders_amounts_go_to_its_lines_by_price_or_in_equal_parts_and_add_up
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_line_is_read_with_its_wrapper_and_without_whatever_is_missing_in_it(storage: Storage, wrapped: bool) -> None:  # noqa: FBT001
+def test_a_line_is_read_with_its_wrapper_and_missing_fields(storage: World, wrapped: bool) -> None:  # noqa: FBT001
     items: tuple[dict[str, Any], ...] = (
         {"product_id": "0000007", "quantity": "2", "price_at_checkout": 4.5},
         {"product_id": None, "quantity": None, "price_at_checkout": None},
@@ -133,7 +128,7 @@ def test_a_line_is_read_with_its_wrapper_and_without_whatever_is_missing_in_it(s
     ) == [(1, 7, 2, Decimal("4.5")), (2, None, None, None), (3, None, None, None), (4, None, None, None)]
 
 
-def test_a_line_is_joined_to_its_product_its_package_and_its_plan(storage: Storage) -> None:
+def test_a_line_is_joined_to_its_product_package_and_plan(storage: World) -> None:
     storage.load(PRODUCTS, [product(1), product(2)])
     packages = [
         {"id": 5, "name": "Both", "components": {"product_ids": [1, 2]}, "updated_at": "2024-01-01T00:00:00Z"},
@@ -162,7 +157,7 @@ def test_a_line_is_joined_to_its_product_its_package_and_its_plan(storage: Stora
     ]
 
 
-def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
+def test_a_refund_has_the_fields_that_the_api_shows(storage: World) -> None:
     assert rows(
         storage,
         "refunds",
@@ -191,7 +186,7 @@ def test_a_refund_is_told_as_far_as_the_api_shows_it(storage: Storage) -> None:
     ]
 
 
-def test_a_day_has_a_row_a_currency_and_orders_that_were_never_paid_are_in_none(storage: Storage) -> None:
+def test_a_day_has_one_row_per_currency_without_unpaid_orders(storage: World) -> None:
     assert rows(
         storage,
         "daily_revenue",
@@ -212,7 +207,7 @@ def test_a_day_has_a_row_a_currency_and_orders_that_were_never_paid_are_in_none(
     ]
 
 
-def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_other_currency(storage: Storage) -> None:
+def test_a_customer_is_new_once_then_returning(storage: World) -> None:
     ann, second, third = "ann@example.com", "2024-03-16T09:00:00Z", "2024-03-17T09:00:00Z"
 
     assert rows(
@@ -236,7 +231,7 @@ def test_a_customer_is_new_once_and_returns_on_every_other_day_and_in_every_othe
     ]
 
 
-def test_composed_and_decomposed_addresses_are_one_customer(storage: Storage) -> None:
+def test_composed_and_decomposed_addresses_are_one_customer(storage: World) -> None:
     """Fault 95."""
     composed, decomposed = (unicodedata.normalize(form, "zoë@müller.example") for form in ("NFC", "NFD"))
     orders = [paid(1, "1.00", buyer_email=composed), paid(2, "2.00", buyer_email=decomposed.upper())]
@@ -244,7 +239,7 @@ def test_composed_and_decomposed_addresses_are_one_customer(storage: Storage) ->
     assert rows(storage, "daily_revenue", "new_customers", *orders) == [(1,)]
 
 
-def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(storage: Storage) -> None:
+def test_a_customer_is_a_lower_cased_email_address(storage: World) -> None:
     hashed = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
     assert rows(
@@ -264,7 +259,7 @@ def test_a_customer_is_an_address_in_small_letters_with_its_revenue_by_currency(
     ]
 
 
-def test_a_product_has_its_part_of_each_month_and_what_names_no_product_has_a_row_of_its_own(storage: Storage) -> None:
+def test_a_product_has_a_row_per_month_as_have_unknown_ones(storage: World) -> None:
     storage.load(PRODUCTS, [product(1)])
     april = {"created_at": "2024-04-30T23:59:59Z"}
 
@@ -285,7 +280,7 @@ def test_a_product_has_its_part_of_each_month_and_what_names_no_product_has_a_ro
     ]
 
 
-def test_a_subscription_is_told_by_its_order(storage: Storage) -> None:
+def test_a_subscription_is_known_by_its_order(storage: World) -> None:
     storage.load(BY_NAME["subscriptions"], [{"id": 9, "name": "Monthly", "updated_at": "2024-01-01T00:00:00Z"}])
 
     assert rows(
@@ -305,7 +300,7 @@ def test_a_subscription_is_told_by_its_order(storage: Storage) -> None:
     ]
 
 
-def test_a_rebuild_rewrites_nothing_unless_something_has_changed_and_then_only_that(storage: Storage) -> None:
+def test_a_rebuild_rewrites_only_what_has_changed(storage: World) -> None:
     other = {**FULL, "id": 2, "settled_currency": "USD", "buyer_email": "b@example.com"}
     storage.load(ORDERS, [FULL, other], window=ALWAYS)
     for model in MODELS:
@@ -323,7 +318,7 @@ def test_a_rebuild_rewrites_nothing_unless_something_has_changed_and_then_only_t
         assert {finding.wrong for finding in findings} == {0}
 
 
-def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: Storage) -> None:
+def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: World) -> None:
     line = cart({"product_id": 7})
     stamps = ("2024-03-14T23:59:59Z", "2024-03-15T00:00:00Z", "2024-03-15T23:59:59Z", "2024-03-16T00:00:00Z")
     orders = [order(number, stamp, cart=line, state="old") for number, stamp in enumerate(stamps, start=1)]
@@ -338,7 +333,7 @@ def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: Storage) ->
     assert storage.query(query) == [(2,), (3,)]
 
 
-def test_a_table_of_an_older_declaration_is_made_anew_with_all_its_days(storage: Storage) -> None:
+def test_a_table_with_older_columns_is_rebuilt_with_all_its_days(storage: World) -> None:
     model = BY_MODEL["order_items"]
     orders = [order(number, f"2024-03-1{number}T12:00:00Z", cart=cart({"product_id": 7})) for number in (4, 5)]
     storage.load(ORDERS, orders, window=ALWAYS)
@@ -350,17 +345,17 @@ def test_a_table_of_an_older_declaration_is_made_anew_with_all_its_days(storage:
     assert storage.query("SELECT count(*), count(plan) FROM analytics.order_items") == [(2, 0)]
 
 
-def test_a_column_that_sql_and_declaration_do_not_share_is_named(storage: Storage) -> None:
+def test_a_column_that_sql_and_declaration_do_not_share_is_named(storage: World) -> None:
     model = BY_MODEL["refunds"]
 
     with pytest.raises(ModelError, match=r"refunds\.sql and tables\.py disagree on the columns: transactions"):
         built(storage, replace(model, columns=tuple(c for c in model.columns if c.name != "transactions")))
 
 
-def test_a_key_that_is_shared_is_found_and_an_address_is_not_shown(storage: Storage) -> None:
+def test_a_duplicate_key_is_found_without_showing_the_address(storage: World) -> None:
     model = BY_MODEL["customers"]
     storage.load(ORDERS, [paid(1, "1.00", buyer_email="ann@example.com")], window=ALWAYS)
-    with storage.database.write() as connection:
+    with storage.file.write() as connection:
         build(connection, model, ENDPOINTS)
         connection.execute("INSERT INTO analytics.customers FROM analytics.customers")
 
@@ -386,17 +381,17 @@ TAMPERINGS: list[tuple[str, str, Callable[[str], str]]] = [
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Storage:
-    storage = Storage(tmp_path_factory.mktemp("full"))
+def full(tmp_path_factory: pytest.TempPathFactory) -> World:
+    storage = World(tmp_path_factory.mktemp("full"))
     storage.load(ORDERS, [FULL], window=ALWAYS)
     return storage
 
 
 @pytest.mark.parametrize(("name", "failing", "tampering"), TAMPERINGS)
 def test_a_check_finds_a_table_that_is_wrong_by_a_cent_or_a_row(
-    full: Storage, name: str, failing: str, tampering: Callable[[str], str]
+    full: World, name: str, failing: str, tampering: Callable[[str], str]
 ) -> None:
-    with full.database.write() as connection:
+    with full.file.write() as connection:
         # It repairs what the test before has done.
         build(connection, BY_MODEL[name], ENDPOINTS)
         assert not [finding for finding in check(connection, BY_MODEL[name]) if finding.wrong]

@@ -10,19 +10,21 @@ from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, Execut
 from commerce_assets.defs.checks import build_check_specs
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets_tests.support.project import Project, as_stored, endpoint_named
+from commerce_assets_tests.support.expected import as_stored
+from commerce_assets_tests.support.items import BY_NAME
+from commerce_assets_tests.support.world import World
 from sample_store.shop import Shop, build_orders, build_shop
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
-ORDERS = endpoint_named("orders")
+ORDERS = BY_NAME["orders"]
 
 
-def give(project: Project, shop: Shop) -> None:
+def give(project: World, shop: Shop) -> None:
     project.store.shop = shop
     project.store.touch()
 
 
-def assert_equal_to_store(project: Project, endpoint: Endpoint, items: list[dict[str, Any]]) -> None:
+def assert_equal_to_store(project: World, endpoint: Endpoint, items: list[dict[str, Any]]) -> None:
     stored = project.rows(endpoint)
     assert stored.keys() == {item["id"] for item in items}
     json_columns = [column.name for column in endpoint.columns if column.type == ColumnType.JSON]
@@ -57,7 +59,7 @@ def evaluation(result: ExecuteInProcessResult, name: str, asset: str | None = No
     )
 
 
-def test_every_table_equals_the_store_row_for_row_and_field_for_field(project: Project) -> None:
+def test_every_table_equals_the_store_field_by_field(project: World) -> None:
     now = datetime.now(UTC)
     give(project, build_shop(now=now, days=40, orders_per_day=6))
     first = datetime.fromisoformat(project.store.shop.orders[0]["created_at"]).date()
@@ -68,17 +70,17 @@ def test_every_table_equals_the_store_row_for_row_and_field_for_field(project: P
 
     shop = project.store.shop
     for endpoint, items in (
-        (endpoint_named("products"), shop.products),
-        (endpoint_named("packages"), shop.packages),
-        (endpoint_named("subscriptions"), shop.subscriptions),
+        (BY_NAME["products"], shop.products),
+        (BY_NAME["packages"], shop.packages),
+        (BY_NAME["subscriptions"], shop.subscriptions),
         (ORDERS, [order for order in shop.orders if order["created_at"][:10] <= yesterday.isoformat()]),
     ):
         assert items
         assert_equal_to_store(project, endpoint, items)
 
 
-def test_twenty_thousand_orders_of_a_hundred_days_are_one_run_of_as_few_requests_as_they_allow(
-    project: Project,
+def test_a_hundred_days_are_one_run_with_the_fewest_requests(
+    project: World,
 ) -> None:
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=100, per_day=200)))
 
@@ -94,7 +96,7 @@ def test_twenty_thousand_orders_of_a_hundred_days_are_one_run_of_as_few_requests
     assert numbers(events[-1])["dagster/row_count"] == 20_000
 
 
-def test_a_range_pulls_its_padded_window_and_stops_once_it_has_passed_the_end(project: Project) -> None:
+def test_a_range_pulls_its_padded_window_and_stops_after_its_end(project: World) -> None:
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=40, per_day=60)))
 
     result = project.run("orders", days=(date(2026, 1, 11), date(2026, 1, 20)))
@@ -108,9 +110,7 @@ def test_a_range_pulls_its_padded_window_and_stops_once_it_has_passed_the_end(pr
 
 
 @pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (100, 3)])
-def test_a_list_takes_a_request_for_every_fifty_rows_and_one_more_only_where_they_fill_the_last_page(
-    project: Project, rows: int, requests: int
-) -> None:
+def test_a_list_takes_one_request_per_fifty_rows(project: World, rows: int, requests: int) -> None:
     product = build_shop(now=NEW_YEAR, days=1).products[0]
     give(project, Shop(products=[{**product, "id": number} for number in range(1, rows + 1)]))
 
@@ -120,7 +120,7 @@ def test_a_list_takes_a_request_for_every_fifty_rows_and_one_more_only_where_the
     assert project.query("SELECT count(*) FROM products") == [(rows,)]
 
 
-def test_an_empty_day_materializes_with_no_rows(project: Project) -> None:
+def test_an_empty_day_materializes_with_no_rows(project: World) -> None:
     """Fault 57."""
     result = project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 1)))
 
@@ -132,7 +132,7 @@ def test_an_empty_day_materializes_with_no_rows(project: Project) -> None:
     assert {check.check_name for check in result.get_asset_check_evaluations() if check.passed} >= own
 
 
-def test_the_same_days_three_times_leave_an_identical_table_and_rewrite_nothing(project: Project) -> None:
+def test_the_same_days_three_times_rewrite_nothing(project: World) -> None:
     """Fault 55."""
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=3, per_day=70)))
     days = (date(2026, 1, 1), date(2026, 1, 3))
@@ -147,7 +147,7 @@ def test_the_same_days_three_times_leave_an_identical_table_and_rewrite_nothing(
     assert (event["rows_unchanged"], event["rows_updated"], event["rows_inserted"]) == (70, 0, 0)
 
 
-def test_the_materialization_carries_the_numbers_that_the_ui_plots(project: Project) -> None:
+def test_the_materialization_has_the_numbers_that_the_ui_plots(project: World) -> None:
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=2, per_day=30)))
     days = (date(2026, 1, 1), date(2026, 1, 2))
     project.run("orders", days=days)
@@ -175,7 +175,7 @@ def test_the_materialization_carries_the_numbers_that_the_ui_plots(project: Proj
     assert second["bytes"] > 10_000
 
 
-def test_the_preview_shows_five_rows_with_what_is_personal_masked(project: Project) -> None:
+def test_the_preview_shows_five_rows_with_personal_data_masked(project: World) -> None:
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=2, per_day=30)))
 
     events = materializations(project.run("orders", days=(date(2026, 1, 1), date(2026, 1, 2))), "orders")
@@ -188,7 +188,7 @@ def test_the_preview_shows_five_rows_with_what_is_personal_masked(project: Proje
     assert {record["buyer_email"] for record in records} == {"***"}
 
 
-def test_a_field_that_is_not_declared_is_kept_and_named_by_a_warning(project: Project) -> None:
+def test_an_undeclared_field_is_kept_and_named_by_a_warning(project: World) -> None:
     """Fault 41."""
     orders = build_orders(start=NEW_YEAR, days=1, per_day=3)
     orders[1]["test_mode"] = True
@@ -204,7 +204,7 @@ def test_a_field_that_is_not_declared_is_kept_and_named_by_a_warning(project: Pr
     assert result.success
 
 
-def test_a_value_that_does_not_fit_is_kept_raw_and_named_by_a_warning(project: Project) -> None:
+def test_a_misfit_value_is_kept_raw_and_named_by_a_warning(project: World) -> None:
     """Fault 39."""
     orders = build_orders(start=NEW_YEAR, days=1, per_day=3)
     orders[2]["settled_gross"] = "£15.00"
@@ -221,7 +221,7 @@ def test_a_value_that_does_not_fit_is_kept_raw_and_named_by_a_warning(project: P
     assert result.success
 
 
-def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_is_not(project: Project) -> None:
+def test_a_deleted_product_is_marked_until_it_comes_back(project: World) -> None:
     """Fault 63."""
     give(project, build_shop(now=NEW_YEAR, days=1))
     project.run("catalog")
@@ -236,7 +236,7 @@ def test_a_product_that_the_store_has_deleted_is_marked_and_one_that_comes_back_
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == []
 
 
-def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, kind: str, item_id: int) -> None:
+def delete_after_first_page(project: World, monkeypatch: pytest.MonkeyPatch, kind: str, item_id: int) -> None:
     """Has the store lose a row right after it has answered the next request for a first page of its list."""
     respond = project.store.respond
 
@@ -250,8 +250,8 @@ def delete_after_first_page(project: Project, monkeypatch: pytest.MonkeyPatch, k
 
 
 @pytest.mark.parametrize("is_stored", [False, True])
-def test_a_product_that_is_passed_by_because_another_is_deleted_meanwhile_is_neither_lost_nor_taken_for_deleted(
-    project: Project, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+def test_a_delete_during_a_pull_loses_no_other_product(
+    project: World, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
 ) -> None:
     """Fault 33."""
     product = build_shop(now=NEW_YEAR, days=1).products[0]
@@ -267,9 +267,7 @@ def test_a_product_that_is_passed_by_because_another_is_deleted_meanwhile_is_nei
     assert project.query("SELECT id FROM products WHERE _deleted_at IS NOT NULL") == [(3,)]
 
 
-def test_an_order_that_is_passed_by_because_another_is_deleted_meanwhile_is_asked_for_again(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_delete_during_a_pull_loses_no_other_order(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 33: the pages of a window do not overlap, but an order that is stored does not go unasked."""
     give(project, Shop(orders=build_orders(start=NEW_YEAR, days=1, per_day=120)))
     ids = [order["id"] for order in project.store.shop.orders]
@@ -285,7 +283,7 @@ def test_an_order_that_is_passed_by_because_another_is_deleted_meanwhile_is_aske
     assert project.requests() == 9
 
 
-def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(project: Project) -> None:
+def test_a_product_that_returns_in_an_older_version_is_unmarked(project: World) -> None:
     give(project, build_shop(now=NEW_YEAR, days=1))
     project.run("catalog")
     gone = project.store.shop.products[3]
@@ -298,7 +296,7 @@ def test_a_product_that_comes_back_in_an_older_version_is_no_longer_marked(proje
     assert project.query(f"SELECT name, _deleted_at FROM products WHERE id = {gone['id']}") == [("From a backup", None)]
 
 
-def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(project: Project) -> None:
+def test_a_suddenly_empty_list_is_refused_until_allowed(project: World) -> None:
     """Fault 64."""
     give(project, build_shop(now=NEW_YEAR, days=1))
     project.run("catalog")
@@ -318,9 +316,7 @@ def test_a_list_that_is_suddenly_empty_is_not_believed_until_a_person_says_so(pr
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]
 
 
-def test_a_wrong_key_fails_with_one_request_and_says_what_to_do(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_key_fails_with_one_request_and_a_fix(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 5."""
     monkeypatch.setenv("COMMERCE_API_SECRET", "not-the-secret")
 
@@ -338,7 +334,7 @@ def test_a_wrong_key_fails_with_one_request_and_says_what_to_do(
 @pytest.mark.parametrize("variable", ["COMMERCE_API_BASE_URL", "COMMERCE_API_KEY", "COMMERCE_API_SECRET"])
 @pytest.mark.parametrize("value", [None, "   "])
 def test_a_credential_that_is_missing_or_blank_is_named(
-    project: Project, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+    project: World, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
     """Fault 67."""
     if value is None:
@@ -352,7 +348,7 @@ def test_a_credential_that_is_missing_or_blank_is_named(
     assert project.requests() == 0
 
 
-def test_a_partition_that_does_not_exist_is_refused(project: Project) -> None:
+def test_a_partition_that_does_not_exist_is_refused(project: World) -> None:
     """Fault 58."""
     with pytest.raises(Exception, match="2031-01-01"):
         project.run("orders", days=(date(2031, 1, 1), date(2031, 1, 1)))
@@ -360,7 +356,7 @@ def test_a_partition_that_does_not_exist_is_refused(project: Project) -> None:
     assert project.requests() == 0
 
 
-def test_every_endpoint_has_its_checks_and_those_that_matter_block() -> None:
+def test_every_endpoint_has_its_checks_and_some_block() -> None:
     for endpoint in ENDPOINTS:
         blocking = {spec.name for spec in build_check_specs(endpoint=endpoint) if spec.blocking}
         expected = {
@@ -372,7 +368,7 @@ def test_every_endpoint_has_its_checks_and_those_that_matter_block() -> None:
         assert blocking == (expected | {"created_at_within_partition"} if endpoint.name == "orders" else expected)
 
 
-def test_a_database_in_a_folder_that_does_not_exist_is_refused_before_anything_is_pulled(project: Project) -> None:
+def test_a_database_in_a_missing_folder_fails_before_the_pull(project: World) -> None:
     """Fault 54."""
     project.settings["COMMERCE_DUCKDB_PATH"] = str(project.folder / "nowhere" / "commerce.duckdb")
 

@@ -14,12 +14,12 @@ import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support import killed_writes as kills
+from commerce_assets_tests.support.items import BY_NAME, order
 from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
+from commerce_assets_tests.support.other_programs import held, leave_a_wal
 from commerce_assets_tests.support.pages import DOCS, blocks
-from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.pulling import order
-from commerce_assets_tests.support.staged import held, leave_a_wal
 from commerce_assets_tests.support.units import BACKUP, UNITS, Services, read_unit
+from commerce_assets_tests.support.world import World
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 
@@ -45,7 +45,7 @@ def test_the_unit_executes_the_backup() -> None:
     assert read_unit(UNITS / "commerce-assets-backup.service").settings["ExecStart"] == [BACKUP]
 
 
-def test_a_backup_is_one_file_also_beside_the_wal_of_a_killed_program(services: Services) -> None:
+def test_a_backup_is_one_file_also_beside_a_leftover_wal(services: Services) -> None:
     with DatabaseFile(path=database_of(services)).write() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS id")
     leave_a_wal(database_of(services), "INSERT INTO t VALUES (99)")
@@ -206,7 +206,7 @@ os._exit(0)
         assert connection.execute("SELECT id FROM runs").fetchall() == [(1,)]
 
 
-def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Services) -> None:
+def test_old_backups_are_removed_and_other_files_kept(services: Services) -> None:
     with DatabaseFile(path=database_of(services)).write():
         pass
     folder = services.folder / "backups"
@@ -221,7 +221,7 @@ def test_so_many_backups_are_kept_and_whatever_else_lies_there(services: Service
     assert names[-1] == "before the move"
 
 
-def test_what_was_restored_is_in_step_with_the_store_after_a_refresh_and_a_comparison(project: Project) -> None:
+def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: World) -> None:
     noon = datetime.combine(YESTERDAY, time(12), UTC)
     days = (YESTERDAY - timedelta(days=2), YESTERDAY)
     for number in range(1, 4):
@@ -229,7 +229,7 @@ def test_what_was_restored_is_in_step_with_the_store_after_a_refresh_and_a_compa
     project.run("orders", days=days)
     project.run("orders_refresh")
     services = Services(project.folder, port=0)
-    services.run(BACKUP, COMMERCE_DUCKDB_PATH=str(project.database))
+    services.run(BACKUP, COMMERCE_DUCKDB_PATH=str(project.path))
     (backup,) = project.folder.glob("backups/*")
     # What the file of the backup does not know of.
     project.store.update_order(1, refunded=True, tag="late")
@@ -237,9 +237,9 @@ def test_what_was_restored_is_in_step_with_the_store_after_a_refresh_and_a_compa
     project.store.delete("orders", 3)
     project.run("orders_refresh")
 
-    shutil.copy(backup / project.database.name, project.database)
+    shutil.copy(backup / project.path.name, project.path)
     project.run("orders_refresh")
     project.run("reconcile")
 
-    stored = project.rows(endpoint_named("orders"))
+    stored = project.rows(BY_NAME["orders"])
     assert {number: row["tag"] for number, row in stored.items()} == {1: "late", 2: None, 4: None}

@@ -4,26 +4,15 @@ The runs are those of Dagster's command line, in processes of their own, with an
 nowhere; a buyer only in the columns of the database, and in the staged pages of a pull that has not been loaded.
 """
 
-import json
 import logging
-import os
 import pickle
 import re
-import socket
-import subprocess
-import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_IMODE
-from typing import Any
-from urllib.parse import quote
 
-import duckdb
 import pytest
-import requests
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
@@ -44,38 +33,28 @@ from commerce_assets_tests.support.canaries import (
     BUYER,
     CREDENTIALS,
     ECHOES,
+    IN_THE_DATABASE,
     KEY,
     QUERY,
     SECRET,
+    STAGED,
     UNLOADABLE,
     days,
     orders_of,
+    seen_in,
 )
-from commerce_assets_tests.support.command_line import ByDay, Command, materialize_orders, runs_of
-from commerce_assets_tests.support.pulling import BY_NAME, LOG, puller_of, store_of
+from commerce_assets_tests.support.command_line import ByDay, materialize_orders, runs_of
+from commerce_assets_tests.support.items import BY_NAME, store_of
+from commerce_assets_tests.support.world import LOG, serving
 from sample_store.store import SampleStore
-from sample_store.values import timestamp
 
 TESTS = Path(__file__).parents[1]
 
-# Where a buyer may be, and nowhere else.
-IN_THE_DATABASE = {
-    "commerce.duckdb",
-    *(f"commerce.duckdb:orders.{column}" for column in ("buyer_email", "buyer_name", "paypal_email")),
-    *(f"commerce.duckdb:orders.{column}" for column in ("billing_address1", "buyer_ip_address")),
-    *(f"commerce.duckdb:orders.{column}" for column in ("order_custom_checkout_fields", "_invalid", "_extra")),
-    "commerce.duckdb:products.self_hosted_url",
-}
-STAGED = re.compile(r"\w+\.staging/orders/[^/]+/items-\d+\.jsonl")
 PULL = ListRequest(endpoint=BY_NAME["orders"], window=Window.of_days(*days(1) * 2))
 
 
 def canary_store() -> SampleStore:
     return store_of(orders=orders_of(days(1)[0]), api_key=KEY, api_secret=SECRET)
-
-
-def seen_in(text: bytes, needles: Mapping[str, set[bytes]]) -> set[str]:
-    return {what for what, forms in needles.items() if any(form in text for form in forms)}
 
 
 def error_of(call: Callable[[], object]) -> Exception:
@@ -103,7 +82,7 @@ def variables_of(error: BaseException) -> Iterator[tuple[str, bytes]]:
                     yield f"{frame.f_code.co_qualname}.{name}", repr(value).encode()
 
 
-def test_a_key_a_secret_and_a_buyer_are_nowhere_but_in_their_columns_after_runs_of_every_kind(tmp_path: Path) -> None:
+def test_credentials_and_buyers_are_only_in_their_columns(tmp_path: Path) -> None:
     """Faults 65, 66, 68: and what holds the buyer can be read by the owner alone."""
     stored, refused, unloadable = days(3)
     commands = [
@@ -134,7 +113,7 @@ def test_a_key_a_secret_and_a_buyer_are_nowhere_but_in_their_columns_after_runs_
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_what_dagster_is_told_of_the_resources_names_variables_and_holds_no_value(
+def test_dagster_gets_variable_names_and_no_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fault 65."""
@@ -151,12 +130,12 @@ def test_what_dagster_is_told_of_the_resources_names_variables_and_holds_no_valu
         assert variable in snapshot.encode()
 
 
-def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_none_when_it_is_pickled(
+def test_no_repr_and_no_pickle_shows_a_credential(
     tmp_path: Path,
 ) -> None:
     """Faults 65, 66."""
     api = CommerceApiResource(base_url="http://127.0.0.1/", api_key=KEY, api_secret=SECRET)
-    with puller_of(canary_store(), tmp_path) as puller, puller.hold(PULL) as staged:
+    with serving(canary_store(), tmp_path) as puller, puller.hold(PULL) as staged:
         with puller.client(key=KEY, secret=SECRET, paths={}) as client:
             page = client.page(PULL, PageDecoder(PULL.endpoint), 1)
             cost = stage(client, staged, log=LOG)
@@ -186,9 +165,9 @@ def test_what_a_run_handles_shows_no_credential_when_it_is_printed_and_a_pull_no
     assert seen_in(shown + kept, CREDENTIALS | BUYER) == set()
 
 
-def test_the_account_in_the_staging_directory_tells_keys_apart_and_does_not_tell_them(tmp_path: Path) -> None:
+def test_the_staged_account_distinguishes_keys_and_hides_them(tmp_path: Path) -> None:
     """Fault 65."""
-    with puller_of(canary_store(), tmp_path) as puller:
+    with serving(canary_store(), tmp_path) as puller:
         accounts = [puller.client(key=key, secret=SECRET).store for key in (KEY, f"{KEY}2", KEY)]
 
     assert accounts[0] == accounts[2] != accounts[1]
@@ -196,10 +175,10 @@ def test_the_account_in_the_staging_directory_tells_keys_apart_and_does_not_tell
 
 
 @pytest.mark.parametrize("name", [name for name in ECHOES if name != "unloadable"])
-def test_the_variables_in_a_traceback_of_a_page_hold_no_answer_and_no_credential(tmp_path: Path, name: str) -> None:
+def test_traceback_variables_hold_no_body_and_no_credential(tmp_path: Path, name: str) -> None:
     """Faults 65, 66: tools that report errors send them off."""
     says, fault = ECHOES[name]
-    with puller_of(canary_store(), tmp_path) as puller:
+    with serving(canary_store(), tmp_path) as puller:
         puller.server.script(otherwise=fault)
         with puller.hold(PULL) as staged, puller.client(key=KEY, secret=SECRET, paths={}) as client:
             error = error_of(lambda: stage(client, staged, log=LOG))
@@ -214,7 +193,7 @@ def test_the_variables_in_a_traceback_of_a_page_hold_no_answer_and_no_credential
 
 def test_the_variables_in_a_traceback_of_a_load_hold_no_item(tmp_path: Path) -> None:
     """Fault 66."""
-    with puller_of(canary_store(), tmp_path / "staging") as puller:
+    with serving(canary_store(), tmp_path) as puller:
         puller.server.script(otherwise=UNLOADABLE[1])
         with puller.hold(PULL) as staged, puller.client(key=KEY, secret=SECRET, paths={}) as client:
             stage(client, staged, log=LOG)
@@ -231,12 +210,10 @@ def test_the_variables_in_a_traceback_of_a_load_hold_no_item(tmp_path: Path) -> 
     assert {(name, seen) for name, value in variables for seen in seen_in(value, CREDENTIALS | BUYER)} == set()
 
 
-def test_at_debug_the_http_library_logs_the_query_which_is_days_and_page_numbers_and_nothing_else_does(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_only_the_http_library_logs_the_query_at_debug(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Faults 65, 66: with `managed_python_loggers: [root]` these lines are in Dagster's event log."""
     caplog.set_level(logging.DEBUG)
-    with puller_of(canary_store(), tmp_path) as puller:
+    with serving(canary_store(), tmp_path) as puller:
         puller.pull(PULL, key=KEY, secret=SECRET, paths={})
 
     assert caplog.records
@@ -244,147 +221,3 @@ def test_at_debug_the_http_library_logs_the_query_which_is_days_and_page_numbers
     assert seen_in(lines, CREDENTIALS | BUYER) == set()
     quoting = {record.name for record in caplog.records if "per_page=" in record.getMessage()}
     assert quoting == {"urllib3.connectionpool"}
-
-
-# Everything else that can happen, and every place that it could be seen in
-
-
-@pytest.mark.slow
-def test_no_failure_leaves_a_credential_or_a_query_anywhere_or_a_buyer_outside_of_staging(tmp_path: Path) -> None:
-    """Faults 65, 66, 67."""
-    cases = days(len(ECHOES) + 1)
-    faults = {day: fault for day, (_, fault) in zip(cases, ECHOES.values(), strict=False)}
-    commands = [
-        materialize_orders(day, name, says=says) for day, (name, (says, _)) in zip(cases, ECHOES.items(), strict=False)
-    ]
-    large = cases[-1]
-    (tmp_path / "file").touch()
-    (tmp_path / "corrupt.duckdb").write_bytes(b"no database" * 1000)
-
-    def in_settings(says: str, **settings: str | None) -> Command:
-        return materialize_orders(large, f"{len(commands)} {says}", says=says, settings=settings)
-
-    with (
-        runs_of(
-            tmp_path, [item for day in cases for item in orders_of(day, tag="x" * 60_000 * (day == large))]
-        ) as runs,
-        duckdb.connect(str(tmp_path / "locked.duckdb")),
-    ):
-        runs.server.script(otherwise=ByDay(faults))
-        for says, settings in (
-            ("could not be reached", {"COMMERCE_API_BASE_URL": f"http://127.0.0.1:{closed_port()}/"}),
-            ("COMMERCE_STAGING_DIR", {"COMMERCE_STAGING_DIR": "file/staging"}),
-            ("COMMERCE_DUCKDB_PATH", {"COMMERCE_DUCKDB_PATH": "missing/commerce.duckdb"}),
-            ("locked.duckdb", {"COMMERCE_DUCKDB_PATH": "locked.duckdb", "COMMERCE_DUCKDB_LOCK_TIMEOUT": "0"}),
-            ("corrupt.duckdb", {"COMMERCE_DUCKDB_PATH": "corrupt.duckdb"}),
-            ("COMMERCE_API_KEY", {"COMMERCE_API_KEY": None}),
-            ("COMMERCE_API_KEY holds a line break", {"COMMERCE_API_KEY": f"{KEY}\nX: {KEY}"}),
-            ("COMMERCE_API_SECRET holds a line break", {"COMMERCE_API_SECRET": f"{SECRET}\r{SECRET}"}),
-            (
-                "COMMERCE_API_BASE_URL must not",
-                {"COMMERCE_API_BASE_URL": f"http://{KEY}:{quote(SECRET, safe='')}@127.0.0.1/"},
-            ),
-            ("COMMERCE_API_BASE_URL is not a valid URL", {"COMMERCE_API_BASE_URL": f"https://[{SECRET}"}),
-            (
-                "COMMERCE_API_ORDERS_PATH is not a path",
-                {"COMMERCE_API_ORDERS_PATH": f"https://{KEY}:{SECRET}@a.example/"},
-            ),
-        ):
-            commands.append(in_settings(says, **settings))
-        commands.append(materialize_orders(large, "full disk", says="File too large", largest_file=2_000_000))
-        codes = runs.run(commands, instance={"telemetry": {"enabled": True}})
-
-    assert {name for name, code in codes.items() if not code} == set()
-    assert [command.name for command in commands if command.says not in runs.says(command)] == []
-    assert runs.found(CREDENTIALS | QUERY) == set()
-    places = {find.where for find in runs.found(BUYER)}
-    assert {place for place in places if not STAGED.fullmatch(place)} == set()
-    assert len(places) > 10
-
-
-@pytest.mark.slow
-def test_with_every_library_logging_at_debug_credentials_and_buyers_are_still_nowhere(tmp_path: Path) -> None:
-    """Faults 65, 66."""
-    stored, refused = days(2)
-    orders = [item for day in days(2) for item in orders_of(day)]
-    # Seen by the refresh.
-    orders[0]["updated_at"] = timestamp(datetime.now(UTC))
-    commands = [
-        materialize_orders(stored, "orders"),
-        Command(name="products", arguments=("asset", "materialize", "--select", "products")),
-        Command(name="refresh", arguments=("job", "execute", "-j", "orders_refresh")),
-        Command(name="assets", arguments=("asset", "list", "--select", "*")),
-        Command(name="jobs", arguments=("job", "list")),
-        Command(name="validate", arguments=("definitions", "validate")),
-        materialize_orders(refused, "refused"),
-    ]
-    with runs_of(tmp_path, orders) as runs:
-        runs.server.script(otherwise=ByDay({refused: ECHOES["500"][1]}))
-        codes = runs.run(
-            commands, instance={"python_logs": {"managed_python_loggers": ["root"], "python_log_level": "DEBUG"}}
-        )
-
-    assert {name for name, code in codes.items() if code} == {"refused"}
-    # The lines are there.
-    assert '"GET /api/v1/orders?from=2026-01-01&' in runs.says(commands[0])
-    assert runs.found(CREDENTIALS) == set()
-    places = {find.where for find in runs.found(BUYER)}
-    assert {place for place in places if not STAGED.fullmatch(place)} == IN_THE_DATABASE
-
-
-@pytest.mark.slow
-def test_the_page_of_the_resources_shows_the_names_of_the_variables(tmp_path: Path) -> None:
-    """Fault 65."""
-    port = closed_port()
-    url = f"http://127.0.0.1:{port}/graphql"
-    query = """{ allTopLevelResourceDetailsOrError(repositorySelector: {
-        repositoryName: "__repository__", repositoryLocationName: "commerce_assets.definitions"}) {
-        __typename ... on ResourceDetailsList { results { name configFields { name defaultValueAsJson }
-        configuredValues { key value type } } } } }"""
-    with runs_of(tmp_path) as runs:
-        (tmp_path / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}")
-        with (tmp_path / "output" / "webserver.txt").open("wb") as output:
-            server = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "dagster_webserver", "-m", "commerce_assets.definitions"),
-                    *("-h", "127.0.0.1", "-p", str(port)),
-                ],
-                cwd=tmp_path,
-                env={**os.environ, **runs.settings},
-                stdout=output,
-                stderr=output,
-            )
-        try:
-            answer = asked(url, query, patience=60)
-        finally:
-            server.terminate()
-            server.wait(30)
-
-    (api,) = [
-        resource
-        for resource in answer["data"]["allTopLevelResourceDetailsOrError"]["results"]
-        if resource["name"] == "commerce_api"
-    ]
-    configured = {value["key"]: (value["type"], value["value"]) for value in api["configuredValues"]}
-    assert configured["api_key"] == ("ENV_VAR", "COMMERCE_API_KEY")
-    assert configured["api_secret"] == ("ENV_VAR", "COMMERCE_API_SECRET")
-    assert seen_in(json.dumps(answer).encode(), CREDENTIALS) == set()
-    assert runs.found(CREDENTIALS) == set()
-
-
-def asked(url: str, query: str, *, patience: float) -> Any:
-    """What a webserver answers, once it is up."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return requests.post(url, json={"query": query}, timeout=10).json()
-        except requests.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

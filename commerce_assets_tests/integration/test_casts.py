@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from commerce_assets.api.timestamps import parse_instant
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets_tests.support.staged import ORDERS, PRODUCTS, Storage, days, order, product
+from commerce_assets_tests.support.items import ORDERS, PRODUCTS, days, order, product
+from commerce_assets_tests.support.world import World
 
 BIGINT, DECIMAL, BOOLEAN = ColumnType.BIGINT, ColumnType.DECIMAL, ColumnType.BOOLEAN
 TIMESTAMP, TEXT, TEXT_LIST, JSON = ColumnType.TIMESTAMP, ColumnType.TEXT, ColumnType.TEXT_LIST, ColumnType.JSON
@@ -247,9 +248,9 @@ def item_of(number: int, case: Case) -> bytes:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Mapping[str, Any]]:
     """All the cases, each in a row of its own, from one load; by id."""
-    storage = Storage(tmp_path_factory.mktemp("values"))
+    storage = World(tmp_path_factory.mktemp("values"))
     storage.load(VALUES, [item_of(number, case) for number, case in enumerate(CASES)])
-    with storage.database.read() as connection:
+    with storage.file.read() as connection:
         rows = connection.execute('FROM commerce."values"')
         names = [column[0] for column in rows.description or []]
         return {row[0]: dict(zip(names, row, strict=True)) for row in rows.fetchall()}
@@ -276,15 +277,15 @@ def test_a_value_is_stored_exactly_or_kept_as_it_was_sent(
     assert all(row[kind.name.lower()] is None for kind in ColumnType if kind is not case.type)
 
 
-def test_the_table_of_cases_has_good_and_bad_values_of_every_type() -> None:
+def test_the_cases_have_good_and_bad_values_of_every_type() -> None:
     for kind in ColumnType:
         outcomes = {isinstance(case.stored, Misfit) for case in CASES if case.type is kind}
         assert outcomes == {True, False}
 
 
-def test_a_column_that_was_null_throughout_the_first_load_keeps_its_declared_type(tmp_path: Path) -> None:
+def test_an_all_null_column_keeps_its_declared_type(tmp_path: Path) -> None:
     """Fault 42."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     nothing = {column.name: None for column in PRODUCTS.columns}
     storage.load(PRODUCTS, [nothing | {"id": number} for number in range(3)])
     described = storage.query("DESCRIBE commerce.products")
@@ -310,7 +311,7 @@ def test_a_column_that_was_null_throughout_the_first_load_keeps_its_declared_typ
 )
 def test_a_field_that_is_not_declared_is_kept_in_extra(tmp_path: Path, undeclared: str, kept: str) -> None:
     """Fault 41. Fault 50. Fault 60. Fault 94."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     result = storage.load(PRODUCTS, [f'{{"id":1,"name":"x",{undeclared}}}'.encode()])
     assert result.undeclared == 1
     assert storage.query("SELECT id, name, _extra, _invalid FROM commerce.products") == [(1, "x", kept, None)]
@@ -318,7 +319,7 @@ def test_a_field_that_is_not_declared_is_kept_in_extra(tmp_path: Path, undeclare
 
 def test_several_misfits_of_one_row_are_all_kept(tmp_path: Path) -> None:
     """Fault 43."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     assert storage.load(PRODUCTS, [product(1, price="£9.00", sales_limit="many", pdf_stamping=1)]).invalid == 1
     (kept,) = storage.query("SELECT _invalid FROM commerce.products")
     assert json.loads(kept[0]) == {"price": "£9.00", "sales_limit": "many", "pdf_stamping": 1}
@@ -327,7 +328,7 @@ def test_several_misfits_of_one_row_are_all_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("space", ["", " ", "\t"])
 def test_numbers_are_stored_digit_by_digit(tmp_path: Path, space: str) -> None:
     """Fault 94."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     raw = '"name":SPACE1.10,"price":SPACE[7.50],"packages":{"a":SPACE1234567890123456.78},"rate":SPACE1.10'
     storage.load(PRODUCTS, [f'{{"id":1,{raw.replace("SPACE", space)}}}'.encode()])
     (row,) = storage.query("SELECT name, _extra, _invalid FROM commerce.products")
@@ -336,7 +337,7 @@ def test_numbers_are_stored_digit_by_digit(tmp_path: Path, space: str) -> None:
 
 @pytest.mark.parametrize("break_", [b"\n", b"\r\n", b"\r", b"\t"])
 def test_line_breaks_between_tokens_do_not_cut_an_item_in_two(tmp_path: Path, break_: bytes) -> None:
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     raw = break_.join([b"{", b'"id"', b":", b"1", b",", b'"name"', b":", b'"a\\nb"', b"}"])
     storage.load(PRODUCTS, [raw, product(2)])
     assert storage.query("SELECT id, name FROM commerce.products ORDER BY id") == [(1, "a\nb"), (2, "Product 2")]
@@ -403,16 +404,16 @@ def folder() -> Iterator[Path]:
 @pytest.mark.parametrize("endpoint", [ORDERS, PRODUCTS], ids=lambda endpoint: endpoint.name)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
 @given(data=st.data())
-def test_typed_columns_extra_and_invalid_together_hold_all_that_was_sent(
+def test_columns_extra_and_invalid_hold_all_that_was_sent(
     folder: Path, endpoint: Endpoint, data: st.DataObject
 ) -> None:
     """Fault 39. Fault 41. Fault 43."""
     sent = data.draw(items(endpoint))
     with TemporaryDirectory(dir=folder) as made:
-        storage = Storage(Path(made))
+        storage = World(Path(made))
         window = days("2024-03-15") if endpoint.is_partitioned else None
         storage.load(endpoint, sent, window=window, policy=PersonalDataPolicy(capability_urls=Masking.KEEP))
-        with storage.database.read() as connection:
+        with storage.file.read() as connection:
             rows = connection.execute(f"FROM commerce.{endpoint.name} ORDER BY id")
             names = [column[0] for column in rows.description or []]
             stored = [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
@@ -440,7 +441,7 @@ TIMES = "00:00 23:59:59 24:00:00 23:59:60 12:60:00 12:00:00.1 12:00:00.123456 12
 ZONES = "Z z +00 -00:00 +01:00 -0530 +14 -12:00 +15:59 +23:59 +24:00 -99:99"
 
 
-def test_whatever_the_client_reads_as_an_instant_the_database_reads_as_the_same(tmp_path: Path) -> None:
+def test_client_and_database_read_timestamps_alike(tmp_path: Path) -> None:
     """Fault 45."""
     texts = ["".join(parts) for parts in product_of(DATES.split(), "T ", TIMES.split(), ZONES.split())]
     epoch, microsecond = utc(1970, 1, 1), timedelta(microseconds=1)
@@ -450,7 +451,7 @@ def test_whatever_the_client_reads_as_an_instant_the_database_reads_as_the_same(
         if (instant := parse_instant(text))
     }
     assert len(read) > 100
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.load(VALUES, [{"id": number, "timestamp": text} for number, text in enumerate(texts)])
     stored = storage.query('SELECT id, epoch_us("timestamp") FROM commerce."values"')
     assert {number: moment for number, moment in stored if number in read} == read

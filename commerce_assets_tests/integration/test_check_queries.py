@@ -16,7 +16,8 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import check_queries
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope
 from commerce_assets.window import Window
-from commerce_assets_tests.support.staged import FIRST_PULL, ORDERS, PRODUCTS, Storage, days, order, product
+from commerce_assets_tests.support.items import ORDERS, PRODUCTS, days, order, product
+from commerce_assets_tests.support.world import FIRST_PULL, World
 
 WINDOW = days("2024-03-15")
 CANARY = "canary@buyer.example"
@@ -29,9 +30,9 @@ PRODUCTS_SCOPE = Scope(PRODUCTS, None, FIRST_PULL)
 
 
 @pytest.fixture(scope="module")
-def flawless(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+def flawless(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Three orders and two products, without a flaw, and full of what nobody else should see."""
-    storage = Storage(tmp_path_factory.mktemp("flawless"))
+    storage = World(tmp_path_factory.mktemp("flawless"))
     buyer = {"buyer_email": CANARY, "buyer_name": CANARY, "download_url": CANARY}
     storage.load(ORDERS, [order(number, **buyer) for number in (1, 2, 3)], window=WINDOW)
     storage.load(PRODUCTS, [product(1), product(2)])
@@ -39,30 +40,30 @@ def flawless(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 
 @pytest.fixture
-def storage(tmp_path: Path, flawless: Storage) -> Storage:
+def storage(tmp_path: Path, flawless: World) -> World:
     """A copy of it, to be broken; two pulls have been made."""
     shutil.copy(flawless.path, tmp_path)
-    return Storage(tmp_path, _pulls=count(2))
+    return World(tmp_path, pulls=count(2))
 
 
 def ask(
-    storage: Storage,
+    storage: World,
     question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome],
     scope: Scope = ORDERS_SCOPE,
 ) -> CheckOutcome:
-    with storage.database.read() as connection:
+    with storage.file.read() as connection:
         finding = question(connection, scope)
     assert CANARY not in repr(finding)
     return finding
 
 
-def results(storage: Storage, scope: Scope) -> dict[str | None, AssetCheckResult]:
-    with storage.database.read() as connection:
+def results(storage: World, scope: Scope) -> dict[str | None, AssetCheckResult]:
+    with storage.file.read() as connection:
         return {result.check_name: result for result in check_results(connection, scope)}
 
 
-def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherever_the_others_are(
-    storage: Storage,
+def test_after_a_refresh_written_keys_are_checked_everywhere(
+    storage: World,
 ) -> None:
     storage.load(ORDERS, [order(2, tag="x"), order(7)], updated_after=FIRST_PULL)
     ((began_at,),) = storage.query("SELECT _extracted_at FROM commerce.orders WHERE id = 7")
@@ -81,14 +82,14 @@ def test_after_a_refresh_keys_are_compared_with_those_that_it_has_written_wherev
 
 
 @pytest.mark.parametrize("scope", [ORDERS_SCOPE, PRODUCTS_SCOPE], ids=lambda scope: scope.endpoint.name)
-def test_every_check_passes_on_what_a_load_has_stored(storage: Storage, scope: Scope) -> None:
+def test_every_check_passes_on_what_a_load_has_stored(storage: World, scope: Scope) -> None:
     found = results(storage, scope)
     assert {name for name, result in found.items() if result.passed} == set(found)
     assert {*found, *VERIFIED, TEXT} == {spec.name for spec in build_check_specs(endpoint=scope.endpoint)}
 
 
 @pytest.mark.parametrize("window", [days("2024-03-20"), days("1999-01-01", "2030-01-01")], ids=str)
-def test_every_check_passes_on_a_window_without_rows_and_on_one_with_many(storage: Storage, window: Window) -> None:
+def test_every_check_passes_with_no_rows_and_with_many(storage: World, window: Window) -> None:
     """Fault 57."""
     storage.load(ORDERS, [order(4, f"{window.first_day}T00:00:00Z")] * (window.first_day.year < 2000), window=window)
     began_at = FIRST_PULL + timedelta(hours=2)
@@ -97,7 +98,7 @@ def test_every_check_passes_on_a_window_without_rows_and_on_one_with_many(storag
 
 def test_every_check_passes_on_an_empty_table(tmp_path: Path) -> None:
     """Fault 57."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.load(ORDERS, [], window=WINDOW)
     storage.load(PRODUCTS, [])
     for scope in (ORDERS_SCOPE, PRODUCTS_SCOPE):
@@ -116,14 +117,14 @@ def test_every_check_passes_on_an_empty_table(tmp_path: Path) -> None:
         ("DROP COLUMN _extracted_at", "missing: _extracted_at"),
     ],
 )
-def test_a_column_that_is_not_as_declared_is_named(storage: Storage, change: str, summary: str) -> None:
+def test_a_column_that_is_not_as_declared_is_named(storage: World, change: str, summary: str) -> None:
     """Fault 42. Fault 61."""
     storage.execute(f"ALTER TABLE commerce.orders {change}")
     finding = ask(storage, check_queries.columns_match_schema)
     assert (finding.passed, finding.summary) == (False, summary)
 
 
-def test_the_evidence_of_the_columns_lists_each_kind_of_fault(storage: Storage) -> None:
+def test_the_evidence_of_the_columns_lists_each_kind_of_fault(storage: World) -> None:
     storage.execute(
         "ALTER TABLE commerce.orders DROP COLUMN tag",
         "ALTER TABLE commerce.orders ADD COLUMN more INTEGER",
@@ -154,8 +155,8 @@ def test_the_evidence_of_the_columns_lists_each_kind_of_fault(storage: Storage) 
         ),
     ],
 )
-def test_an_id_that_is_missing_or_repeated_is_counted_in_the_whole_table(
-    storage: Storage, damage: str, evidence: dict[str, object]
+def test_missing_or_repeated_ids_are_counted_in_the_whole_table(
+    storage: World, damage: str, evidence: dict[str, object]
 ) -> None:
     """Fault 34. Fault 38."""
     storage.execute(damage)
@@ -164,7 +165,7 @@ def test_an_id_that_is_missing_or_repeated_is_counted_in_the_whole_table(
     assert (finding.passed, finding.evidence) == (False, evidence)
 
 
-def test_values_that_do_not_fit_are_counted_by_field(storage: Storage) -> None:
+def test_values_that_do_not_fit_are_counted_by_field(storage: World) -> None:
     """Fault 39. Fault 66."""
     bad = [
         order(1, settled_gross=f"£9 {CANARY}", buyer_email={"address": CANARY}),
@@ -183,7 +184,7 @@ def test_values_that_do_not_fit_are_counted_by_field(storage: Storage) -> None:
     }
 
 
-def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> None:
+def test_fields_that_are_not_declared_are_counted_by_name(storage: World) -> None:
     """Fault 41. Fault 66."""
     extra = [order(1, test_mode=True, licence={"key": CANARY}), order(2, test_mode=False), order(3)]
     storage.load(ORDERS, extra, window=WINDOW)
@@ -196,8 +197,8 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: Storage) -> N
 
 
 @pytest.mark.parametrize("question", [check_queries.values_fit_their_types, check_queries.no_undeclared_fields])
-def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
-    storage: Storage, question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
+def test_a_run_warns_only_of_rows_in_its_partitions(
+    storage: World, question: Callable[[duckdb.DuckDBPyConnection, Scope], CheckOutcome]
 ) -> None:
     storage.load(ORDERS, [order(9, "2024-03-20T00:00:00Z", refunded="maybe", unknown=1)], window=days("2024-03-20"))
     assert ask(storage, question, ORDERS_SCOPE).passed
@@ -213,7 +214,7 @@ def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
         ("UPDATE commerce.orders SET created_at = '2024-03-14 23:59:59.999999+00' WHERE id = 2", 1),
         ("UPDATE commerce.orders SET created_at = '2024-03-15 00:00+00' WHERE id = 2", 0),
         ("UPDATE commerce.orders SET created_at = '2024-03-15 23:59:59.999999+00' WHERE id = 2", 0),
-        # It lies elsewhere, but it was not this run that brought it there.
+        # It is outside, but this run did not load it.
         (
             (
                 "UPDATE commerce.orders SET created_at = '2020-01-01 00:00+00', "
@@ -223,9 +224,7 @@ def test_what_a_run_warns_of_lies_in_the_days_that_it_was_for(
         ),
     ],
 )
-def test_a_row_that_the_run_brought_must_lie_in_the_days_that_it_was_for(
-    storage: Storage, damage: str, outside: int
-) -> None:
+def test_a_row_of_the_run_must_be_inside_its_partitions(storage: World, damage: str, outside: int) -> None:
     """Fault 44. Fault 46."""
     storage.execute(damage)
     finding = ask(storage, check_queries.created_at_within_partition)
@@ -233,7 +232,7 @@ def test_a_row_that_the_run_brought_must_lie_in_the_days_that_it_was_for(
     assert finding.evidence == {"outside": outside, "examples": ["2"] * outside}
 
 
-def test_of_many_rows_ten_are_named(storage: Storage) -> None:
+def test_of_many_rows_ten_are_named(storage: World) -> None:
     storage.load(ORDERS, [order(number, refunded="?", unknown=1) for number in range(50)], window=WINDOW)
     storage.execute("UPDATE commerce.orders SET created_at = NULL")
     for question, scope in (
@@ -244,13 +243,13 @@ def test_of_many_rows_ten_are_named(storage: Storage) -> None:
         assert ask(storage, question, scope).evidence["examples"] == [str(number) for number in range(10)]
 
 
-def test_an_endpoint_without_a_cursor_is_not_asked_where_its_rows_lie(storage: Storage) -> None:
+def test_an_endpoint_without_a_cursor_has_no_partition_check(storage: World) -> None:
     with pytest.raises(ValueError, match="products has no cursor"):
         ask(storage, check_queries.created_at_within_partition, PRODUCTS_SCOPE)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: Endpoint) -> None:
+def test_only_checks_that_protect_downstream_assets_block(endpoint: Endpoint) -> None:
     specs = build_check_specs(endpoint=endpoint)
     cursor = {"created_at_within_partition"} if endpoint.is_partitioned else set()
     assert {spec.name for spec in specs if spec.blocking} == BLOCKING | cursor | VERIFIED
@@ -258,7 +257,7 @@ def test_what_breaks_what_is_downstream_blocks_it_and_the_rest_warns(endpoint: E
     assert all(spec.description for spec in specs)
 
 
-def test_a_failed_check_is_an_error_or_a_warning_and_tells_nothing_of_a_buyer(storage: Storage) -> None:
+def test_a_failed_check_has_a_severity_and_no_buyers_data(storage: World) -> None:
     """Fault 66."""
     bad = [order(number, refunded=CANARY, unknown=CANARY, buyer_email=CANARY) for number in (1, 2, 3)]
     storage.load(ORDERS, bad, window=WINDOW)

@@ -39,10 +39,11 @@ from commerce_assets_tests.support.faulty_store import (
     Status,
     faulty,
 )
-from commerce_assets_tests.support.project import Project
-from commerce_assets_tests.support.pulling import DAY, NOON, order, product, store_of
+from commerce_assets_tests.support.items import DAY, NOON, order, product, store_of
+from commerce_assets_tests.support.other_programs import held
+from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.shell import Shell, settings_for
-from commerce_assets_tests.support.staged import ROOT, held
+from commerce_assets_tests.support.world import World
 from sample_store.store import SampleStore
 
 CANARY = "buyer-canary@example.com"
@@ -100,12 +101,12 @@ def loaded(shell: Shell) -> Shell:
 
 
 @contextlib.contextmanager
-def project_of(shell: Shell, server: FaultyStore) -> Iterator[Project]:
+def project_of(shell: Shell, server: FaultyStore) -> Iterator[World]:
     """The shell's folder, as Dagster works in it with the same settings."""
     with pytest.MonkeyPatch.context() as patch, DagsterInstance.ephemeral() as instance:
-        project = Project(store=server.store, base_url=server.base_url, folder=shell.folder, instance=instance)
+        project = World(shell.folder, running_server=server, running_instance=instance)
         project.settings["COMMERCE_ORDERS_START_DATE"] = shell.settings["COMMERCE_ORDERS_START_DATE"]
-        shell.settings["COMMERCE_DUCKDB_PATH"] = str(project.database)
+        shell.settings["COMMERCE_DUCKDB_PATH"] = str(project.path)
         for name, value in project.environment.items():
             patch.setenv(name, value)
         yield project
@@ -185,7 +186,7 @@ def test_commands_that_read_do_not_import_dagster(pulled: Shell) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "sample-store"])
-def test_the_list_of_commands_says_of_each_what_its_own_help_says(name: str) -> None:
+def test_the_command_list_equals_each_commands_own_help(name: str) -> None:
     with click.Context(main) as context:
         command = main.get_command(context, name)
     assert command is not None
@@ -267,7 +268,7 @@ def test_dotenv_wins_over_the_environment_as_in_dagster(pulled: Shell) -> None:
 # preview
 
 
-def test_a_preview_shows_the_newest_orders_with_personal_data_masked(shell: Shell, server: FaultyStore) -> None:
+def test_preview_shows_the_newest_orders_with_masked_data(shell: Shell, server: FaultyStore) -> None:
     result = shell.run("preview", "orders", "--rows", "3")
     assert result.exit_code == 0
     heading, *rows = result.stdout.splitlines()
@@ -284,14 +285,14 @@ def test_a_preview_shows_personal_data_to_who_asks_for_it(shell: Shell) -> None:
     assert result.stdout.splitlines()[1].split() == ["120", CANARY]
 
 
-def test_a_text_that_would_steer_the_terminal_is_shown_and_steers_nothing(shell: Shell, server: FaultyStore) -> None:
+def test_terminal_escape_sequences_are_shown_and_not_executed(shell: Shell, server: FaultyStore) -> None:
     server.store.add("products", product(9, name="\x1b[2J[red]\u202e!\n"))
     result = shell.run("preview", "products")
     assert "\N{REPLACEMENT CHARACTER}[2J[red]\N{REPLACEMENT CHARACTER}!" in result.stdout
     assert "\x1b" not in result.stdout
 
 
-def test_a_preview_names_the_fields_that_are_not_declared_and_an_empty_list(shell: Shell, server: FaultyStore) -> None:
+def test_preview_names_undeclared_fields_and_an_empty_list(shell: Shell, server: FaultyStore) -> None:
     assert shell.run("preview", "packages").stdout == "the list of packages is empty\n"
     server.store.add("packages", product(1, surprise=CANARY))
     result = shell.run("preview", "packages")
@@ -299,7 +300,7 @@ def test_a_preview_names_the_fields_that_are_not_declared_and_an_empty_list(shel
     assert CANARY not in result.output
 
 
-def test_a_preview_on_a_terminal_shows_the_columns_that_fit_and_counts_the_others(shell: Shell) -> None:
+def test_preview_shows_the_columns_that_fit_the_terminal(shell: Shell) -> None:
     result = shell.run("preview", "orders", TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="60")
     assert all(len(line) <= 60 for line in click.unstyle(result.stdout).splitlines())
     assert "2 more columns hold something: --columns NAME,... shows them" in result.stderr
@@ -594,7 +595,7 @@ def test_every_command_of_status_fixes_its_finding(shell: Shell, server: FaultyS
         ("ALTER TABLE shop.commerce.orders DROP COLUMN _extra", "columns_match_schema", 1),
     ],
 )
-def test_a_check_that_fails_is_named_by_the_status_which_is_1_if_it_stops_what_is_downstream(
+def test_status_names_failed_checks_and_is_1_if_one_blocks(
     pulled: Shell, change: str, check: str, exit_code: int
 ) -> None:
     with duckdb.connect() as connection:
@@ -607,7 +608,7 @@ def test_a_check_that_fails_is_named_by_the_status_which_is_1_if_it_stops_what_i
     assert (told["is_blocked"], told["is_well"]) == (exit_code == 1, False)
 
 
-def test_the_status_of_a_shop_in_which_all_is_well_is_0_however_strict(shell: Shell, server: FaultyStore) -> None:
+def test_status_of_a_healthy_shop_is_0_also_with_strict(shell: Shell, server: FaultyStore) -> None:
     shell.settings["COMMERCE_ORDERS_START_DATE"] = YESTERDAY.isoformat()
     server.store.add("orders", order(900, datetime.combine(YESTERDAY, NOON.timetz())))
     with project_of(shell, server) as project:
@@ -786,7 +787,7 @@ def test_an_output_that_is_closed_is_for_nobody(pulled: Shell) -> None:
     assert "query takes one statement, not 0" in done.stderr
 
 
-def test_stdout_is_written_to_and_not_replaced_also_where_it_is_a_file(pulled: Shell) -> None:
+def test_stdout_is_written_to_and_not_replaced_by_a_file(pulled: Shell) -> None:
     # /dev/stdout by another name, under which a mistake here replaces nothing of this machine's.
     with (pulled.folder / "o.csv").open("w") as file:
         query = pulled.command("query", "SELECT 1 AS one", "--format", "csv", "--output", "/dev/fd/1")
@@ -802,7 +803,7 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(pulled: Shell) -> None:
     assert (pulled.folder / "march.csv").read_text() == "one\n1\n"
 
 
-def test_a_query_for_a_table_that_is_not_there_names_those_that_are(pulled: Shell) -> None:
+def test_query_for_a_missing_table_names_the_existing_ones(pulled: Shell) -> None:
     line = failed(pulled.run("query", "FROM nope"), 1)
     assert "there is no table nope. Fix: use one of commerce.orders, commerce_loads." in line
 
@@ -826,7 +827,7 @@ def test_what_is_no_regular_file_is_written_to_and_not_replaced(pulled: Shell) -
     assert pipe.is_fifo()
 
 
-def test_a_query_that_fails_leaves_no_file_and_says_why_in_a_line(pulled: Shell) -> None:
+def test_a_failed_query_leaves_no_file_and_says_why(pulled: Shell) -> None:
     line = failed(pulled.run("query", "SELECT foo FROM orders", "--output", "o.csv"), 1)
     assert 'Referenced column "foo" not found in FROM clause!' in line
     failed(pulled.run("query", "SELECT error('no') FROM orders", "--output", "o.parquet"), 1)
@@ -931,7 +932,7 @@ def test_an_export_of_chosen_tables_as_csv_marts_included(pulled: Shell) -> None
     assert len(list((pulled.folder / "all" / "orders").glob("day=2024-03-*/*.csv"))) == 10
 
 
-def test_an_export_replaces_a_table_only_when_it_is_told_to_and_nothing_else(pulled: Shell) -> None:
+def test_export_replaces_a_table_only_when_asked_to(pulled: Shell) -> None:
     pulled.run("export", "out")
     mine = pulled.folder / "out" / "notes.txt"
     mine.write_text("mine")
@@ -940,7 +941,7 @@ def test_an_export_replaces_a_table_only_when_it_is_told_to_and_nothing_else(pul
     assert mine.read_text() == "mine"
 
 
-def test_an_export_on_a_terminal_prints_its_lines_below_and_not_beside_its_bar(loaded: Shell) -> None:
+def test_export_prints_its_lines_below_its_bar(loaded: Shell) -> None:
     loaded.run("pull", "products")
     screen = loaded.run("export", "out", TTY_COMPATIBLE="1", TERM="xterm").output
     for line in ("products: 3 rows in out/products", "orders: 120 rows in out/orders"):
@@ -976,9 +977,7 @@ def test_the_encoding_of_the_terminal_does_not_change_a_file(pulled: Shell) -> N
     assert query.communicate(timeout=20) == ("name\nSøndag\n", "")
 
 
-def test_what_nobody_has_foreseen_is_told_without_its_message_unless_asked_for(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unexpected_error_hides_its_message_unless_asked_for(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(*_: object) -> None:
         raise RuntimeError(CANARY)
 
@@ -1018,7 +1017,7 @@ def test_every_command_of_the_pages_works_as_typed(shell: Shell) -> None:
 # sample-store
 
 
-def test_the_sample_store_serves_what_it_says_until_it_is_told_to_stop(shell: Shell) -> None:
+def test_the_sample_store_serves_until_it_is_stopped(shell: Shell) -> None:
     store = shell.start("sample-store", "--port", "0", "--days", "3")
     assert store.stdout is not None
     words = store.stdout.readline().split()

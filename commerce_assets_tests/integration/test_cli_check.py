@@ -28,9 +28,10 @@ from commerce_assets_tests.support.faulty_store import (
     Status,
     faulty,
 )
-from commerce_assets_tests.support.pulling import NOON, order, store_of
+from commerce_assets_tests.support.items import NOON, order, store_of
+from commerce_assets_tests.support.other_programs import held
+from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.shell import Shell, settings_for
-from commerce_assets_tests.support.staged import ROOT, held
 from sample_store.store import SampleStore
 
 DOCS = ROOT / "docs" / "check.md"
@@ -381,7 +382,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_mistake_has_a_row_that_says_what_it_is_and_what_to_do(made: Mapping[str, Result], name: str) -> None:
+def test_each_mistake_has_a_row_with_its_cause_and_fix(made: Mapping[str, Result], name: str) -> None:
     mistake, result = MISTAKES[name], made[name]
     status, told = rows_of(result.stdout)[mistake.subject]
     assert (status, result.exit_code) == (mistake.status, 1 if mistake.status == "wrong" else 0)
@@ -430,7 +431,7 @@ def test_one_order_is_enough_to_tell_that_days_are_ignored(shell: Shell) -> None
         assert "not supported" in rows_of(shell.run("check").stdout)["orders by day"][1]
 
 
-def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_named_and_nothing_is_sent(shell: Shell, tmp_path: Path) -> None:
     context, _ = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as encrypted:
         shell.settings |= url(encrypted.base_url)
@@ -440,7 +441,7 @@ def test_a_certificate_of_nobody_that_is_trusted_is_named_and_nothing_is_sent(sh
     assert "the store's certificate is not valid for its name, or not trusted" in rows_of(result.stdout)["products"][1]
 
 
-def test_a_database_that_another_program_holds_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
+def test_a_held_database_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
     with held(tmp_path / "shop.duckdb") as holder:
         result = shell.run("check")
     status, told = rows_of(result.stdout)["database"]
@@ -449,7 +450,7 @@ def test_a_database_that_another_program_holds_is_named_with_its_holder(shell: S
     assert f"(pid {holder.process.pid})" in told
 
 
-def test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told(shell: Shell, server: FaultyStore) -> None:
+def test_without_settings_a_missing_dotenv_is_named(shell: Shell, server: FaultyStore) -> None:
     shell.settings.clear()
     result = shell.run("check")
     rows = rows_of(result.stdout)
@@ -484,11 +485,11 @@ def test_on_a_terminal_what_to_do_stands_below_the_finding(shell: Shell) -> None
 ELSEWHERE = {
     "nothing listens at its address": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "would get the same answer": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
-    "certificate is not valid for its name, or not trusted": "test_a_certificate_of_nobody_that_is_trusted_is_named",
-    "is held by": "test_a_database_that_another_program_holds_is_named_with_its_holder",
+    "certificate is not valid for its name, or not trusted": "test_an_untrusted_certificate_is_named",
+    "is held by": "test_a_held_database_is_named_with_its_holder",
     "is a mount point of its own": "test_file.py",
     "has another path than SendOwl's": "test_another_path_than_sendowls_is_worth_a_look",
-    "needs the settings above": "test_without_settings_nothing_is_asked_and_a_missing_dotenv_is_told",
+    "needs the settings above": "test_without_settings_a_missing_dotenv_is_named",
     "needs an order in the account": "test_an_account_without_orders_leaves_the_filters_open",
     "did not answer in time": "test_client.py",
     "the answer is larger than": "test_client.py",

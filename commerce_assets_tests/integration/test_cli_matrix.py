@@ -16,7 +16,7 @@ import pytest
 from commerce_assets.api import retry
 from commerce_assets.cli.main import COMMANDS
 from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
-from commerce_assets_tests.support.pulling import order, store_of
+from commerce_assets_tests.support.items import order, store_of
 from commerce_assets_tests.support.shell import Shell, settings_for
 
 WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"

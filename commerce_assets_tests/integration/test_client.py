@@ -40,19 +40,8 @@ from commerce_assets_tests.support.faulty_store import (
     Trickle,
     faulty,
 )
-from commerce_assets_tests.support.pulling import (
-    IMPATIENT,
-    LOG,
-    ORDERS_OF_DAY,
-    PRODUCTS,
-    Puller,
-    body_of,
-    order,
-    product,
-    puller_of,
-    staged_rows,
-    store_of,
-)
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, body_of, order, product, store_of
+from commerce_assets_tests.support.world import IMPATIENT, LOG, World, serving, staged_rows
 from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,13 +50,13 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
-def puller(tmp_path: Path) -> Iterator[Puller]:
+def puller(tmp_path: Path) -> Iterator[World]:
     """A store with 120 products: three pages."""
-    with puller_of(store_of(products=120), tmp_path / "staging") as puller:
+    with serving(store_of(products=120), tmp_path) as puller:
         yield puller
 
 
-def failure(puller: Puller, **client_fields: Any) -> PullError:
+def failure(puller: World, **client_fields: Any) -> PullError:
     with pytest.raises(PullError) as caught:
         puller.pull(**client_fields)
     return caught.value
@@ -86,7 +75,7 @@ def backed_off(seconds: list[float]) -> bool:
 # Statuses
 
 
-def test_a_429_with_seconds_waits_that_long_and_asks_for_the_same_page_again(puller: Puller) -> None:
+def test_a_429_with_seconds_waits_and_requests_the_page_again(puller: World) -> None:
     """Fault 1."""
     puller.server.script(None, Status(429, {"Retry-After": "7"}))
     pulled = puller.pull()
@@ -96,7 +85,7 @@ def test_a_429_with_seconds_waits_that_long_and_asks_for_the_same_page_again(pul
     assert (pulled.cost.requests, pulled.cost.retries, pulled.cost.seconds_waited) == (5, 1, 7)
 
 
-def test_a_429_with_a_date_waits_until_then(puller: Puller) -> None:
+def test_a_429_with_a_date_waits_until_then(puller: World) -> None:
     """Fault 2."""
     then = datetime.now(UTC) + timedelta(seconds=30)
     puller.server.script(Status(429, {"Retry-After": format_datetime(then, usegmt=True)}))
@@ -108,7 +97,7 @@ def test_a_429_with_a_date_waits_until_then(puller: Puller) -> None:
 @pytest.mark.parametrize(
     "value", ["Wed, 21 Oct 2015 07:28:00 GMT", "-5", "soon", "", "1e3", "٣", "Thu, 99 Foo 2015 07:28:00 GMT", "0"]
 )
-def test_a_retry_after_in_the_past_or_of_no_sense_is_ignored(puller: Puller, value: str) -> None:
+def test_a_retry_after_in_the_past_or_of_no_sense_is_ignored(puller: World, value: str) -> None:
     """Fault 2."""
     puller.server.script(None, Status(429, {"Retry-After": value.encode().decode("latin-1")}))
     assert puller.pull().ids == [*range(1, 121)]
@@ -117,7 +106,7 @@ def test_a_retry_after_in_the_past_or_of_no_sense_is_ignored(puller: Puller, val
 
 
 @pytest.mark.parametrize("value", ["36000", "9" * 400, "a date"])
-def test_a_retry_after_of_ten_hours_fails_at_once_and_says_when_to_come_back(puller: Puller, value: str) -> None:
+def test_retry_after_of_ten_hours_fails_at_once_with_the_time(puller: World, value: str) -> None:
     """Fault 2."""
     date = format_datetime(datetime.now(UTC) + timedelta(hours=10))
     puller.server.script(Status(503, {"Retry-After": date if value == "a date" else value}))
@@ -129,7 +118,7 @@ def test_a_retry_after_of_ten_hours_fails_at_once_and_says_when_to_come_back(pul
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520])
-def test_a_store_that_stumbles_twice_is_asked_again_and_the_pull_is_complete(puller: Puller, status: int) -> None:
+def test_two_server_errors_are_retried_and_the_pull_completes(puller: World, status: int) -> None:
     """Fault 3."""
     puller.server.script(None, Status(status), Status(status))
     assert puller.pull().ids == [*range(1, 121)]
@@ -137,7 +126,7 @@ def test_a_store_that_stumbles_twice_is_asked_again_and_the_pull_is_complete(pul
     assert backed_off(puller.sleeper.seconds)
 
 
-def test_a_store_that_stays_down_is_given_up_after_three_retries_and_the_error_says_where(puller: Puller) -> None:
+def test_a_store_that_stays_down_fails_after_three_retries(puller: World) -> None:
     """Fault 4."""
     puller.server.script(otherwise=OnPage(2, Status(503)))
     error = failure(puller)
@@ -152,14 +141,14 @@ def test_a_store_that_stays_down_is_given_up_after_three_retries_and_the_error_s
 
 def test_the_error_names_the_window(tmp_path: Path) -> None:
     """Fault 4."""
-    with puller_of(store_of(), tmp_path) as puller:
+    with serving(store_of(), tmp_path) as puller:
         puller.server.script(otherwise=Status(500))
         with pytest.raises(PullError, match=r"^orders of 2024-03-15, page 1, attempt 4: "):
             puller.pull(ORDERS_OF_DAY)
 
 
-def test_a_401_on_the_first_call_says_that_the_key_or_the_secret_is_wrong_and_is_not_sent_again(
-    puller: Puller,
+def test_a_401_on_the_first_call_names_key_and_secret_at_once(
+    puller: World,
 ) -> None:
     """Fault 5."""
     error = failure(puller, secret="not-the-secret")
@@ -168,8 +157,8 @@ def test_a_401_on_the_first_call_says_that_the_key_or_the_secret_is_wrong_and_is
     assert "first attempt" in str(error)
 
 
-def test_a_401_after_earlier_successes_waits_two_minutes_twice_and_then_asks_blocked_or_revoked(
-    puller: Puller,
+def test_a_401_after_successes_waits_two_minutes_twice(
+    puller: World,
 ) -> None:
     """Fault 6."""
     puller.server.script(None, otherwise=Status(401))
@@ -179,7 +168,7 @@ def test_a_401_after_earlier_successes_waits_two_minutes_twice_and_then_asks_blo
     assert "Blocked for asking too fast, or was the key revoked?" in str(error)
 
 
-def test_a_block_that_is_lifted_costs_two_minutes_and_no_row(puller: Puller) -> None:
+def test_a_block_that_is_lifted_costs_two_minutes_and_no_row(puller: World) -> None:
     """Fault 6."""
     puller.server.script(None, Status(401))
     assert puller.pull().ids == [*range(1, 121)]
@@ -199,9 +188,7 @@ def test_a_block_that_is_lifted_costs_two_minutes_and_no_row(puller: Puller) -> 
         (299, "the store answered 299. "),
     ],
 )
-def test_an_answer_that_another_attempt_would_not_change_fails_at_once_with_a_hint(
-    puller: Puller, status: int, said: str
-) -> None:
+def test_a_permanent_error_fails_at_once_with_a_hint(puller: World, status: int, said: str) -> None:
     """Faults 7, 8, 9, 19."""
     puller.server.script(otherwise=Status(status))
     error = failure(puller)
@@ -209,12 +196,12 @@ def test_an_answer_that_another_attempt_would_not_change_fails_at_once_with_a_hi
     assert said in str(error)
 
 
-def test_a_path_that_the_store_does_not_have_is_named_as_that(puller: Puller) -> None:
+def test_a_path_that_the_store_does_not_have_is_named_as_that(puller: World) -> None:
     """Fault 8."""
     assert "404 Not Found. Fix: The path is wrong" in str(failure(puller, paths={"products": "goods"}))
 
 
-def test_the_messages_of_a_422_are_shown_without_what_may_be_a_buyers_or_a_credential(puller: Puller) -> None:
+def test_messages_of_a_422_show_no_credential_and_no_buyer(puller: World) -> None:
     """Fault 10."""
     messages = [
         ["per_page", "must be at most 25"],
@@ -231,7 +218,7 @@ def test_the_messages_of_a_422_are_shown_without_what_may_be_a_buyers_or_a_crede
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[[1, 2]]", b'[["to"]]', b"<html>", b"[" * 5000, b"\xff", json.dumps([["a", "b" * 999]])]
 )
-def test_a_422_of_another_shape_is_an_error_of_bearable_length(puller: Puller, body: bytes | str) -> None:
+def test_a_422_of_another_shape_is_an_error_of_bearable_length(puller: World, body: bytes | str) -> None:
     """Fault 10."""
     puller.server.script(Status(422, body=body if isinstance(body, bytes) else body.encode()))
     error = failure(puller)
@@ -268,7 +255,7 @@ def test_a_422_of_another_shape_is_an_error_of_bearable_length(puller: Puller, b
         pytest.param(Trickle("interim"), id="interim answers for ever"),
     ],
 )
-def test_a_page_that_did_not_come_through_is_asked_for_again_as_a_whole(puller: Puller, fault: Fault) -> None:
+def test_a_page_that_was_cut_off_is_requested_again(puller: World, fault: Fault) -> None:
     """Faults 11, 12, 13, 14, 16, 22, 50."""
     puller.server.script(None, fault)
     began = time.monotonic()
@@ -278,9 +265,9 @@ def test_a_page_that_did_not_come_through_is_asked_for_again_as_a_whole(puller: 
     assert time.monotonic() - began < 5
 
 
-def test_a_store_that_cannot_be_connected_to_in_time_is_tried_four_times(tmp_path: Path) -> None:
+def test_a_connect_timeout_is_tried_four_times(tmp_path: Path) -> None:
     """Fault 11."""
-    with puller_of(store_of(), tmp_path) as puller, socket.socket() as listener:
+    with serving(store_of(), tmp_path) as puller, socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
@@ -293,9 +280,9 @@ def test_a_store_that_cannot_be_connected_to_in_time_is_tried_four_times(tmp_pat
     assert "attempt 4: the store did not answer in time" in str(error)
 
 
-def test_a_store_that_nobody_serves_is_tried_four_times_and_the_setting_is_named(tmp_path: Path) -> None:
+def test_a_refused_connection_is_tried_four_times(tmp_path: Path) -> None:
     """Fault 11."""
-    with puller_of(store_of(), tmp_path) as puller:
+    with serving(store_of(), tmp_path) as puller:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         error = failure(puller, base_url=f"http://127.0.0.1:{port}/")
@@ -303,17 +290,17 @@ def test_a_store_that_nobody_serves_is_tried_four_times_and_the_setting_is_named
     assert "COMMERCE_API_BASE_URL" in str(error)
 
 
-def test_a_host_name_that_nobody_knows_is_tried_four_times_and_told_from_a_store_that_is_down(tmp_path: Path) -> None:
+def test_an_unknown_host_is_tried_four_times_and_named(tmp_path: Path) -> None:
     """Fault 11."""
-    with puller_of(store_of(), tmp_path) as puller:
+    with serving(store_of(), tmp_path) as puller:
         # `.invalid` is reserved: it is no host's name, wherever the test runs.
         error = failure(puller, base_url="https://store.invalid/")
     assert "attempt 4: the store could not be reached: its host name is unknown here" in str(error)
 
 
-def test_a_server_that_speaks_no_tls_is_not_told_to_have_a_wrong_certificate(tmp_path: Path) -> None:
+def test_a_server_without_tls_is_not_a_certificate_error(tmp_path: Path) -> None:
     """Fault 23."""
-    with puller_of(store_of(), tmp_path) as puller:
+    with serving(store_of(), tmp_path) as puller:
         error = failure(puller, base_url=f"https://127.0.0.1:{puller.server.port}/")
     assert "first attempt: there is no TLS where https was asked for" in str(error)
 
@@ -323,7 +310,7 @@ def test_a_server_that_speaks_no_tls_is_not_told_to_have_a_wrong_certificate(tmp
     [Body(LOGIN_PAGE, "text/html"), Edit(lambda body: body[:-1]), Reset(), CutOff(), Trickle("head")],
     ids=["web page", "truncated", "reset", "cut off", "trickles"],
 )
-def test_what_stays_broken_is_given_up_after_three_retries(puller: Puller, fault: Fault) -> None:
+def test_what_stays_broken_is_given_up_after_three_retries(puller: World, fault: Fault) -> None:
     """Faults 12, 13, 14, 16, 22."""
     puller.server.script(otherwise=OnPage(2, fault))
     error = failure(puller, limits=limits_for(fault))
@@ -349,9 +336,7 @@ def test_what_stays_broken_is_given_up_after_three_retries(puller: Puller, fault
         (b"[null]", "a list of something else than objects instead of a list"),
     ],
 )
-def test_a_200_that_is_no_list_is_a_failure_and_never_an_empty_list(
-    puller: Puller, body: bytes, said: str | None
-) -> None:
+def test_a_200_that_is_not_a_list_fails(puller: World, body: bytes, said: str | None) -> None:
     """Faults 15, 17, 18."""
     puller.server.script(otherwise=Body(body))
     error = failure(puller)
@@ -361,7 +346,7 @@ def test_a_200_that_is_no_list_is_a_failure_and_never_an_empty_list(
 
 
 @pytest.mark.parametrize("body", [b"[]", b" [ ] \n", b"\xef\xbb\xbf[]", b'{"product": []}', b'{"products": []}'])
-def test_an_empty_list_is_a_valid_end(puller: Puller, body: bytes) -> None:
+def test_an_empty_list_is_a_valid_end(puller: World, body: bytes) -> None:
     """Fault 18."""
     puller.server.script(Body(body))
     assert puller.pull().ids == []
@@ -369,7 +354,7 @@ def test_an_empty_list_is_a_valid_end(puller: Puller, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("fault", [GzipBomb(1 << 40), Body(b"[" + b" " * 20 * MEBIBYTE)], ids=["bomb", "plain"])
-def test_an_answer_beyond_the_limit_is_refused_while_memory_stays_flat(puller: Puller, fault: Fault) -> None:
+def test_a_body_over_the_limit_is_refused_with_flat_memory(puller: World, fault: Fault) -> None:
     """Fault 21."""
     puller.server.script(otherwise=fault)
     tracemalloc.start()
@@ -388,11 +373,9 @@ def test_an_answer_beyond_the_limit_is_refused_while_memory_stays_flat(puller: P
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_host_is_refused_and_nothing_is_sent_there(
-    puller: Puller, code: int, tmp_path: Path
-) -> None:
+def test_a_redirect_to_another_host_is_refused(puller: World, code: int, tmp_path: Path) -> None:
     """Fault 20."""
-    with puller_of(store_of(products=1), tmp_path / "elsewhere") as elsewhere:
+    with serving(store_of(products=1), tmp_path / "elsewhere") as elsewhere:
         puller.server.script(Redirect(f"{elsewhere.server.base_url}products", code))
         error = failure(puller)
         assert elsewhere.server.requests == []
@@ -415,7 +398,7 @@ def test_a_redirect_to_another_host_is_refused_and_nothing_is_sent_there(
         "",
     ],
 )
-def test_a_redirect_that_leaves_scheme_host_or_port_is_refused(puller: Puller, location: str) -> None:
+def test_a_redirect_that_leaves_scheme_host_or_port_is_refused(puller: World, location: str) -> None:
     """Fault 20."""
     puller.server.script(Redirect(location.format(port=puller.server.port)))
     error = failure(puller)
@@ -446,7 +429,7 @@ def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
     """Fault 20."""
     context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=1), tls=context) as server, faulty(store_of(products=1)) as plain:
-        puller = Puller(server, tmp_path / "staging")
+        puller = World(tmp_path, running_server=server)
         server.script(Redirect(f"{plain.base_url}products"))
         refused = pytest.raises(ApiError, match=r"redirects to http://127\.0\.0\.1, where credentials are not sent")
         with puller.client(ca_bundle=certificate) as client, refused:
@@ -454,7 +437,7 @@ def test_a_redirect_from_https_to_http_is_refused(tmp_path: Path) -> None:
         assert plain.requests == []
 
 
-def test_a_redirect_within_the_host_is_followed_and_counts_as_a_request(puller: Puller) -> None:
+def test_a_redirect_within_the_host_counts_as_a_request(puller: World) -> None:
     """Fault 20."""
     puller.server.script(Redirect("/api/v1/products?page=1&per_page=50"))
     pulled = puller.pull()
@@ -463,7 +446,7 @@ def test_a_redirect_within_the_host_is_followed_and_counts_as_a_request(puller: 
     assert all(request.has_credentials for request in puller.server.requests)
 
 
-def test_redirects_in_circles_end(puller: Puller) -> None:
+def test_redirects_in_circles_end(puller: World) -> None:
     """Fault 20."""
     puller.server.script(otherwise=Redirect("/api/v1/products?page=1"))
     assert "redirects in circles" in str(failure(puller))
@@ -478,7 +461,7 @@ def test_redirects_in_circles_end(puller: Puller) -> None:
     ],
     ids=["bomb", "trickle"],
 )
-def test_the_body_of_a_redirect_meets_the_same_limits(puller: Puller, fault: Fault, said: str) -> None:
+def test_the_body_of_a_redirect_meets_the_same_limits(puller: World, fault: Fault, said: str) -> None:
     """Faults 20, 21, 22."""
     puller.server.script(otherwise=fault)
     began = time.monotonic()
@@ -492,7 +475,7 @@ def test_the_body_of_a_redirect_meets_the_same_limits(puller: Puller, fault: Fau
     [("127.0.0.1", False, True), ("store.example", True, True), ("127.0.0.1", True, False)],
     ids=["not trusted", "another name", "right"],
 )
-def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once(
+def test_an_untrusted_or_misnamed_certificate_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -504,7 +487,7 @@ def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once
     for variable in ("CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.setenv(variable, str(certificate))
     with faulty(store_of(products=1), tls=context) as server:
-        puller = Puller(server, tmp_path / "staging")
+        puller = World(tmp_path, running_server=server)
         with puller.client(ca_bundle=certificate if trusted else None) as client:
             url = client.url_of("products", "products")
             if fails:
@@ -528,7 +511,7 @@ def test_a_certificate_that_is_not_trusted_or_of_another_name_is_refused_at_once
         ("https://shop.example/api/v1", True),
     ],
 )
-def test_a_base_url_without_encryption_is_refused_except_on_loopback(
+def test_an_http_base_url_is_refused_except_on_loopback(
     base_url: str,
     accepted: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -542,7 +525,7 @@ def test_a_base_url_without_encryption_is_refused_except_on_loopback(
 
 def test_urls_inside_the_data_are_never_followed(tmp_path: Path) -> None:
     """Fault 25."""
-    with puller_of(store_of(), tmp_path / "elsewhere") as elsewhere, puller_of(store_of(), tmp_path) as puller:
+    with serving(store_of(), tmp_path / "elsewhere") as elsewhere, serving(store_of(), tmp_path) as puller:
         there = elsewhere.server.base_url
         link = f'<{there}>; rel="next"'
         items = [product(number, next=there, url="http://169.254.169.254/latest") for number in range(1, 51)]
@@ -554,7 +537,7 @@ def test_urls_inside_the_data_are_never_followed(tmp_path: Path) -> None:
 
 
 def test_proxies_and_netrc_of_the_environment_are_not_heeded(
-    puller: Puller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    puller: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 26."""
     netrc = tmp_path / "netrc"
@@ -563,7 +546,7 @@ def test_proxies_and_netrc_of_the_environment_are_not_heeded(
     monkeypatch.setenv("NETRC", str(netrc))
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
-    with puller_of(store_of(products=1), tmp_path / "proxy") as proxy:
+    with serving(store_of(products=1), tmp_path / "proxy") as proxy:
         for variable in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(variable, proxy.server.base_url)
         assert puller.pull().ids == [*range(1, 121)]
@@ -576,7 +559,8 @@ def test_proxies_and_netrc_of_the_environment_are_not_heeded(
 PULL_IN_A_PROCESS = """
 import logging, sys
 from pathlib import Path
-from commerce_assets_tests.support.pulling import PRODUCTS, Puller
+from commerce_assets_tests.support.items import PRODUCT_LIST
+from commerce_assets_tests.support.world import World
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.ingest.stage import stage
@@ -587,19 +571,17 @@ base_url, staging = sys.argv[1:]
 pacer = RateLimiter(base_url=base_url, requests_per_second=0)
 with (
     CommerceClient(base_url=base_url, key="sample-key", secret="sample-secret", pacer=pacer) as client,
-    Staging(Path(staging), log=log).hold(PRODUCTS, store=base_url, wait_seconds=5) as staged,
+    Staging(Path(staging), log=log).hold(PRODUCT_LIST, store=base_url, wait_seconds=5) as staged,
 ):
     stage(client, staged, log=log)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_during_a_wait_ends_the_process_at_once_and_the_next_run_goes_on(
-    puller: Puller, number: signal.Signals
-) -> None:
+def test_a_signal_during_a_wait_ends_the_process_at_once(puller: World, number: signal.Signals) -> None:
     """Fault 28."""
     puller.server.script(None, Status(503, {"Retry-After": "500"}))
-    command = [sys.executable, "-c", PULL_IN_A_PROCESS, puller.server.base_url, str(puller.directory)]
+    command = [sys.executable, "-c", PULL_IN_A_PROCESS, puller.server.base_url, str(puller.staging)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         try:
             deadline = time.monotonic() + 20
@@ -636,8 +618,8 @@ def test_a_signal_during_a_wait_ends_the_process_at_once_and_the_next_run_goes_o
         ("Å" * 50, 0),
     ],
 )
-def test_the_stores_clock_is_read_off_the_date_header_and_garbage_there_is_no_failure(
-    puller: Puller, monkeypatch: pytest.MonkeyPatch, date: str, ahead: int
+def test_the_date_header_is_read_and_garbage_is_ignored(
+    puller: World, monkeypatch: pytest.MonkeyPatch, date: str, ahead: int
 ) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     time.tzset()
@@ -652,7 +634,7 @@ def test_the_stores_clock_is_read_off_the_date_header_and_garbage_there_is_no_fa
         time.tzset()
 
 
-def test_a_connection_is_used_again_and_one_that_the_store_has_closed_costs_no_retry(puller: Puller) -> None:
+def test_connections_are_reused_and_closed_ones_cost_no_retry(puller: World) -> None:
     puller.server.script(None, Serve({"Connection": "close"}))
     pulled = puller.pull()
     assert pulled.ids == [*range(1, 121)]
@@ -706,13 +688,13 @@ def echo(exchange: Any) -> None:
         pytest.param(echo, id="echo"),
     ],
 )
-def test_no_credential_and_no_buyers_data_appear_in_an_error_a_traceback_or_a_log(
+def test_errors_and_logs_hold_no_credential_and_no_buyer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
     """Faults 65, 66."""
     caplog.set_level(logging.DEBUG)
     shop = store_of(orders=[order(1, buyer_email=CANARY_EMAIL)], api_key=CANARY_KEY, api_secret=CANARY_SECRET)
-    with puller_of(shop, tmp_path) as puller:
+    with serving(shop, tmp_path) as puller:
         puller.server.script(otherwise=fault)
         try:
             puller.pull(ORDERS_OF_DAY, key=CANARY_KEY, secret=CANARY_SECRET, limits=limits_for(fault))
@@ -729,15 +711,15 @@ def exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, 
     return type(error), error, error.__traceback__
 
 
-def test_the_credentials_are_not_in_the_clients_repr_nor_in_the_staging_directory(tmp_path: Path) -> None:
+def test_credentials_are_not_in_the_repr_nor_in_staging(tmp_path: Path) -> None:
     """Faults 65, 66: a buyer's address is in staging, where it must be, and the credentials are not."""
     shop = store_of(orders=[order(1, buyer_email=CANARY_EMAIL)], api_key=CANARY_KEY, api_secret=CANARY_SECRET)
-    with puller_of(shop, tmp_path / "staging") as puller:
+    with serving(shop, tmp_path) as puller:
         client = puller.client(key=CANARY_KEY, secret=CANARY_SECRET)
         assert not any(canary in f"{client!r} {client} {client.tally!r}" for canary in CANARIES)
         with puller.hold(ORDERS_OF_DAY) as staged, client:
             stage(client, staged, log=logging.getLogger())
-            on_disk = b"".join(path.read_bytes() for path in puller.directory.rglob("*") if path.is_file()).decode()
+            on_disk = b"".join(path.read_bytes() for path in puller.staging.rglob("*") if path.is_file()).decode()
     assert CANARY_EMAIL in on_disk
     assert CANARY_KEY not in on_disk
     assert CANARY_SECRET not in on_disk
@@ -747,7 +729,7 @@ def test_the_credentials_are_not_in_the_clients_repr_nor_in_the_staging_director
 
 
 @pytest.mark.parametrize("charset", ["iso-8859-1", "windows-1252", '"ISO-8859-1"'])
-def test_a_body_is_decoded_by_the_charset_of_its_content_type(puller: Puller, charset: str) -> None:
+def test_a_body_is_decoded_by_the_charset_of_its_content_type(puller: World, charset: str) -> None:
     """Fault 84."""
     body = body_of(product(1, name="Zoë Müller")).decode().encode("latin-1")
     puller.server.script(Body(body, f"application/json; charset={charset}"))
@@ -757,16 +739,16 @@ def test_a_body_is_decoded_by_the_charset_of_its_content_type(puller: Puller, ch
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=nonsense"])
-def test_bytes_that_are_no_text_are_replaced_and_flagged(puller: Puller, content_type: str) -> None:
+def test_bytes_that_are_no_text_are_replaced_and_flagged(puller: World, content_type: str) -> None:
     """Fault 84."""
     puller.server.script(Body(body_of(product(1, name="Zoë")).replace("ë".encode(), b"\xeb"), content_type))
-    with puller.hold(PRODUCTS) as staged, puller.client() as client:
+    with puller.hold(PRODUCT_LIST) as staged, puller.client() as client:
         stage(client, staged, log=LOG)
         assert staged.has_replaced_text
         assert staged_rows(staged)[0]["name"] == "Zo\ufffd"
 
 
-def test_utf_8_is_read_as_such_whatever_the_content_type_says(puller: Puller) -> None:
+def test_utf_8_is_read_as_such_whatever_the_content_type_says(puller: World) -> None:
     """Fault 84."""
     puller.server.script(Body(body_of(product(1, name="Zoë")), "application/json; charset=iso-8859-1"))
     assert json.loads(bytes(puller.page().items[0].raw))["name"] == "Zoë"
@@ -809,7 +791,7 @@ def test_a_tls_handshake_that_breaks_once_is_retried(tmp_path: Path, damage: str
     """Fault 85."""
     context, certificate = issue_certificate(tmp_path, name="127.0.0.1")
     with faulty(store_of(products=3), tls=context) as server, damaging_relay(server.port, damage=damage) as port:
-        puller = Puller(server, tmp_path / "staging")
+        puller = World(tmp_path, running_server=server)
         pulled = puller.pull(base_url=f"https://127.0.0.1:{port}/api/v1/", ca_bundle=certificate)
     assert pulled.ids == [1, 2, 3]
     assert pulled.cost.retries == 1
@@ -819,14 +801,14 @@ def test_a_tls_handshake_that_breaks_once_is_retried(tmp_path: Path, damage: str
     ("headers", "pause"),
     [({"Retry-After": "16.5"}, 16.5), ({"X-RateLimit-Reset": "16"}, 16), ({"RateLimit-Reset": "9.5"}, 9.5)],
 )
-def test_what_a_rate_limit_says_is_waited_for(puller: Puller, headers: dict[str, str], pause: float) -> None:
+def test_what_a_rate_limit_says_is_waited_for(puller: World, headers: dict[str, str], pause: float) -> None:
     """Fault 86."""
     puller.server.script(None, Status(429, headers))
     assert puller.pull().ids == [*range(1, 121)]
     assert puller.sleeper.seconds == [pause]
 
 
-def test_a_rate_limit_that_resets_at_an_instant_is_waited_for(puller: Puller) -> None:
+def test_a_rate_limit_that_resets_at_an_instant_is_waited_for(puller: World) -> None:
     """Fault 86."""
     puller.server.script(None, Status(429, {"X-RateLimit-Reset": str(int(time.time()) + 30)}))
     assert puller.pull().ids == [*range(1, 121)]
@@ -848,7 +830,7 @@ def test_a_rate_limit_that_resets_at_an_instant_is_waited_for(puller: Puller) ->
     ],
     ids=["403 with Retry-After", "420", "403 later", "409", "423", "430", "499", "200 throttled", "200 rate limit"],
 )
-def test_a_refusal_that_passes_is_waited_for(puller: Puller, fault: Fault, pause: float) -> None:
+def test_a_refusal_that_passes_is_waited_for(puller: World, fault: Fault, pause: float) -> None:
     """Fault 87."""
     puller.server.script(None, fault)
     assert puller.pull().ids == [*range(1, 121)]
@@ -858,7 +840,7 @@ def test_a_refusal_that_passes_is_waited_for(puller: Puller, fault: Fault, pause
     assert puller.sleeper.seconds[1:] == [pause, pause]
 
 
-def test_early_hints_before_an_answer_are_passed_over(puller: Puller) -> None:
+def test_early_hints_before_an_answer_are_passed_over(puller: World) -> None:
     """Fault 88."""
 
     def hint(exchange: Exchange) -> None:
@@ -869,13 +851,13 @@ def test_early_hints_before_an_answer_are_passed_over(puller: Puller) -> None:
     assert puller.pull().ids == [*range(1, 121)]
 
 
-def test_two_byte_order_marks_are_passed_over(puller: Puller) -> None:
+def test_two_byte_order_marks_are_passed_over(puller: World) -> None:
     """Fault 88."""
     puller.server.script(otherwise=Edit(lambda body: b"\xef\xbb\xbf" * 2 + body))
     assert puller.pull().ids == [*range(1, 121)]
 
 
-def test_an_encoding_that_was_not_asked_for_is_named(puller: Puller) -> None:
+def test_an_encoding_that_was_not_asked_for_is_named(puller: World) -> None:
     """Fault 88."""
     puller.server.script(otherwise=Serve({"content-encoding": "x-zap"}))
     assert "compressed in a way that was not asked for (x-zap)" in str(failure(puller))
@@ -884,13 +866,13 @@ def test_an_encoding_that_was_not_asked_for_is_named(puller: Puller) -> None:
 
 def test_a_redirect_to_the_same_host_in_capitals_is_followed(tmp_path: Path) -> None:
     """Fault 92."""
-    with puller_of(store_of(products=3), tmp_path) as puller:
+    with serving(store_of(products=3), tmp_path) as puller:
         there = f"HTTP://LocalHost:{puller.server.port}/api/v1/products?page=1&per_page=50"
         puller.server.script(Redirect(there))
         assert puller.pull(base_url=f"http://localhost:{puller.server.port}/api/v1/").ids == [1, 2, 3]
 
 
-def test_a_redirect_that_drops_the_query_is_named(puller: Puller) -> None:
+def test_a_redirect_that_drops_the_query_is_named(puller: World) -> None:
     """Fault 92."""
     puller.server.script(None, Redirect("/api/v1/products"))
     assert "the store redirects and drops the query" in str(failure(puller))

@@ -20,7 +20,7 @@ from commerce_assets.definitions import build_definitions
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import SettingError
-from commerce_assets_tests.support.project import Project, running_project
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 
@@ -130,16 +130,16 @@ def test_every_endpoint_field_is_a_described_column() -> None:
 
 
 @pytest.fixture
-def with_discounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def with_discounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     endpoints = (*ENDPOINTS, DISCOUNTS)
     rows = [{"id": 1, "code": "MAY", "percent": "7.5", "updated_at": "2024-05-01T00:00:00Z"}]
     store = SampleStore(Shop(others={"discounts": rows}), endpoints=endpoints)
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.endpoints = endpoints
         yield project
 
 
-def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(with_discounts: Project) -> None:
+def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(with_discounts: World) -> None:
     definitions = with_discounts.definitions
     spec = definitions.resolve_asset_graph().get(AssetKey("discounts"))
 
@@ -312,7 +312,7 @@ assert not opened, opened
 def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
     """What the daily schedule asks for, where those days are materialized: a partition, or the ends of a range.
 
-    In a context of its own: an evaluated schedule leaves its instance in a variable of the context.
+    In its own context: an evaluated schedule leaves its instance in a variable of the context.
     """
     return contextvars.copy_context().run(evaluate_daily, tick, *materialized)
 

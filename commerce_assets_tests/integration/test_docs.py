@@ -46,9 +46,9 @@ def faults_by_test() -> dict[str, set[int]]:
     }
 
 
-def differences(page: str, written_anew: str) -> list[str]:
-    """The lines that are no longer so. Of whole pages, pytest would draw up the differences for minutes."""
-    return list(unified_diff(page.splitlines(), written_anew.splitlines(), lineterm="", n=0))
+def differences(page: str, generated: str) -> list[str]:
+    """The lines that differ. On whole pages, pytest would take minutes to compute the difference."""
+    return list(unified_diff(page.splitlines(), generated.splitlines(), lineterm="", n=0))
 
 
 def requests_for(rows: int) -> int:
@@ -59,7 +59,7 @@ def requests_for(rows: int) -> int:
     return count + (rows > before)
 
 
-def test_what_the_schedules_cost_in_requests_a_day_is_as_the_page_of_settings_says() -> None:
+def test_settings_page_has_the_requests_per_day_of_the_schedules() -> None:
     page = (DOCS / "settings.md").read_text()
     a_day = (10, 1_000, 10_000)
     # The padding is a day on either side, and one or two requests prove the end. Each order is made, and changed once.
@@ -74,7 +74,7 @@ def test_what_the_schedules_cost_in_requests_a_day_is_as_the_page_of_settings_sa
         assert re.search(rf"^\| {row}[^|]*\| {re.escape(cells)} \|$", page, re.MULTILINE), (row, cells)
 
 
-def test_the_list_of_faults_is_complete_and_each_names_a_test_that_says_it_proves_it() -> None:
+def test_each_fault_names_a_test_that_names_the_fault() -> None:
     rows = [match.groups() for match in map(ROW.fullmatch, FAULTS.read_text().splitlines()) if match]
     proven = faults_by_test()
 
@@ -85,7 +85,7 @@ def test_the_list_of_faults_is_complete_and_each_names_a_test_that_says_it_prove
         assert int(number) in proven.get(f"{module}.{test}", set()), f"{number}: {module}.{test}"
 
 
-def test_the_data_dictionary_is_what_the_endpoint_table_and_the_models_say() -> None:
+def test_the_data_dictionary_equals_endpoints_and_models() -> None:
     stale = differences((DOCS / "data-dictionary.md").read_text(), data_dictionary())
 
     assert not stale, "run `make docs`"
@@ -100,7 +100,7 @@ def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path)
     assert not stale, "run `make docs`"
 
 
-def test_every_link_of_the_pages_leads_to_a_file_and_a_heading_that_there_is() -> None:
+def test_every_link_leads_to_an_existing_file_and_heading() -> None:
     for page in PAGES:
         for link in links(page):
             if link.startswith("https://"):
@@ -111,7 +111,7 @@ def test_every_link_of_the_pages_leads_to_a_file_and_a_heading_that_there_is() -
             assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
-def test_every_command_that_the_pages_show_is_a_module_or_a_target_that_there_is() -> None:
+def test_every_command_in_the_docs_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     shown = [line for page in PAGES for block in blocks(page) for line in block.splitlines()]
     modules = {module for line in shown for module in re.findall(r"python -m ([\w.]+)", line)}
@@ -139,7 +139,7 @@ def test_the_env_example_lists_every_setting_with_its_default() -> None:
     assert CommerceSettings.read(example) == CommerceSettings.read({})
 
 
-def test_the_page_of_operations_says_what_to_do_about_every_check_and_every_error_of_a_run() -> None:
+def test_operations_page_has_a_fix_for_every_check_and_error() -> None:
     page = (DOCS / "operations.md").read_text()
     specs = [
         *(spec for endpoint in ENDPOINTS for spec in checks.build_check_specs(endpoint=endpoint)),

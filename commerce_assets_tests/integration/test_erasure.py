@@ -10,16 +10,16 @@ import duckdb
 import pytest
 from dagster import AssetKey
 
+from commerce_assets_tests.support.items import order
 from commerce_assets_tests.support.leftovers import forms_of, search
 from commerce_assets_tests.support.pages import DOCS, ROOT, blocks
-from commerce_assets_tests.support.project import Project
-from commerce_assets_tests.support.pulling import order
+from commerce_assets_tests.support.world import World
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 NOON = datetime.combine(YESTERDAY, time(12), UTC)
 ADDRESS = "somebody@example.com"
 NAME = "Unmistakable Somebody"
-FORGET, WRITE_ANEW = blocks(DOCS / "personal-data.md", "python")
+FORGET, REWRITE = blocks(DOCS / "personal-data.md", "python")
 
 
 def do(block: str) -> None:
@@ -27,15 +27,13 @@ def do(block: str) -> None:
     subprocess.run([sys.executable, "-c", block], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
-def build_customers(project: Project) -> None:
+def build_customers(project: World) -> None:
     selection = [AssetKey("customers"), AssetKey("daily_revenue")]
     job = project.definitions.resolve_job_def("analytics")
     assert job.execute_in_process(instance=project.instance, asset_selection=selection).success
 
 
-def test_a_buyer_is_in_no_file_after_what_the_page_says_was_done_and_no_order_is_lost(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_documented_erasure_removes_the_buyer_and_no_order(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     (project.folder / "data").mkdir()
     monkeypatch.chdir(project.folder)
     project.settings |= {
@@ -67,7 +65,7 @@ def test_a_buyer_is_in_no_file_after_what_the_page_says_was_done_and_no_order_is
 
     do(FORGET)
     build_customers(project)
-    do(WRITE_ANEW)
+    do(REWRITE)
 
     assert search(project.folder / "data", needles) == set()
     with duckdb.connect() as connection:

@@ -24,27 +24,19 @@ from commerce_assets.warehouse.file import (
     short_error,
 )
 from commerce_assets.warehouse.swap import wal_path
-from commerce_assets_tests.support.staged import (
-    ORDERS,
-    ROOT,
-    Holder,
-    Storage,
-    days,
-    held,
-    leave_a_wal,
-    opens_elsewhere,
-    order,
-    python,
-)
+from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.other_programs import Holder, held, leave_a_wal, opens_elsewhere, python
+from commerce_assets_tests.support.pages import ROOT
+from commerce_assets_tests.support.world import World
 
 LOG = logging.getLogger("database")
 WINDOW = days("2024-03-15")
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
+def storage(tmp_path: Path) -> World:
     """With one order stored."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.load(ORDERS, [order(1)], window=WINDOW)
     return storage
 
@@ -53,25 +45,25 @@ def impatient(path: Path, *, seconds: float = 0.2) -> DatabaseFile:
     return DatabaseFile(path=path, lock_timeout=seconds, log=LOG)
 
 
-class LetGoWhenTold(logging.Handler):
+class LetGoWhenLogged(logging.Handler):
     """Lets go as soon as somebody says that it waits."""
 
     def __init__(self, holder: Holder) -> None:
         super().__init__()
         self.holder = holder
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.told.append(record.getMessage())
+        self.messages.append(record.getMessage())
         self.holder.let_go()
 
 
 @contextmanager
 def letting_go(holder: Holder) -> Iterator[list[str]]:
-    handler = LetGoWhenTold(holder)
+    handler = LetGoWhenLogged(holder)
     LOG.addHandler(handler)
     try:
-        yield handler.told
+        yield handler.messages
     finally:
         LOG.removeHandler(handler)
 
@@ -79,7 +71,7 @@ def letting_go(holder: Holder) -> Iterator[list[str]]:
 # Another process has it open.
 
 
-def test_a_write_gives_up_on_an_outside_writer_and_names_it(storage: Storage) -> None:
+def test_a_write_gives_up_on_an_outside_writer_and_names_it(storage: World) -> None:
     """Fault 53."""
     with held(storage.path) as holder:
         began = monotonic()
@@ -95,7 +87,7 @@ def test_a_write_gives_up_on_an_outside_writer_and_names_it(storage: Storage) ->
     assert names_in(storage.folder) == ["shop.duckdb"]
 
 
-def test_a_read_gives_up_on_an_outside_writer_and_names_it(storage: Storage) -> None:
+def test_a_read_gives_up_on_an_outside_writer_and_names_it(storage: World) -> None:
     """Fault 53."""
     with (
         held(storage.path) as holder,
@@ -105,19 +97,19 @@ def test_a_read_gives_up_on_an_outside_writer_and_names_it(storage: Storage) -> 
         pytest.fail("it was opened")
 
 
-def test_a_write_logs_the_outside_writer_and_continues_after_it(storage: Storage) -> None:
+def test_a_write_logs_the_outside_writer_and_continues_after_it(storage: World) -> None:
     """Fault 53."""
-    with held(storage.path) as holder, letting_go(holder) as told:
+    with held(storage.path) as holder, letting_go(holder) as messages:
         with impatient(storage.path, seconds=20).write() as connection:
             connection.execute("DELETE FROM commerce.orders")
-        assert len(told) == 1
-        assert f"{storage.path} is held by python" in told[0]
-        assert f"(pid {holder.process.pid}); waiting for it" in told[0]
+        assert len(messages) == 1
+        assert f"{storage.path} is held by python" in messages[0]
+        assert f"(pid {holder.process.pid}); waiting for it" in messages[0]
     assert storage.query("FROM commerce.orders") == []
 
 
 def test_a_wait_is_logged_repeatedly(
-    storage: Storage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    storage: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 53."""
     monkeypatch.setattr("commerce_assets.warehouse.file._LOG_AFTER_SECONDS", 0.05)
@@ -127,13 +119,13 @@ def test_a_wait_is_logged_repeatedly(
     assert 2 <= len([record for record in caplog.records if "waiting for it" in record.getMessage()]) <= 6
 
 
-def test_a_reader_in_another_process_does_not_delay_a_write(storage: Storage) -> None:
+def test_a_reader_in_another_process_does_not_delay_a_write(storage: World) -> None:
     with held(storage.path, read_only=True), impatient(storage.path, seconds=0).write() as connection:
         connection.execute("DELETE FROM commerce.orders")
     assert storage.query("FROM commerce.orders") == []
 
 
-def test_an_open_reader_keeps_its_rows_and_a_new_one_sees_new_rows(storage: Storage) -> None:
+def test_an_open_reader_keeps_its_rows_a_new_one_sees_new_rows(storage: World) -> None:
     code = """
 import sys, duckdb
 c = duckdb.connect()
@@ -164,22 +156,22 @@ for _ in sys.stdin:
         stdin.close()
 
 
-def test_a_reader_may_open_the_file_at_any_moment_of_a_write(storage: Storage) -> None:
-    with storage.database.write() as connection:
+def test_a_reader_may_open_the_file_at_any_moment_of_a_write(storage: World) -> None:
+    with storage.file.write() as connection:
         connection.execute("DELETE FROM commerce.orders")
         with impatient(storage.path, seconds=0).read() as reader:
             assert reader.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
 
 
-def test_an_outside_writer_is_refused_during_a_write(storage: Storage) -> None:
-    with storage.database.write() as connection:
+def test_an_outside_writer_is_refused_during_a_write(storage: World) -> None:
+    with storage.file.write() as connection:
         connection.execute("DELETE FROM commerce.orders")
         assert not opens_elsewhere(storage.path)
     assert opens_elsewhere(storage.path)
     assert storage.query("FROM commerce.orders") == []
 
 
-def test_a_second_writer_waits_for_the_first_and_names_it(storage: Storage) -> None:
+def test_a_second_writer_waits_for_the_first_and_names_it(storage: World) -> None:
     """Fault 53."""
     code = """
 import sys
@@ -191,14 +183,14 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    with storage.database.write():
+    with storage.file.write():
         said = python(code, storage.path)
     assert said.startswith("DatabaseLockedError")
     assert f"(pid {os.getpid()})" in said
     assert "Fix: wait for it to finish" in said
 
 
-def test_concurrent_writers_lose_no_update(storage: Storage) -> None:
+def test_concurrent_writers_lose_no_update(storage: World) -> None:
     storage.execute("CREATE TABLE counter AS SELECT 0 AS n")
     code = """
 import sys
@@ -214,19 +206,19 @@ for _ in range(5):
     assert names_in(storage.folder) == ["shop.duckdb"]
 
 
-def test_threads_of_one_process_write_one_after_the_other(storage: Storage) -> None:
+def test_threads_of_one_process_write_one_after_the_other(storage: World) -> None:
     storage.execute("CREATE TABLE counter AS SELECT 0 AS n")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: storage.execute("UPDATE counter SET n = n + 1"), range(8)))
     assert storage.query("FROM counter") == [(8,)]
 
 
-def test_a_file_replaced_during_a_write_is_not_overwritten(storage: Storage) -> None:
-    other = Storage(storage.folder, name="other.duckdb")
+def test_a_file_replaced_during_a_write_is_not_overwritten(storage: World) -> None:
+    other = World(storage.folder, name="other.duckdb")
     other.execute("CREATE TABLE restored AS SELECT 7 AS n")
 
     def replace_during_a_write() -> None:
-        with storage.database.write() as connection:
+        with storage.file.write() as connection:
             connection.execute("DELETE FROM commerce.orders")
             other.path.replace(storage.path)
 
@@ -239,7 +231,7 @@ def test_a_file_replaced_during_a_write_is_not_overwritten(storage: Storage) -> 
 # An outside program was killed and left its WAL.
 
 
-def test_a_write_applies_the_wal_of_a_killed_program(storage: Storage) -> None:
+def test_a_write_applies_the_wal_of_a_killed_program(storage: World) -> None:
     leave_a_wal(storage.path)
     with held(storage.path, read_only=True):
         storage.execute("CREATE TABLE ours AS FROM theirs")
@@ -249,7 +241,7 @@ def test_a_write_applies_the_wal_of_a_killed_program(storage: Storage) -> None:
 
 @pytest.mark.parametrize("writes", [False, True], ids=["a reader", "a writer"])
 def test_a_kill_between_swap_and_wal_removal_is_repaired(
-    storage: Storage, caplog: pytest.LogCaptureFixture, *, writes: bool
+    storage: World, caplog: pytest.LogCaptureFixture, *, writes: bool
 ) -> None:
     """Fault 52."""
     leave_a_wal(storage.path)
@@ -265,8 +257,8 @@ def test_a_kill_between_swap_and_wal_removal_is_repaired(
     assert "removed a WAL" in caplog.text
 
 
-def test_a_foreign_wal_is_refused_and_kept(storage: Storage) -> None:
-    other = Storage(storage.folder, name="other.duckdb")
+def test_a_foreign_wal_is_refused_and_kept(storage: World) -> None:
+    other = World(storage.folder, name="other.duckdb")
     other.execute("CREATE TABLE t (n INT)")
     leave_a_wal(other.path)
     wal_path(other.path).rename(wal_path(storage.path))
@@ -280,10 +272,10 @@ def test_a_foreign_wal_is_refused_and_kept(storage: Storage) -> None:
 # The file keeps what it is.
 
 
-def test_a_write_follows_links_and_keeps_them(storage: Storage, tmp_path: Path) -> None:
+def test_a_write_follows_links_and_keeps_them(storage: World, tmp_path: Path) -> None:
     folder = tmp_path / "links"
     folder.mkdir()
-    link, chain = Storage(folder, name="link.duckdb"), Storage(folder, name="chain.duckdb")
+    link, chain = World(folder, name="link.duckdb"), World(folder, name="chain.duckdb")
     link.path.symlink_to(storage.path)
     chain.path.symlink_to("link.duckdb")
     chain.execute("DELETE FROM commerce.orders")
@@ -297,7 +289,7 @@ def test_a_write_follows_links_and_keeps_them(storage: Storage, tmp_path: Path) 
 
 def test_a_link_to_a_missing_file_makes_the_file_at_its_end(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.symlink_to(tmp_path / "disk" / "real.duckdb")
     storage.execute("CREATE TABLE t (n INT)")
     assert storage.path.is_symlink()
@@ -306,15 +298,15 @@ def test_a_link_to_a_missing_file_makes_the_file_at_its_end(tmp_path: Path) -> N
 
 def test_a_new_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     """Fault 68."""
-    storage = Storage(tmp_path)
-    with storage.database.write() as connection:
+    storage = World(tmp_path)
+    with storage.file.write() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1")
         assert {oct(path.stat().st_mode & 0o077) for path in tmp_path.rglob("*")} == {"0o0"}
     assert storage.path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o664, 0o600])
-def test_a_write_keeps_mode_owner_and_attributes(storage: Storage, mode: int) -> None:
+def test_a_write_keeps_mode_owner_and_attributes(storage: World, mode: int) -> None:
     storage.path.chmod(mode)
     os.setxattr(storage.path, "user.note", b"kept")
     if os.geteuid() == 0:
@@ -328,7 +320,7 @@ def test_a_write_keeps_mode_owner_and_attributes(storage: Storage, mode: int) ->
 
 
 def test_an_empty_file_becomes_the_database_and_keeps_its_mode(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.touch()
     storage.path.chmod(0o644)
     storage.execute("CREATE TABLE t (n INT)")
@@ -336,7 +328,7 @@ def test_an_empty_file_becomes_the_database_and_keeps_its_mode(tmp_path: Path) -
     assert storage.path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_mounted_file_is_refused_before_a_load(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mounted_file_is_refused_before_a_load(storage: World, monkeypatch: pytest.MonkeyPatch) -> None:
     path = storage.folder / "my shop.duckdb"
     storage.path.rename(path)
     mounts = storage.folder / "mountinfo"
@@ -354,14 +346,14 @@ def test_a_mounted_file_is_refused_before_a_load(storage: Storage, monkeypatch: 
 
 @pytest.mark.parametrize("error", [errno.EBUSY, errno.EXDEV])
 def test_a_mount_that_appears_during_a_write_is_named(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: int
+    storage: World, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     mounts = storage.folder / "mountinfo"
     monkeypatch.setattr("commerce_assets.warehouse.swap._MOUNTS", mounts)
     monkeypatch.setattr(Path, "replace", mock.Mock(side_effect=OSError(error, os.strerror(error))))
 
     def write() -> None:
-        with storage.database.write() as connection:
+        with storage.file.write() as connection:
             connection.execute("DELETE FROM commerce.orders")
             mounts.write_text(f"36 35 98:0 / {storage.path} rw - ext3 /dev/root rw\n")
 
@@ -372,14 +364,14 @@ def test_a_mount_that_appears_during_a_write_is_named(
 
 @pytest.mark.parametrize("error", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
 def test_a_file_is_copied_where_the_kernel_cannot_do_it(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: int
+    storage: World, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     monkeypatch.setattr(os, "copy_file_range", mock.Mock(side_effect=OSError(error, os.strerror(error))))
     storage.execute("CREATE TABLE t (n INT)")
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_a_rewrite_keeps_tables_views_and_comments_and_no_old_byte(storage: Storage) -> None:
+def test_a_rewrite_keeps_tables_and_views_and_no_old_byte(storage: World) -> None:
     storage.execute(
         "CREATE TABLE people AS SELECT 'person-' || range || '@example.com' AS email FROM range(5000)",
         "COMMENT ON TABLE people IS 'who buys'",
@@ -387,7 +379,7 @@ def test_a_rewrite_keeps_tables_views_and_comments_and_no_old_byte(storage: Stor
     )
     storage.execute("UPDATE people SET email = 'masked'")
     assert b"person-42@example.com" in storage.path.read_bytes()
-    with storage.database.write() as connection:
+    with storage.file.write() as connection:
         request_rewrite(connection)
     assert b"@example.com" not in storage.path.read_bytes()
     assert storage.query("SELECT count(*), any_value(email) FROM buyers") == [(5000, "masked")]
@@ -399,35 +391,35 @@ def test_a_rewrite_keeps_tables_views_and_comments_and_no_old_byte(storage: Stor
 
 def test_a_rewrite_keeps_the_format_of_the_file(tmp_path: Path) -> None:
     duckdb.connect(tmp_path / "shop.duckdb").close()
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     before = storage_version(storage)
-    with storage.database.write() as connection:
+    with storage.file.write() as connection:
         request_rewrite(connection)
     assert storage_version(storage) == before == "v2.0.0+"
 
 
-def test_a_copy_is_made_during_a_write_and_holds_the_rows_before_it(storage: Storage, tmp_path: Path) -> None:
-    with storage.database.write() as connection:
+def test_a_copy_during_a_write_holds_the_rows_before_it(storage: World, tmp_path: Path) -> None:
+    with storage.file.write() as connection:
         connection.execute("DELETE FROM commerce.orders")
-        storage.database.copy_to(tmp_path / "copy.duckdb")
-    assert Storage(tmp_path, name="copy.duckdb").query("SELECT id FROM commerce.orders") == [(1,)]
+        storage.file.copy_to(tmp_path / "copy.duckdb")
+    assert World(tmp_path, name="copy.duckdb").query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_a_copy_contains_the_wal_of_a_killed_program(storage: Storage, tmp_path: Path) -> None:
+def test_a_copy_contains_the_wal_of_a_killed_program(storage: World, tmp_path: Path) -> None:
     leave_a_wal(storage.path)
-    storage.database.copy_to(tmp_path / "copy.duckdb")
+    storage.file.copy_to(tmp_path / "copy.duckdb")
     assert names_in(tmp_path) == ["copy.duckdb", "shop.duckdb", "shop.duckdb.wal"]
-    assert Storage(tmp_path, name="copy.duckdb").query("FROM theirs") == [(7,)]
+    assert World(tmp_path, name="copy.duckdb").query("FROM theirs") == [(7,)]
 
 
-def storage_version(storage: Storage) -> str:
+def storage_version(storage: World) -> str:
     ((version,),) = storage.query(
         "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
     )
     return str(version)
 
 
-def test_a_file_that_somebody_has_made_in_a_newer_format_is_written_to_as_it_is(tmp_path: Path) -> None:
+def test_a_file_in_a_newer_format_keeps_its_format(tmp_path: Path) -> None:
     path = tmp_path / "shop.duckdb"
     duckdb.connect(path).close()
     for _ in range(2):
@@ -439,7 +431,7 @@ def test_a_file_that_somebody_has_made_in_a_newer_format_is_written_to_as_it_is(
         assert connection.execute("FROM made").fetchall() == [({"storage_version": "v2.0.0+"},)]
 
 
-def test_readers_do_not_wait_for_each_other(storage: Storage) -> None:
+def test_readers_do_not_wait_for_each_other(storage: World) -> None:
     with held(storage.path, read_only=True), impatient(storage.path, seconds=0).read() as connection:
         assert connection.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]
 
@@ -451,7 +443,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     """Fault 54."""
     path = tmp_path / "nowhere" / "shop.duckdb"
     with pytest.raises(WarehouseError, match=rf"{path.parent}, does not exist.*create it.*COMMERCE_DUCKDB_PATH"):
-        Storage(path.parent).execute()
+        World(path.parent).execute()
     assert not path.parent.exists()
 
 
@@ -459,13 +451,13 @@ def test_a_path_below_a_file_is_named(tmp_path: Path) -> None:
     """Fault 54."""
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(WarehouseError, match=r"file, does not exist.*Fix"):
-        Storage(tmp_path / "file").execute()
+        World(tmp_path / "file").execute()
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
 def test_a_link_into_a_missing_folder_is_named(tmp_path: Path) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.symlink_to(tmp_path / "nowhere" / "shop.duckdb")
     with pytest.raises(WarehouseError, match=r"nowhere, does not exist. Fix: create it"):
         storage.execute()
@@ -473,7 +465,7 @@ def test_a_link_into_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.symlink_to(storage.path)
     with pytest.raises(WarehouseError, match=r"cannot be written: Too many levels of symbolic links.*Fix: "):
         storage.execute()
@@ -481,12 +473,12 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
 
 def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path, name="x" * 300)
+    storage = World(tmp_path, name="x" * 300)
     with pytest.raises(WarehouseError, match=r"xxx cannot be written: File name too long.*Fix: "):
         storage.execute()
 
 
-def test_a_write_protected_file_is_refused_and_kept(storage: Storage) -> None:
+def test_a_write_protected_file_is_refused_and_kept(storage: World) -> None:
     """Fault 54."""
     code = """
 import os, sys
@@ -512,23 +504,23 @@ except Exception as error:
     assert storage.path.read_bytes() == content
 
 
-def test_a_file_that_becomes_full_while_it_is_made_is_not_left_half_made(tmp_path: Path) -> None:
+def test_a_disk_full_during_creation_leaves_no_half_file(tmp_path: Path) -> None:
     """Fault 54."""
     code = """
 import resource, sys
 from pathlib import Path
-from commerce_assets_tests.support.staged import Storage
+from commerce_assets_tests.support.world import World
 resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
 try:
-    Storage(Path(sys.argv[1])).execute()
+    World(Path(sys.argv[1])).execute()
 except Exception as error:
     print(type(error).__name__, error)
 """
     message = python(code, tmp_path)
-    assert message.startswith(f"WarehouseError the database {Storage(tmp_path).path} cannot be written: ")
+    assert message.startswith(f"WarehouseError the database {World(tmp_path).path} cannot be written: ")
     assert "Fix: check that the folder can be written to, that its disk has room" in message
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    Storage(tmp_path).load(ORDERS, [order(1)], window=WINDOW)
+    World(tmp_path).load(ORDERS, [order(1)], window=WINDOW)
 
 
 @pytest.mark.parametrize("read", [False, True], ids=["written", "read"])
@@ -539,7 +531,7 @@ except Exception as error:
 )
 def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, content: bytes, *, read: bool) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.write_bytes(content)
     with pytest.raises(WarehouseError, match=r"cannot be opened.*restore a damaged file") as raised:
         storage.query("SELECT 1") if read else storage.execute()
@@ -548,7 +540,7 @@ def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path, c
     assert [path.name for path in tmp_path.iterdir()] == [storage.path.name]
 
 
-def test_a_damaged_database_is_named_and_left_as_it_is(storage: Storage) -> None:
+def test_a_damaged_database_is_named_and_left_as_it_is(storage: World) -> None:
     """Fault 54."""
     content = bytearray(storage.path.read_bytes())
     content[4096:12288] = bytes(8192)  # both copies of the header that says where everything is
@@ -558,7 +550,7 @@ def test_a_damaged_database_is_named_and_left_as_it_is(storage: Storage) -> None
     assert storage.path.read_bytes() == content
 
 
-def test_damage_that_shows_only_later_is_told_with_the_name_of_the_file(storage: Storage) -> None:
+def test_damage_that_shows_later_is_an_error_with_the_file_name(storage: World) -> None:
     """Fault 54."""
     many = [order(number, tag=f"{number**9:x}" * 9) for number in range(5_000)]
     storage.load(ORDERS, many, window=WINDOW)
@@ -575,7 +567,7 @@ def test_damage_that_shows_only_later_is_told_with_the_name_of_the_file(storage:
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     """Fault 54."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.path.mkdir()
     for use in (storage.execute, lambda: storage.query("SELECT 1")):
         with pytest.raises(WarehouseError, match=f"{storage.path} cannot be opened"):
@@ -583,25 +575,26 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     assert list(storage.path.iterdir()) == []
 
 
-def test_reading_what_has_never_been_written_says_what_to_do(tmp_path: Path) -> None:
+def test_reading_a_missing_file_names_the_fix(tmp_path: Path) -> None:
     with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first, or .*COMMERCE_DUCKDB_PATH"):
-        Storage(tmp_path).query("SELECT 1")
+        World(tmp_path).query("SELECT 1")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("room", [-100_000, 0, 100_000], ids=["for half a copy", "for the copy", "for a few rows"])
-def test_a_full_disk_fails_the_load_and_leaves_the_file(storage: Storage, room: int) -> None:
+def test_a_full_disk_fails_the_load_and_leaves_the_file(storage: World, room: int) -> None:
     """Fault 54."""
     code = """
 import resource, sys
 from pathlib import Path
 from commerce_assets.warehouse.file import WarehouseError
-from commerce_assets_tests.support.staged import ORDERS, Storage, days, order
-own = Storage(Path(sys.argv[1], "own"))
+from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.world import World
+own = World(Path(sys.argv[1], "own"))
 own.folder.mkdir()
 items = [order(number, tag=f"{number ** 9:x}" * 9) for number in range(5_000)]
 staged = own.stage(ORDERS, items, window=days("2024-03-15"))
-storage = Storage(Path(sys.argv[1]))
+storage = World(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (storage.path.stat().st_size + int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     storage.put(staged)
@@ -628,13 +621,11 @@ class UnforeseenError(Exception):
 
 
 @pytest.mark.parametrize("error", [UnforeseenError, KeyboardInterrupt, SystemExit])
-def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_once(
-    storage: Storage, error: type[BaseException]
-) -> None:
+def test_an_interrupted_transaction_frees_the_file(storage: World, error: type[BaseException]) -> None:
     """Fault 51."""
 
     def transaction() -> None:
-        with storage.database.write() as connection:
+        with storage.file.write() as connection:
             connection.execute("DELETE FROM commerce.orders")
             assert not opens_elsewhere(storage.path)
             raise error
@@ -645,11 +636,11 @@ def test_whatever_ends_a_transaction_it_is_rolled_back_and_the_file_is_free_at_o
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_what_duckdb_says_when_a_signal_comes_amid_a_statement_ends_a_run_as_an_interrupt(storage: Storage) -> None:
+def test_a_signal_during_a_statement_is_an_interrupt(storage: World) -> None:
     """Fault 28: that DuckDB does say this is seen by the tests that end runs at random moments."""
 
     def transaction() -> None:
-        with storage.database.write() as connection:
+        with storage.file.write() as connection:
             connection.execute("DELETE FROM commerce.orders")
             raise RuntimeError("Query interrupted")
 
@@ -658,7 +649,7 @@ def test_what_duckdb_says_when_a_signal_comes_amid_a_statement_ends_a_run_as_an_
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_a_statement_that_fails_rolls_back_and_frees_the_file(storage: Storage) -> None:
+def test_a_statement_that_fails_rolls_back_and_frees_the_file(storage: World) -> None:
     """Fault 51."""
     with pytest.raises(duckdb.CatalogException):
         storage.execute("DELETE FROM commerce.orders", "FROM no_such_table")
@@ -666,39 +657,39 @@ def test_a_statement_that_fails_rolls_back_and_frees_the_file(storage: Storage) 
     assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
 
 
-def test_a_reader_that_fails_frees_the_file(storage: Storage) -> None:
-    with pytest.raises(UnforeseenError), storage.database.read():
+def test_a_reader_that_fails_frees_the_file(storage: World) -> None:
+    with pytest.raises(UnforeseenError), storage.file.read():
         raise UnforeseenError
     assert opens_elsewhere(storage.path)
 
 
-def test_a_file_that_could_not_be_used_once_opened_is_free(storage: Storage) -> None:
+def test_a_file_that_could_not_be_used_once_opened_is_free(storage: World) -> None:
     with pytest.raises(duckdb.Error), DatabaseFile(path=storage.path, config={"no_such_setting": 1}).write():
         pytest.fail("it was opened")
     assert opens_elsewhere(storage.path)
 
 
-def test_a_reader_cannot_write(storage: Storage) -> None:
+def test_a_reader_cannot_write(storage: World) -> None:
     with (
-        storage.database.read() as connection,
+        storage.file.read() as connection,
         pytest.raises(duckdb.InvalidInputException, match="read-only"),
     ):
         connection.execute("DELETE FROM commerce.orders")
 
 
-def test_instants_are_read_and_cut_into_days_in_utc_wherever_the_machine_is(storage: Storage) -> None:
+def test_timestamps_and_days_are_utc_in_every_time_zone(storage: World) -> None:
     """Fault 59."""
     code = """
 import sys
 from pathlib import Path
-from commerce_assets_tests.support.staged import Storage
+from commerce_assets_tests.support.world import World
 day = "CAST(TIMESTAMPTZ '2024-01-01 00:00Z' AS DATE)"
-print(Storage(Path(sys.argv[1])).query(f"SELECT current_setting('TimeZone'), {day}"))
+print(World(Path(sys.argv[1])).query(f"SELECT current_setting('TimeZone'), {day}"))
 """
     assert python(code, storage.folder, zone="America/New_York") == python(code, storage.folder)
 
 
-def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Storage) -> None:
+def test_the_file_has_a_format_that_current_readers_open(storage: World) -> None:
     versions = storage.query(
         "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
     )
@@ -707,7 +698,7 @@ def test_the_file_has_the_format_that_the_readers_of_today_can_open(storage: Sto
 
 def test_the_next_write_removes_what_killed_processes_left(tmp_path: Path) -> None:
     """Fault 68."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     for name in (".shop.duckdb.part", ".shop.duckdb.read-abcd"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "duckdb_temp_storage-0.tmp").write_text("a buyer")
@@ -718,19 +709,19 @@ def test_the_next_write_removes_what_killed_processes_left(tmp_path: Path) -> No
     assert names_in(tmp_path) == ["shop.duckdb"]
 
 
-def test_a_write_leaves_the_spill_folder_of_an_open_reader(storage: Storage) -> None:
-    with storage.database.read() as connection:
+def test_a_write_leaves_the_spill_folder_of_an_open_reader(storage: World) -> None:
+    with storage.file.read() as connection:
         ((spill,),) = connection.execute("SELECT current_setting('temp_directory')").fetchall()
         storage.execute("CREATE TABLE t AS SELECT 1")
         assert Path(spill).is_dir()
     assert not Path(spill).exists()
 
 
-def test_the_mask_of_the_process_is_put_back_by_the_last_that_uses_a_file(storage: Storage) -> None:
+def test_the_last_user_of_a_file_restores_the_umask(storage: World) -> None:
     """Fault 68."""
     before = os.umask(0o022)
     try:
-        first, second = storage.database.read(), storage.database.read()
+        first, second = storage.file.read(), storage.file.read()
         first.__enter__()
         second.__enter__()
         first.__exit__(None, None, None)

@@ -3,18 +3,15 @@
 `make test` kills at each step, `make slow` hundreds of times at random moments: pytest -m slow -k file_kills
 """
 
-import os
-import random
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support import killed_writes as kills
-from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
-from commerce_assets_tests.support.staged import leave_a_wal
+from commerce_assets_tests.support.killed_writes import kill_at_random_moments, killed_write, version_in, write_version
+from commerce_assets_tests.support.other_programs import leave_a_wal
 
 OLD, NEW, NEXT = 1, 2, 3
 KEEPS_OLD = [
@@ -29,11 +26,6 @@ KEEPS_OLD = [
 ]
 HAS_NEW = [kills.after_the_replace, kills.at_the_sync_of_the_folder, kills.at_the_cleaning]
 NEW_FILE_HAS_NO_COPY = {kills.before_the_copy, kills.during_the_copy}
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> DatabaseFile:
-    return DatabaseFile(path=tmp_path / "shop.duckdb", lock_timeout=0)
 
 
 def assert_next_write_works(database: DatabaseFile) -> None:
@@ -62,9 +54,7 @@ def test_a_kill_at_a_step_leaves_the_old_file_or_the_new_one(database: DatabaseF
     [step for step in (*KEEPS_OLD, *HAS_NEW) if step not in NEW_FILE_HAS_NO_COPY],
     ids=lambda step: step.__name__,
 )
-def test_a_kill_at_a_step_of_a_first_load_leaves_no_file_or_a_whole_one(
-    database: DatabaseFile, step: Callable[[], None]
-) -> None:
+def test_a_kill_at_a_step_of_a_first_load_leaves_no_half_file(database: DatabaseFile, step: Callable[[], None]) -> None:
     """Fault 52."""
     exit_code, _ = killed_write(database.path, NEW, step)
 
@@ -99,38 +89,6 @@ def test_a_kill_during_a_rewrite_leaves_the_old_file(database: DatabaseFile) -> 
     assert_next_write_works(database)
 
 
-def test_some_kills_at_random_moments_leave_the_old_file_or_the_new_one(database: DatabaseFile) -> None:
+def test_a_few_random_kills_leave_the_old_file_or_the_new_one(database: DatabaseFile) -> None:
     """Fault 52."""
     assert kill_at_random_moments(database, times=10, seed=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("seed", "empty"), [(2, False), (3, False), (4, True)])
-def test_hundreds_of_kills_leave_the_old_file_or_the_new_one(database: DatabaseFile, seed: int, *, empty: bool) -> None:
-    """Fault 52."""
-    found = kill_at_random_moments(database, times=200, seed=seed, empty=empty)
-
-    assert {"old", "new"} <= found
-
-
-def kill_at_random_moments(database: DatabaseFile, *, times: int, seed: int, empty: bool = False) -> set[str]:
-    """Kill writes anywhere from their first line to shortly after their end; returns which files were found."""
-    moments = random.Random(seed)
-    exit_code, seconds = killed_write(database.path, 1, kills.unhindered)
-    assert exit_code == 0
-    found = set()
-    for version in range(2, 2 * times + 2, 2):
-        if empty:
-            database.path.unlink()
-        old = version_in(database)
-        share = moments.uniform(0, 1.1)
-        rewrite = moments.random() < 0.2
-        exit_code, _ = killed_write(database.path, version, kills.unhindered, after=share * seconds, rewrite=rewrite)
-        case = f"seed {seed}, version {version}: killed after {share:.0%} of {seconds:.3f} s, exit code {exit_code}"
-        now = version_in(database)
-        assert now in ({version} if exit_code == 0 else {old, version}), case
-        found.add("new" if now == version else "old")
-        write_version(database, version + 1)
-        assert version_in(database) == version + 1, case
-        assert os.listdir(database.path.parent) == [database.path.name], case  # noqa: PTH208 - hidden files too
-    return found

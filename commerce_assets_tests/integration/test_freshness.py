@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -12,8 +11,8 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse import freshness
 from commerce_assets.warehouse.check_queries import CheckOutcome
 from commerce_assets.warehouse.load_log import Kind, days_never_loaded, write_note
-from commerce_assets_tests.support.project import Project, endpoint_named
-from commerce_assets_tests.support.staged import ORDERS, PRODUCTS, Storage, days, order, product
+from commerce_assets_tests.support.items import BY_NAME, ORDERS, PRODUCTS, days, order, product
+from commerce_assets_tests.support.world import World
 from sample_store.shop import Shop, build_orders
 
 NOW = datetime(2024, 3, 16, 12, tzinfo=UTC)
@@ -22,32 +21,27 @@ START, YESTERDAY = "2024-03-11", "2024-03-15"
 Check = Callable[[duckdb.DuckDBPyConnection, Endpoint, date, datetime], CheckOutcome]
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path)
-
-
 def outcome(
-    storage: Storage, check: Check, endpoint: Endpoint = ORDERS, *, start: str = START, now: datetime = NOW
+    storage: World, check: Check, endpoint: Endpoint = ORDERS, *, start: str = START, now: datetime = NOW
 ) -> CheckOutcome:
-    with storage.database.read() as connection:
+    with storage.file.read() as connection:
         return check(connection, endpoint, date.fromisoformat(start), now)
 
 
-def date_loads(storage: Storage, at: datetime) -> None:
+def date_loads(storage: World, at: datetime) -> None:
     """Set the time of every load so far."""
     storage.execute(f"UPDATE commerce_loads.loads SET loaded_at = TIMESTAMPTZ '{at.isoformat()}'")
 
 
-def load_days(storage: Storage, *, at: datetime, refreshed: bool = True) -> None:
+def load_days(storage: World, *, at: datetime, refreshed: bool = True) -> None:
     storage.load(ORDERS, [order(1)], window=days(START, YESTERDAY))
     if refreshed:
         storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
     date_loads(storage, at)
 
 
-def note(storage: Storage, kind: Kind, **value: object) -> None:
-    with storage.database.write() as connection:
+def note(storage: World, kind: Kind, **value: object) -> None:
+    with storage.file.write() as connection:
         write_note(connection, ORDERS, kind, value)
 
 
@@ -65,14 +59,12 @@ def note(storage: Storage, kind: Kind, **value: object) -> None:
         ([("2024-04-01", "2024-04-02"), ("2024-02-01", "2024-02-02")], "11 12 13 14 15"),
     ],
 )
-def test_days_never_loaded_are_in_no_loaded_window(
-    storage: Storage, loaded: list[tuple[str, str]], missing: str
-) -> None:
+def test_days_never_loaded_are_in_no_loaded_window(storage: World, loaded: list[tuple[str, str]], missing: str) -> None:
     storage.load(PRODUCTS, [product(1)])
     for first, last in loaded:
         storage.load(ORDERS, [order(1, f"{first}T00:00:00Z")], window=days(first, last))
 
-    with storage.database.read() as connection:
+    with storage.file.read() as connection:
         found = days_never_loaded(
             connection, ORDERS, first=date.fromisoformat(START), last=date.fromisoformat(YESTERDAY)
         )
@@ -81,7 +73,7 @@ def test_days_never_loaded_are_in_no_loaded_window(
 
 
 @pytest.mark.parametrize("check", [freshness.fresh, freshness.complete])
-def test_days_never_loaded_fail_with_the_command_that_helps(storage: Storage, check: Check) -> None:
+def test_days_never_loaded_fail_with_the_command_that_helps(storage: World, check: Check) -> None:
     """Fault 83."""
     storage.load(ORDERS, [order(1)], window=days("2024-03-14", YESTERDAY))
     storage.load(ORDERS, [order(1)], updated_after=NOW - timedelta(days=2))
@@ -96,7 +88,7 @@ def test_days_never_loaded_fail_with_the_command_that_helps(storage: Storage, ch
     )
 
 
-def test_completeness_names_missing_days_beside_a_good_report(storage: Storage) -> None:
+def test_completeness_names_missing_days_beside_a_good_report(storage: World) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     note(storage, Kind.RECONCILIATION, **FOUND, differences=[])
 
@@ -108,7 +100,7 @@ def test_completeness_names_missing_days_beside_a_good_report(storage: Storage) 
 
 
 @pytest.mark.parametrize(("hour", "passed"), [(0, True), (1, True), (2, True), (3, False), (12, False), (23, False)])
-def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int, *, passed: bool) -> None:
+def test_yesterday_is_due_three_hours_after_midnight(storage: World, hour: int, *, passed: bool) -> None:
     now = datetime(2024, 3, 17, hour, tzinfo=UTC)
     load_days(storage, at=now)
 
@@ -116,7 +108,7 @@ def test_yesterday_is_due_three_hours_after_midnight(storage: Storage, hour: int
     assert outcome(storage, freshness.complete, now=now).passed is passed
 
 
-def test_no_day_before_the_start_date_is_due(storage: Storage) -> None:
+def test_no_day_before_the_start_date_is_due(storage: World) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     for hour in range(24):
         now = datetime(2024, 3, 16, hour, tzinfo=UTC)
@@ -128,7 +120,7 @@ def test_no_day_before_the_start_date_is_due(storage: Storage) -> None:
 # Freshness
 
 
-def test_orders_with_all_days_and_a_recent_refresh_are_fresh(storage: Storage) -> None:
+def test_orders_with_all_days_and_a_recent_refresh_are_fresh(storage: World) -> None:
     load_days(storage, at=NOW - timedelta(hours=2))
 
     found = outcome(storage, freshness.fresh)
@@ -138,7 +130,7 @@ def test_orders_with_all_days_and_a_recent_refresh_are_fresh(storage: Storage) -
     )
 
 
-def test_a_backfill_of_an_old_day_does_not_make_orders_fresh(storage: Storage) -> None:
+def test_a_backfill_of_an_old_day_does_not_make_orders_fresh(storage: World) -> None:
     storage.load(ORDERS, [order(1, "2024-03-12T12:00:00Z")], window=days("2024-03-11", "2024-03-14"))
     date_loads(storage, NOW)
 
@@ -149,9 +141,7 @@ def test_a_backfill_of_an_old_day_does_not_make_orders_fresh(storage: Storage) -
 
 
 @pytest.mark.parametrize(("minutes", "passed"), [(0, True), (179, True), (181, False), (6000, False)])
-def test_a_refresh_that_never_ran_is_not_yet_due_for_three_hours(
-    storage: Storage, minutes: int, *, passed: bool
-) -> None:
+def test_a_refresh_that_never_ran_is_not_yet_due_for_three_hours(storage: World, minutes: int, *, passed: bool) -> None:
     load_days(storage, at=NOW - timedelta(minutes=minutes), refreshed=False)
 
     found = outcome(storage, freshness.fresh)
@@ -164,7 +154,7 @@ def test_a_refresh_that_never_ran_is_not_yet_due_for_three_hours(
     )
 
 
-def test_orders_not_refreshed_for_hours_are_not_fresh(storage: Storage) -> None:
+def test_orders_not_refreshed_for_hours_are_not_fresh(storage: World) -> None:
     load_days(storage, at=NOW - timedelta(hours=3, minutes=1))
 
     found = outcome(storage, freshness.fresh)
@@ -174,17 +164,17 @@ def test_orders_not_refreshed_for_hours_are_not_fresh(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(("hours", "passed"), [(0, True), (26, True), (27, False), (200, False)])
-def test_an_unpartitioned_list_is_fresh_for_a_day(storage: Storage, hours: int, *, passed: bool) -> None:
+def test_an_unpartitioned_list_is_fresh_for_a_day(storage: World, hours: int, *, passed: bool) -> None:
     storage.load(PRODUCTS, [product(1)])
     date_loads(storage, NOW - timedelta(hours=hours))
 
     assert outcome(storage, freshness.fresh, PRODUCTS).passed is passed
 
 
-def test_an_endpoint_that_was_never_loaded_is_not_fresh(storage: Storage) -> None:
+def test_an_endpoint_that_was_never_loaded_is_not_fresh(storage: World) -> None:
     storage.load(PRODUCTS, [product(1)])
 
-    packages = outcome(storage, freshness.fresh, endpoint_named("packages"))
+    packages = outcome(storage, freshness.fresh, BY_NAME["packages"])
     assert packages == CheckOutcome(passed=False, summary="never loaded: run the job catalog")
     assert outcome(storage, freshness.fresh).summary.startswith("5 days from 2024-03-11 were never loaded")
 
@@ -195,7 +185,7 @@ FOUND = {"first_day": "2024-01-01", "last_day": "2024-03-15", "in_store": 1200, 
 
 
 @pytest.mark.parametrize(("age", "passed"), [(0, True), (7, True), (9, False)])
-def test_a_reconciliation_that_never_ran_is_not_yet_due_for_a_week(storage: Storage, age: int, *, passed: bool) -> None:
+def test_a_reconciliation_that_never_ran_is_not_yet_due_for_a_week(storage: World, age: int, *, passed: bool) -> None:
     load_days(storage, at=NOW - timedelta(days=age))
 
     found = outcome(storage, freshness.complete)
@@ -221,7 +211,7 @@ def test_a_reconciliation_that_never_ran_is_not_yet_due_for_a_week(storage: Stor
     ],
 )
 def test_completeness_is_the_last_report_until_it_is_too_old(
-    storage: Storage, differences: list[str], later: timedelta, summary: str
+    storage: World, differences: list[str], later: timedelta, summary: str
 ) -> None:
     now = datetime.now(UTC) + later
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
@@ -238,7 +228,7 @@ def test_completeness_is_the_last_report_until_it_is_too_old(
 
 
 @pytest.mark.parametrize("honoured", [True, False])
-def test_an_ignored_filter_is_a_warning(storage: Storage, *, honoured: bool) -> None:
+def test_an_ignored_filter_is_a_warning(storage: World, *, honoured: bool) -> None:
     storage.load(ORDERS, [order(1)], window=days(YESTERDAY))
     note(storage, Kind.UPDATE_FILTER, is_supported=honoured)
 
@@ -248,7 +238,7 @@ def test_an_ignored_filter_is_a_warning(storage: Storage, *, honoured: bool) -> 
     assert ("COMMERCE_ORDERS_LOOKBACK_DAYS" in found.summary) is not honoured
 
 
-def test_a_filter_that_was_never_requested_is_not_yet_known(storage: Storage) -> None:
+def test_a_filter_that_was_never_requested_is_not_yet_known(storage: World) -> None:
     load_days(storage, at=NOW, refreshed=False)
 
     found = outcome(storage, freshness.updated_after_supported)
@@ -266,7 +256,7 @@ def results(result: ExecuteInProcessResult) -> dict[tuple[str, str], AssetCheckE
     }
 
 
-def set_up_days(project: Project, *, per_day: int) -> tuple[date, date]:
+def set_up_days(project: World, *, per_day: int) -> tuple[date, date]:
     """Let the shop have five days of orders, from its start date to yesterday."""
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     start = today - timedelta(days=5)
@@ -276,7 +266,7 @@ def set_up_days(project: Project, *, per_day: int) -> tuple[date, date]:
     return start.date(), (today - timedelta(days=1)).date()
 
 
-def test_a_perfect_first_load_is_green(project: Project) -> None:
+def test_a_perfect_first_load_is_green(project: World) -> None:
     all_days = set_up_days(project, per_day=3)
     project.run("catalog")
     project.run("orders", days=all_days)
@@ -295,7 +285,7 @@ def test_a_perfect_first_load_is_green(project: Project) -> None:
     assert not any("not yet" in str(check.description) for check in second.values())
 
 
-def test_before_the_first_load_the_health_checks_say_what_to_load(project: Project) -> None:
+def test_before_the_first_load_the_health_checks_say_what_to_load(project: World) -> None:
     set_up_days(project, per_day=3)
 
     result = project.run("health_checks")
@@ -307,10 +297,10 @@ def test_before_the_first_load_the_health_checks_say_what_to_load(project: Proje
         assert not checks["orders", name].passed
         assert "`commerce-assets pull orders --from " in str(checks["orders", name].description)
     assert checks["orders", "updated_after_supported"].passed
-    assert not project.database.exists()
+    assert not project.path.exists()
 
 
-def test_a_store_that_ignores_the_filter_warns_and_orders_are_fresh(project: Project) -> None:
+def test_a_store_that_ignores_the_filter_warns_and_orders_are_fresh(project: World) -> None:
     all_days = set_up_days(project, per_day=30)
     project.store.dialect.ignores_updated_after = True
     project.run("orders", days=all_days)

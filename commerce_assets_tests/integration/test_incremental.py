@@ -13,8 +13,8 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.machine import Machine, machine_of
-from commerce_assets_tests.support.project import Project, running_project
 from commerce_assets_tests.support.simulation import SimulatedShop
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 from sample_store.transport import Answer
@@ -26,10 +26,10 @@ ALL_DAYS = (FIRST.date(), (TODAY - timedelta(days=1)).date())
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Seventy days of ten orders each, up to yesterday, loaded; the store's request log is empty."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=ALL_DAYS)
         store.forget_requests()
@@ -42,7 +42,7 @@ def touched(result: ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
     return {event.partition or "": {name: value.value for name, value in event.metadata.items()} for event in events}
 
 
-def order_of(project: Project, day: date) -> int:
+def order_of(project: World, day: date) -> int:
     found = next(order for order in project.store.shop.orders if order["created_at"].startswith(day.isoformat()))
     return int(found["id"])
 
@@ -65,14 +65,14 @@ def after_the_next_answer(store: SampleStore, change: Callable[[], None], monkey
     monkeypatch.setattr(store, "respond", answer)
 
 
-def test_a_refresh_without_changes_costs_at_most_two_requests(loaded: Project) -> None:
+def test_a_refresh_without_changes_costs_at_most_two_requests(loaded: World) -> None:
     result = loaded.run("orders_refresh")
 
     assert loaded.requests() <= 2
     assert touched(result) == {}
 
 
-def test_a_refund_of_an_old_order_arrives_with_the_next_refresh(loaded: Project) -> None:
+def test_a_refund_of_an_old_order_arrives_with_the_next_refresh(loaded: World) -> None:
     """Fault 62."""
     day = (TODAY - timedelta(days=60)).date()
     order = order_of(loaded, day)
@@ -89,7 +89,7 @@ def test_a_refund_of_an_old_order_arrives_with_the_next_refresh(loaded: Project)
     assert (numbers["rows_updated"], numbers["dagster/partition_row_count"]) == (1, 10)
 
 
-def test_a_refresh_with_changes_evaluates_every_check(loaded: Project) -> None:
+def test_a_refresh_with_changes_evaluates_every_check(loaded: World) -> None:
     loaded.store.update_order(order_of(loaded, ALL_DAYS[0]), settled_gross="a lot")
 
     result = loaded.run("orders_refresh")
@@ -100,7 +100,7 @@ def test_a_refresh_with_changes_evaluates_every_check(loaded: Project) -> None:
     assert {name for name, is_well in passed.items() if not is_well} == {"values_fit_their_types"}
 
 
-def check_statuses(project: Project) -> dict[str, AssetCheckExecutionResolvedStatus]:
+def check_statuses(project: World) -> dict[str, AssetCheckExecutionResolvedStatus]:
     """The status of each check of orders, as the UI resolves it."""
     keys = project.definitions.resolve_asset_graph().asset_check_keys
     context = LoadingContextForTest(project.instance)
@@ -110,7 +110,7 @@ def check_statuses(project: Project) -> dict[str, AssetCheckExecutionResolvedSta
     return {key.name: asyncio.run(record.resolve_status(context)) for key, record in records.items()}
 
 
-def test_checks_of_a_killed_run_pass_after_the_next_refresh(loaded: Project) -> None:
+def test_checks_of_a_killed_run_pass_after_the_next_refresh(loaded: World) -> None:
     killed = loaded.instance.create_run_for_job(
         loaded.definitions.resolve_job_def("orders"),
         status=DagsterRunStatus.STARTED,
@@ -140,7 +140,7 @@ def test_checks_of_a_killed_run_pass_after_the_next_refresh(loaded: Project) -> 
 def test_a_refund_400_days_late_rewrites_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = TODAY - timedelta(days=420)
     store = SampleStore(Shop(orders=build_orders(start=start, days=420, per_day=2)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = start.date().isoformat()
         project.run("orders", days=(start.date(), (TODAY - timedelta(days=1)).date()))
         day = (TODAY - timedelta(days=400)).date()
@@ -161,7 +161,7 @@ def test_a_refund_400_days_late_rewrites_one_row(tmp_path: Path, monkeypatch: py
         assert touched(result)[day.isoformat()]["rows_updated"] == 1
 
 
-def test_changes_on_many_days_report_just_those_partitions(loaded: Project) -> None:
+def test_changes_on_many_days_report_just_those_partitions(loaded: World) -> None:
     days = [(TODAY - timedelta(days=back)).date() for back in (3, 17, 44)]
     for day in days:
         loaded.store.update_order(order_of(loaded, day), tag="looked at")
@@ -171,7 +171,7 @@ def test_changes_on_many_days_report_just_those_partitions(loaded: Project) -> N
     assert touched(result).keys() == {day.isoformat() for day in days}
 
 
-def test_more_changes_than_a_page_holds_all_arrive(loaded: Project) -> None:
+def test_more_changes_than_a_page_holds_all_arrive(loaded: World) -> None:
     for order in range(1, 121):
         loaded.store.update_order(order, tag="sale")
 
@@ -180,7 +180,7 @@ def test_more_changes_than_a_page_holds_all_arrive(loaded: Project) -> None:
     assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'sale'") == [(120,)]
 
 
-def test_an_order_of_today_is_stored_but_today_no_partition(loaded: Project) -> None:
+def test_an_order_of_today_is_stored_but_today_no_partition(loaded: World) -> None:
     loaded.store.add_order(order_of_now(9_000))
 
     result = loaded.run("orders_refresh")
@@ -191,7 +191,7 @@ def test_an_order_of_today_is_stored_but_today_no_partition(loaded: Project) -> 
 
 def test_a_day_with_only_late_changes_is_not_materialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         loaded_day, other_day = ((TODAY - timedelta(days=back)).date() for back in (20, 30))
         project.run("orders", days=(loaded_day, loaded_day))
@@ -205,7 +205,7 @@ def test_a_day_with_only_late_changes_is_not_materialized(tmp_path: Path, monkey
         assert project.query(f"SELECT count(*) FROM orders WHERE created_at::DATE = '{other_day}'") == [(10,)]
 
 
-def test_orders_of_before_the_first_partition_are_left_out(loaded: Project) -> None:
+def test_orders_of_before_the_first_partition_are_left_out(loaded: World) -> None:
     (order,) = build_orders(start=FIRST - timedelta(days=9), days=1, per_day=1, first_id=9_001)
     loaded.store.add_order({**order, "updated_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
 
@@ -215,7 +215,7 @@ def test_orders_of_before_the_first_partition_are_left_out(loaded: Project) -> N
 
 
 def test_an_ignored_filter_is_noticed_at_the_first_request(
-    loaded: Project,
+    loaded: World,
 ) -> None:
     loaded.store.dialect.ignores_updated_after = True
     seen, too_old = ((TODAY - timedelta(days=back)).date() for back in (5, 60))
@@ -232,7 +232,7 @@ def test_an_ignored_filter_is_noticed_at_the_first_request(
     assert len(others) == 8
 
 
-def test_an_ignored_filter_is_in_the_log_and_in_a_check(loaded: Project, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_ignored_filter_is_in_the_log_and_in_a_check(loaded: World, capfd: pytest.CaptureFixture[str]) -> None:
     def evaluation() -> AssetCheckEvaluation:
         checks = loaded.run("health_checks").get_asset_check_evaluations()
         return next(check for check in checks if check.check_name == "updated_after_supported")
@@ -251,7 +251,7 @@ def test_an_ignored_filter_is_in_the_log_and_in_a_check(loaded: Project, capfd: 
     assert evaluation().passed
 
 
-def test_older_changes_arrive_once_the_filter_is_honoured_again(loaded: Project) -> None:
+def test_older_changes_arrive_once_the_filter_is_honoured_again(loaded: World) -> None:
     loaded.run("orders_refresh")
     loaded.store.dialect.ignores_updated_after = True
     order = order_of(loaded, (TODAY - timedelta(days=60)).date())
@@ -265,7 +265,7 @@ def test_older_changes_arrive_once_the_filter_is_honoured_again(loaded: Project)
     assert loaded.query(f"SELECT tag FROM orders WHERE id = {order}") == [("out of reach",)]
 
 
-def test_changes_during_a_refresh_arrive_with_the_next_one(loaded: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_during_a_refresh_arrive_with_the_next_one(loaded: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 121):
         loaded.store.update_order(number, tag="sale")
 
@@ -288,11 +288,11 @@ def test_changes_during_a_refresh_arrive_with_the_next_one(loaded: Project, monk
     ]
 
 
-def test_a_refresh_continues_from_the_last_one_after_a_month(loaded: Project) -> None:
+def test_a_refresh_continues_from_the_last_one_after_a_month(loaded: World) -> None:
     day = (TODAY - timedelta(days=40)).date()
     loaded.store.update_order(order_of(loaded, day), tag="first")
     loaded.run("orders_refresh")
-    (mark,) = loaded.query("SELECT changed_up_to FROM shop.commerce_loads.high_water_marks")
+    (mark,) = loaded.query("SELECT changed_up_to FROM commerce_loads.high_water_marks")
     loaded.store.forget_requests()
     loaded.store.update_order(order_of(loaded, day), tag="second")
 
@@ -305,7 +305,7 @@ def test_a_refresh_continues_from_the_last_one_after_a_month(loaded: Project) ->
     assert loaded.query("SELECT count(*) FROM orders WHERE tag = 'second'") == [(1,)]
 
 
-def test_an_edit_of_the_same_second_as_the_last_one_is_seen(loaded: Project) -> None:
+def test_an_edit_of_the_same_second_as_the_last_one_is_seen(loaded: World) -> None:
     order = order_of(loaded, (TODAY - timedelta(days=2)).date())
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     loaded.store.update_order(order, tag="one", updated_at=stamp)
@@ -320,7 +320,7 @@ def test_an_edit_of_the_same_second_as_the_last_one_is_seen(loaded: Project) -> 
 def test_a_store_with_old_orders_is_refreshed_from_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = datetime(2024, 3, 1, tzinfo=UTC)
     store = SampleStore(Shop(orders=build_orders(start=start, days=10, per_day=4)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.run("orders", days=(start.date(), date(2024, 3, 10)))
         store.forget_requests()
         store.update_order(1, refunded=True, updated_at="2024-03-11T08:00:00Z")
@@ -331,7 +331,7 @@ def test_a_store_with_old_orders_is_refreshed_from_the_newest(tmp_path: Path, mo
         assert touched(result).keys() == {"2024-03-01"}
 
 
-def test_a_refresh_of_an_empty_warehouse_materializes_nothing(project: Project) -> None:
+def test_a_refresh_of_an_empty_warehouse_materializes_nothing(project: World) -> None:
     project.store.add_order(order_of_now(1))
 
     result = project.run("orders_refresh")
@@ -354,7 +354,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 
 def mark_of(machine: Machine) -> datetime:
-    ((mark,),) = machine.project.query("SELECT changed_up_to FROM shop.commerce_loads.high_water_marks")
+    ((mark,),) = machine.project.query("SELECT changed_up_to FROM commerce_loads.high_water_marks")
     assert isinstance(mark, datetime)
     return mark
 
@@ -399,7 +399,7 @@ def test_a_clock_once_a_year_ahead_still_requests_a_whole_day(machine: Machine) 
 
 def test_with_history_a_refund_is_a_new_version_of_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=TODAY - timedelta(days=2), days=2, per_day=3)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDER_HISTORY"] = "true"
         days = [(TODAY - timedelta(days=back)).date() for back in (2, 1)]
         project.settings["COMMERCE_ORDERS_START_DATE"] = days[0].isoformat()

@@ -34,7 +34,9 @@ from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.metadata import definition_metadata
 from commerce_assets.warehouse.file import WarehouseError
 from commerce_assets.warehouse.tables import TableError
-from commerce_assets_tests.support.staged import ORDERS, Storage, days, held, opens_elsewhere, order
+from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.other_programs import held, opens_elsewhere
+from commerce_assets_tests.support.world import World
 
 DAILY = DailyPartitionsDefinition(start_date="2024-03-08", end_date="2024-03-14", timezone="UTC")
 UPSTREAM = AssetSpec("orders", metadata=definition_metadata(ORDERS), partitions_def=DAILY)
@@ -52,9 +54,9 @@ def of_days(*wanted: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Two orders per day for five days; the tests that share it only read."""
-    storage = Storage(tmp_path_factory.mktemp("io"))
+    storage = World(tmp_path_factory.mktemp("io"))
     orders = [
         order(number, moment, settled_gross="12.3456", refunded=True, gateway_transaction_ids=["a", "b"], cart={"n": 1})
         for number, moment in MOMENTS.items()
@@ -64,9 +66,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Storage:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Storage:
+def own(tmp_path: Path) -> World:
     """A storage of one order, for a test that writes."""
-    storage = Storage(tmp_path)
+    storage = World(tmp_path)
     storage.load(ORDERS, [order(1, "2024-03-10T00:00:00Z")], window=days("2024-03-10"))
     return storage
 
@@ -86,7 +88,7 @@ def zone(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def run(
-    storage: Storage, *assets: AssetsDefinition, instance: DagsterInstance | None = None, **options: Any
+    storage: World, *assets: AssetsDefinition, instance: DagsterInstance | None = None, **options: Any
 ) -> ExecuteInProcessResult:
     manager = CommerceDuckDBIOManager(database=str(storage.path), schema="commerce", lock_timeout=1)
     return materialize(
@@ -110,7 +112,7 @@ def metadata_of(result: ExecuteInProcessResult, name: str) -> Mapping[str, Any]:
 # Loading.
 
 
-def test_orders_load_as_an_arrow_table(storage: Storage) -> None:
+def test_orders_load_as_an_arrow_table(storage: World) -> None:
     @asset
     def taken(orders: pa.Table) -> None:
         assert isinstance(orders, pa.Table)
@@ -127,7 +129,7 @@ def test_orders_load_as_an_arrow_table(storage: Storage) -> None:
     assert run(storage, taken).success
 
 
-def test_orders_load_as_a_polars_frame(storage: Storage) -> None:
+def test_orders_load_as_a_polars_frame(storage: World) -> None:
     @asset
     def taken(orders: pl.DataFrame) -> None:
         assert isinstance(orders, pl.DataFrame)
@@ -143,7 +145,7 @@ def test_orders_load_as_a_polars_frame(storage: Storage) -> None:
     assert run(storage, taken).success
 
 
-def test_orders_load_as_a_pandas_frame(storage: Storage) -> None:
+def test_orders_load_as_a_pandas_frame(storage: World) -> None:
     @asset
     def taken(orders: pd.DataFrame) -> None:
         assert isinstance(orders, pd.DataFrame)
@@ -158,7 +160,7 @@ def test_orders_load_as_a_pandas_frame(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("zone", ZONES, indirect=True)
-def test_a_relation_outlives_the_connection_and_keeps_to_utc(storage: Storage, zone: str) -> None:
+def test_a_relation_outlives_the_connection_and_keeps_to_utc(storage: World, zone: str) -> None:
     """Fault 59."""
 
     @asset
@@ -173,7 +175,7 @@ def test_a_relation_outlives_the_connection_and_keeps_to_utc(storage: Storage, z
     assert run(storage, taken).success, zone
 
 
-def test_without_an_annotation_orders_load_as_a_relation(storage: Storage) -> None:
+def test_without_an_annotation_orders_load_as_a_relation(storage: World) -> None:
     @asset
     def taken(orders) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         assert isinstance(orders, duckdb.DuckDBPyRelation)
@@ -182,7 +184,7 @@ def test_without_an_annotation_orders_load_as_a_relation(storage: Storage) -> No
     assert run(storage, taken).success
 
 
-def test_the_metadata_columns_selects_columns(storage: Storage) -> None:
+def test_the_metadata_columns_selects_columns(storage: World) -> None:
     @asset(ins={"orders": AssetIn(metadata={"columns": ["created_at", "id"]})})
     def taken(orders: pa.Table) -> None:
         assert orders.column_names == ["created_at", "id"]
@@ -190,7 +192,7 @@ def test_the_metadata_columns_selects_columns(storage: Storage) -> None:
     assert run(storage, taken).success
 
 
-def test_an_unknown_type_is_refused_with_the_known_ones(storage: Storage) -> None:
+def test_an_unknown_type_is_refused_with_the_known_ones(storage: World) -> None:
     @asset
     def taken(orders: Path) -> None:
         raise AssertionError(orders)
@@ -216,7 +218,7 @@ def test_an_unknown_type_is_refused_with_the_known_ones(storage: Storage) -> Non
     ids=["the same day", "the first day", "an empty day", "the last three days", "the day before", "all days"],
 )
 def test_a_daily_asset_loads_the_days_of_its_mapping(
-    storage: Storage, zone: str, mapping: PartitionMapping | None, key: str, taken_days: Sequence[int]
+    storage: World, zone: str, mapping: PartitionMapping | None, key: str, taken_days: Sequence[int]
 ) -> None:
     """Fault 59."""
     seen: list[int] = []
@@ -230,7 +232,7 @@ def test_a_daily_asset_loads_the_days_of_its_mapping(
 
 
 @pytest.mark.parametrize("zone", ZONES, indirect=True)
-def test_an_unpartitioned_asset_loads_every_day(storage: Storage, zone: str) -> None:
+def test_an_unpartitioned_asset_loads_every_day(storage: World, zone: str) -> None:
     """Fault 59."""
 
     @asset
@@ -240,7 +242,7 @@ def test_an_unpartitioned_asset_loads_every_day(storage: Storage, zone: str) -> 
     assert run(storage, taken).success, zone
 
 
-def test_an_unpartitioned_asset_can_load_the_last_day_alone(storage: Storage) -> None:
+def test_an_unpartitioned_asset_can_load_the_last_day_alone(storage: World) -> None:
     assert DAILY.get_last_partition_key() == "2024-03-13"
 
     @asset(ins={"orders": AssetIn(partition_mapping=LastPartitionMapping())})
@@ -264,7 +266,7 @@ def frames(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["arrow", "polars", "pandas", "relation"])
-def test_a_frame_replaces_the_table_and_is_counted(own: Storage, kind: str) -> None:
+def test_a_frame_replaces_the_table_and_is_counted(own: World, kind: str) -> None:
     frame: dict[str, Any] = {}
 
     @asset(name="revenue")
@@ -280,7 +282,7 @@ def test_a_frame_replaces_the_table_and_is_counted(own: Storage, kind: str) -> N
     assert own.query("SELECT count(*) FROM commerce.orders") == [(1,)]
 
 
-def test_columns_are_matched_by_name_and_new_ones_are_added(own: Storage) -> None:
+def test_columns_are_matched_by_name_and_new_ones_are_added(own: World) -> None:
     frame: dict[str, pa.Table] = {}
 
     @asset
@@ -296,7 +298,7 @@ def test_columns_are_matched_by_name_and_new_ones_are_added(own: Storage) -> Non
 
 
 @pytest.mark.parametrize("zone", ZONES, indirect=True)
-def test_a_frame_of_a_partition_replaces_its_slice_alone(own: Storage, zone: str) -> None:
+def test_a_frame_of_a_partition_replaces_its_slice_alone(own: World, zone: str) -> None:
     """Fault 55. Fault 59."""
     rows: list[dict[str, Any]] = []
 
@@ -326,7 +328,7 @@ def test_a_frame_of_a_partition_replaces_its_slice_alone(own: Storage, zone: str
 
 
 @pytest.mark.parametrize("hostile", ["a'; DROP TABLE commerce.orders; --", 'b" OR 1=1', "c' OR 'x'='x"])
-def test_a_partition_key_with_quotes_selects_its_own_rows(own: Storage, hostile: str) -> None:
+def test_a_partition_key_with_quotes_selects_its_own_rows(own: World, hostile: str) -> None:
     """Fault 60."""
     keys = StaticPartitionsDefinition(["plain", hostile])
 
@@ -344,7 +346,7 @@ def test_a_partition_key_with_quotes_selects_its_own_rows(own: Storage, hostile:
 # Failures.
 
 
-def test_a_failed_store_leaves_the_rows_and_a_free_file(own: Storage) -> None:
+def test_a_failed_store_leaves_the_rows_and_a_free_file(own: World) -> None:
     """Fault 51."""
     frame = {"value": pa.table({"day": ["2024-03-09"], "id": [1]})}
 
@@ -368,11 +370,11 @@ def test_a_missing_database_is_an_error_with_a_fix(tmp_path: Path) -> None:
         raise AssertionError(orders)
 
     with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first"):
-        run(Storage(tmp_path), taken)
+        run(World(tmp_path), taken)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_table_is_named(own: Storage) -> None:
+def test_a_missing_table_is_named(own: World) -> None:
     @asset(deps=[], ins={"refunds": AssetIn(metadata={})})
     def taken(refunds: pa.Table) -> None:
         raise AssertionError(refunds)
@@ -383,7 +385,7 @@ def test_a_missing_table_is_named(own: Storage) -> None:
         materialize([refunds, taken], resources={"io_manager": manager}, selection=[taken])
 
 
-def test_a_locked_file_is_waited_for_as_long_as_configured(own: Storage) -> None:
+def test_a_locked_file_is_waited_for_as_long_as_configured(own: World) -> None:
     """Fault 53."""
 
     @asset

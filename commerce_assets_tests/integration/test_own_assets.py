@@ -21,28 +21,29 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import tables
 from commerce_assets.warehouse.partitions import PartitionError, Partitions
 from commerce_assets.warehouse.tables import TableError, TableName
-from commerce_assets_tests.support.staged import ORDERS, Storage, days, order
+from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.world import World
 
 NEW_YORK, BERLIN = "America/New_York", "Europe/Berlin"
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Storage:
-    return Storage(tmp_path)
+def own(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
-def manager(own: Storage, schema: str | None = "commerce") -> CommerceDuckDBIOManager:
+def manager(own: World, schema: str | None = "commerce") -> CommerceDuckDBIOManager:
     return CommerceDuckDBIOManager(database=str(own.path), schema=schema, lock_timeout=5)
 
 
-def run(own: Storage, *assets: dg.AssetsDefinition, schema: str | None = "commerce", **options: Any) -> Any:
+def run(own: World, *assets: dg.AssetsDefinition, schema: str | None = "commerce", **options: Any) -> Any:
     return dg.materialize([*assets], resources={"io_manager": manager(own, schema)}, **options)
 
 
 class Table:
     """A table that is stored without a run of Dagster."""
 
-    def __init__(self, own: Storage, partitions: Any = None, expression: Any = "at", name: str = "returned") -> None:
+    def __init__(self, own: World, partitions: Any = None, expression: Any = "at", name: str = "returned") -> None:
         self.own, self.definition, self.expression = own, partitions, expression
         self.name = TableName("commerce", name)
 
@@ -50,11 +51,11 @@ class Table:
         return partitions_of(self.definition, self.expression, [key]) if key else None
 
     def store(self, frame: pa.Table, key: str | None = None) -> None:
-        with self.own.database.write() as connection:
+        with self.own.file.write() as connection:
             tables.store(connection, self.name, frame, owner="asset returned", partitions=self.partitions(key))
 
     def load(self, key: str | None = None) -> pa.Table:
-        with self.own.database.read() as connection:
+        with self.own.file.read() as connection:
             loaded = tables.load(connection, self.name, partitions=self.partitions(key))
         assert loaded is not None
         return loaded
@@ -63,7 +64,7 @@ class Table:
 class Returned:
     """An asset whose next value the test sets."""
 
-    def __init__(self, own: Storage, **options: Any) -> None:
+    def __init__(self, own: World, **options: Any) -> None:
         self.own = own
         self.value: Any = None
 
@@ -96,7 +97,7 @@ class Returned:
 # Names of tables.
 
 
-def test_a_key_prefix_names_the_schema(own: Storage) -> None:
+def test_a_key_prefix_names_the_schema(own: World) -> None:
     own.load(ORDERS, [order(1, "2024-03-10T00:00:00Z")], window=days("2024-03-10"))
     reporting = Returned(own, name="orders", key_prefix=["reporting"])
     result = reporting.store(pa.table({"a": [1, 2]}))
@@ -118,7 +119,7 @@ def test_a_key_prefix_names_the_schema(own: Storage) -> None:
     ],
 )
 def test_the_metadata_wins_over_prefix_and_setting(
-    own: Storage, options: dict[str, Any], schema: str | None, table: str
+    own: World, options: dict[str, Any], schema: str | None, table: str
 ) -> None:
     for _ in range(2):
         Returned(own, **options).store(pa.table({"a": [1]}), schema=schema)
@@ -126,7 +127,7 @@ def test_the_metadata_wins_over_prefix_and_setting(
 
 
 @pytest.mark.parametrize("schema", ["warehouse", "memory", "temp", "system", "main", "__commerce__", "shop"])
-def test_a_schema_may_be_called_like_a_catalog(own: Storage, schema: str) -> None:
+def test_a_schema_may_be_called_like_a_catalog(own: World, schema: str) -> None:
     asset = Returned(own, key_prefix=[schema])
     for values in ([1], [2, 3]):
         asset.store(pa.table({"a": values}))
@@ -145,7 +146,7 @@ def test_a_schema_may_be_called_like_a_catalog(own: Storage, schema: str) -> Non
         ("commerce_loads", "anything"),
     ],
 )
-def test_tables_of_the_project_are_refused(own: Storage, schema: str, name: str) -> None:
+def test_tables_of_the_project_are_refused(own: World, schema: str, name: str) -> None:
     """Before anything is written: no file is created."""
     asset = Returned(own, name=name, key_prefix=["mine"], metadata={"schema": schema})
     with pytest.raises(TableError, match=r"is a table of the project\. Fix: give the asset another name"):
@@ -154,7 +155,7 @@ def test_tables_of_the_project_are_refused(own: Storage, schema: str, name: str)
 
 
 @pytest.mark.parametrize("other", [["b", "x", "returned"], ["X", "Returned"]])
-def test_two_assets_never_share_a_table(own: Storage, other: list[str]) -> None:
+def test_two_assets_never_share_a_table(own: World, other: list[str]) -> None:
     first, second = Returned(own, key_prefix=["a", "x"]), Returned(own, name=other[-1], key_prefix=other[:-1])
     first.store(pa.table({"a": [1]}))
     with pytest.raises(TableError, match=r"(?i)x\.returned exists and belongs to asset a/x/returned"):
@@ -165,7 +166,7 @@ def test_two_assets_never_share_a_table(own: Storage, other: list[str]) -> None:
     assert second.load()["a"].to_pylist() == [2]
 
 
-def test_a_table_that_no_asset_has_stored_is_refused(own: Storage) -> None:
+def test_a_table_that_no_asset_has_stored_is_refused(own: World) -> None:
     own.execute("CREATE SCHEMA mine", "CREATE TABLE mine.returned AS SELECT 1 AS a")
     with pytest.raises(TableError, match=r"mine\.returned exists and was not created by an asset"):
         Returned(own, key_prefix=["mine"]).store(pa.table({"a": [2]}))
@@ -201,7 +202,7 @@ DAILY_TIMES = {key: (f"{key} 00:00", f"{key} 09:00", f"{key} 23:30") for key in 
 @pytest.mark.parametrize(
     "type_", ["DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_US", "TIMESTAMP_NS", "TIMESTAMPTZ", "text"]
 )
-def test_a_day_replaces_its_rows_in_every_type(own: Storage, type_: str, zone: str) -> None:
+def test_a_day_replaces_its_rows_in_every_type(own: World, type_: str, zone: str) -> None:
     """Fault 99. The clocks of New York change on 10 March."""
     partitions = dg.DailyPartitionsDefinition("2024-03-08", end_date="2024-03-14", timezone=zone)
     asset = Table(own, partitions)
@@ -243,7 +244,7 @@ def test_a_day_replaces_its_rows_in_every_type(own: Storage, type_: str, zone: s
 )
 @pytest.mark.parametrize("type_", ["DATE", "TIMESTAMP_US", "TIMESTAMPTZ", "text", "key"])
 def test_hours_weeks_and_months_replace_their_rows(
-    own: Storage, definition: Any, keys: Sequence[str], stamps: Sequence[str], type_: str
+    own: World, definition: Any, keys: Sequence[str], stamps: Sequence[str], type_: str
 ) -> None:
     """Fault 99. The clocks of New York change on 10 March."""
     zone = NEW_YORK
@@ -273,7 +274,7 @@ def test_hours_weeks_and_months_replace_their_rows(
     assert asset.load().num_rows == 3
 
 
-def test_texts_with_an_offset_are_instants(own: Storage) -> None:
+def test_texts_with_an_offset_are_instants(own: World) -> None:
     partitions = dg.DailyPartitionsDefinition("2024-03-08", timezone=BERLIN)
     asset = Table(own, partitions)
     texts = {
@@ -288,7 +289,7 @@ def test_texts_with_an_offset_are_instants(own: Storage) -> None:
     }
 
 
-def test_an_hour_that_occurs_twice_needs_an_offset(own: Storage) -> None:
+def test_an_hour_that_occurs_twice_needs_an_offset(own: World) -> None:
     """New York repeats 01:00 to 02:00 on 3 November 2024."""
     partitions = dg.HourlyPartitionsDefinition("2024-11-03-00:00", end_date="2024-11-04-00:00", timezone=NEW_YORK)
     first, second = "2024-11-03-01:00", "2024-11-03-01:00-0500"
@@ -305,7 +306,7 @@ def test_an_hour_that_occurs_twice_needs_an_offset(own: Storage) -> None:
     assert aware.load().num_rows == 2
 
 
-def test_the_partitions_of_two_dimensions_are_kept_apart(own: Storage) -> None:
+def test_the_partitions_of_two_dimensions_are_kept_apart(own: World) -> None:
     partitions = dg.MultiPartitionsDefinition(
         {
             "day": dg.DailyPartitionsDefinition("2024-03-09", timezone=NEW_YORK),
@@ -328,7 +329,7 @@ def test_the_partitions_of_two_dimensions_are_kept_apart(own: Storage) -> None:
     assert asset.load(dg.MultiPartitionKey({"day": "2024-03-09", "color": "red"}))["value"].to_pylist() == [4]
 
 
-def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: Storage) -> None:
+def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: World) -> None:
     """One color of every day, as a parameter with a multi-to-single mapping gets it."""
     colors = dg.StaticPartitionsDefinition(["red", "blue"])
     partitions = dg.MultiPartitionsDefinition(
@@ -354,7 +355,7 @@ def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: Storage) -> N
 
 
 @pytest.mark.parametrize("values", [["a", "b"], [2023, 2024], [True, False]])
-def test_keys_match_columns_of_any_type(own: Storage, values: Rows) -> None:
+def test_keys_match_columns_of_any_type(own: World, values: Rows) -> None:
     keys = [str(value) for value in values]
     asset = Table(own, dg.StaticPartitionsDefinition(keys), "key")
     for _ in range(2):
@@ -364,7 +365,7 @@ def test_keys_match_columns_of_any_type(own: Storage, values: Rows) -> None:
     assert asset.load().num_rows == 2
 
 
-def test_dynamic_partitions_replace_their_rows(own: Storage) -> None:
+def test_dynamic_partitions_replace_their_rows(own: World) -> None:
     fruits = dg.DynamicPartitionsDefinition(name="fruits")
     asset = Returned(own, partitions_def=fruits, metadata={"partition_expr": "fruit"})
     with dg.DagsterInstance.ephemeral() as instance:
@@ -374,7 +375,7 @@ def test_dynamic_partitions_replace_their_rows(own: Storage) -> None:
     assert sorted(own.query("SELECT fruit, value FROM commerce.returned")) == [("apple", 2), ("pear", 1)]
 
 
-def test_a_run_of_several_days_reports_the_rows_of_each(own: Storage) -> None:
+def test_a_run_of_several_days_reports_the_rows_of_each(own: World) -> None:
     instance = dg.DagsterInstance.ephemeral()
 
     @dg.asset(
@@ -397,7 +398,7 @@ def test_a_run_of_several_days_reports_the_rows_of_each(own: Storage) -> None:
 
 
 @pytest.mark.parametrize("value", [date(2024, 3, 11), None])
-def test_rows_of_other_partitions_are_refused(own: Storage, value: date | None) -> None:
+def test_rows_of_other_partitions_are_refused(own: World, value: date | None) -> None:
     """They would double with each run, since no run of this partition replaces them."""
     asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"})
     asset.store(pa.table({"day": [date(2024, 3, 10)]}), "2024-03-10")
@@ -420,7 +421,7 @@ def test_rows_of_other_partitions_are_refused(own: Storage, value: date | None) 
     ],
 )
 def test_a_useless_partition_expr_is_an_error(
-    own: Storage, metadata: dict[str, str], frame: dict[str, Rows], error: type[Exception], match: str
+    own: World, metadata: dict[str, str], frame: dict[str, Rows], error: type[Exception], match: str
 ) -> None:
     asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata=metadata)
     with pytest.raises(error, match=match):
@@ -430,7 +431,7 @@ def test_a_useless_partition_expr_is_an_error(
 # Values: exact, or refused by the name of the column.
 
 
-def in_two_partitions(own: Storage, first: Any, second: Any) -> list[Any]:
+def in_two_partitions(own: World, first: Any, second: Any) -> list[Any]:
     """Stores a value each in the column `value` of two partitions; what the table then holds."""
     asset = Table(own, dg.StaticPartitionsDefinition(["1", "2"]), "key")
     for key, values in (("1", first), ("2", second), ("2", second)):
@@ -470,7 +471,7 @@ NANOSECOND = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
     ],
     ids=str,
 )
-def test_a_column_widens_until_it_is_exact(own: Storage, first: Rows, second: Rows, stored: Rows) -> None:
+def test_a_column_widens_until_it_is_exact(own: World, first: Rows, second: Rows, stored: Rows) -> None:
     """Fault 101. Fault 102."""
     assert in_two_partitions(own, first, second) == stored
 
@@ -497,14 +498,14 @@ def test_a_column_widens_until_it_is_exact(own: Storage, first: Rows, second: Ro
     ],
     ids=str,
 )
-def test_a_value_that_would_change_fails_with_its_column(own: Storage, first: Rows, second: Rows) -> None:
+def test_a_value_that_would_change_fails_with_its_column(own: World, first: Rows, second: Rows) -> None:
     """Fault 101."""
     with pytest.raises(TableError, match=r"column value is .* would change in it\. Fix: return value as"):
         in_two_partitions(own, first, second)
     assert own.query("SELECT value FROM commerce.returned") == [(first[0],)]
 
 
-def test_an_unpartitioned_table_takes_the_type_of_its_values(own: Storage) -> None:
+def test_an_unpartitioned_table_takes_the_type_of_its_values(own: World) -> None:
     """All rows are replaced; a column whose values fit keeps its type."""
     asset = Table(own)
     for values, type_ in (([0.5], "DOUBLE"), ([1], "DOUBLE"), (["a"], "VARCHAR")):
@@ -512,7 +513,7 @@ def test_an_unpartitioned_table_takes_the_type_of_its_values(own: Storage) -> No
         assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(values[0], type_)]
 
 
-def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: Storage) -> None:
+def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: World) -> None:
     """A TIMESTAMPTZ_NS in a file keeps DuckDB 1.5 from opening it."""
     asset = Table(own)
     asset.store(pa.table({"at": pa.array([1_700_000_000_000_000_000], pa.timestamp("ns", BERLIN))}))
@@ -527,7 +528,7 @@ def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: Storage) -> None
 @pytest.mark.parametrize(
     "empty", [pd.DataFrame([]), pl.DataFrame(), pa.table({}), pd.DataFrame({"day": []}), pa.table({"a": pa.nulls(0)})]
 )
-def test_a_frame_without_rows_empties_its_slice(own: Storage, empty: Any) -> None:
+def test_a_frame_without_rows_empties_its_slice(own: World, empty: Any) -> None:
     """Fault 102."""
     asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"})
     asset.store(empty, "2024-03-09")
@@ -541,7 +542,7 @@ def test_a_frame_without_rows_empties_its_slice(own: Storage, empty: Any) -> Non
 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, duckdb.DuckDBPyRelation])
-def test_a_frame_without_columns_is_loaded_as_one(own: Storage, wanted: Any) -> None:
+def test_a_frame_without_columns_is_loaded_as_one(own: World, wanted: Any) -> None:
     asset = Returned(own)
     asset.store(pd.DataFrame([]))
     loaded = asset.load(wanted=wanted)
@@ -551,7 +552,7 @@ def test_a_frame_without_columns_is_loaded_as_one(own: Storage, wanted: Any) -> 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, duckdb.DuckDBPyRelation])
 @pytest.mark.parametrize("first_key", ["2024-03-09", "2024-03-10"])
-def test_an_asset_can_depend_on_its_own_yesterday(own: Storage, wanted: Any, first_key: str) -> None:
+def test_an_asset_can_depend_on_its_own_yesterday(own: World, wanted: Any, first_key: str) -> None:
     """Fault 103. Without a file, and with one that lacks the table; on the first partition and on a later one."""
     seen = []
 
@@ -572,7 +573,7 @@ def test_an_asset_can_depend_on_its_own_yesterday(own: Storage, wanted: Any, fir
     assert own.query("SELECT count(*) FROM commerce.total") == [(6,)]
 
 
-def test_a_table_that_was_never_stored_is_an_error(own: Storage) -> None:
+def test_a_table_that_was_never_stored_is_an_error(own: World) -> None:
     own.execute("SELECT 1")
     with pytest.raises(TableError, match=r"commerce.returned: the table does not exist\. Fix: materialize"):
         Returned(own).load()
@@ -582,7 +583,7 @@ def test_a_table_that_was_never_stored_is_an_error(own: Storage) -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_a_library_may_be_imported_in_the_body(own: Storage, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_may_be_imported_in_the_body(own: World, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 103. The manager is created while the library is not imported yet."""
     module = sys.modules[library]
 
@@ -596,7 +597,7 @@ def test_a_library_may_be_imported_in_the_body(own: Storage, library: str, monke
     assert own.query("FROM commerce.revenue") == [(1,)]
 
 
-def test_pandas_loads_are_exact(own: Storage) -> None:
+def test_pandas_loads_are_exact(own: World) -> None:
     asset = Returned(own)
     own_types: dict[str, Any] = {
         "id": pa.array([2**53 + 1, None]),
@@ -644,14 +645,14 @@ def test_pandas_loads_are_exact(own: Storage) -> None:
         (None, r"asset returned: it returned None\. Fix:"),
     ],
 )
-def test_what_a_table_cannot_hold_is_refused(own: Storage, frame: Any, match: str) -> None:
+def test_what_a_table_cannot_hold_is_refused(own: World, frame: Any, match: str) -> None:
     with pytest.raises(TableError, match=match) as refused:
         Returned(own).store(frame)
     assert "secret" not in str(refused.value)
     assert not own.path.exists() or own.query("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'commerce'") == []
 
 
-def test_the_index_of_a_pandas_frame_is_left_out(own: Storage) -> None:
+def test_the_index_of_a_pandas_frame_is_left_out(own: World) -> None:
     frame = pd.DataFrame({0: [1, 2]}, index=pd.period_range("2024-01", periods=2, freq="M"))
     Returned(own).store(frame)
     assert own.query('SELECT "0" FROM commerce.returned') == [(1,), (2,)]
@@ -665,7 +666,7 @@ def test_the_index_of_a_pandas_frame_is_left_out(own: Storage) -> None:
     ],
     ids=["pandas", "polars"],
 )
-def test_categories_are_stored_as_text(own: Storage, frame: Any) -> None:
+def test_categories_are_stored_as_text(own: World, frame: Any) -> None:
     Returned(own).store(frame)
     assert own.query("SELECT c, typeof(c) FROM commerce.returned") == [("a", "VARCHAR"), ("b", "VARCHAR")]
 
@@ -673,7 +674,7 @@ def test_categories_are_stored_as_text(own: Storage, frame: Any) -> None:
 # Ops, columns, and both kinds of frames in one graph.
 
 
-def test_ops_store_and_load_frames(own: Storage) -> None:
+def test_ops_store_and_load_frames(own: World) -> None:
     @dg.op(out=dg.Out(metadata={"schema": "first"}))
     def numbers() -> pd.DataFrame:
         return pd.DataFrame({"a": [1, 2, 3]})
@@ -693,7 +694,7 @@ def test_ops_store_and_load_frames(own: Storage) -> None:
 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame])
-def test_a_downstream_asset_gets_the_columns_it_selects(own: Storage, wanted: Any) -> None:
+def test_a_downstream_asset_gets_the_columns_it_selects(own: World, wanted: Any) -> None:
     @dg.asset(key_prefix=["mine"])
     def source() -> pd.DataFrame:
         return pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6]})
@@ -708,7 +709,7 @@ def test_a_downstream_asset_gets_the_columns_it_selects(own: Storage, wanted: An
     assert own.query("FROM mine.more ORDER BY a") == [(2,), (3,), (4,)]
 
 
-def test_columns_are_matched_by_name(own: Storage) -> None:
+def test_columns_are_matched_by_name(own: World) -> None:
     assert in_two_partitions(own, [1], [2]) == [1, 2]
     asset = Table(own, dg.StaticPartitionsDefinition(["1", "3"]), "key")
     asset.store(pa.table({"value": [3], "new": ["n"], "key": ["3"]}), "3")

@@ -12,17 +12,8 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Delay, Exchange, Serve, Status, Then
-from commerce_assets_tests.support.pulling import (
-    LOG,
-    ORDERS_OF_DAY,
-    PRODUCTS,
-    Puller,
-    order,
-    orders,
-    product,
-    puller_of,
-    store_of,
-)
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, order, orders, product, store_of
+from commerce_assets_tests.support.world import LOG, World, serving
 
 MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
 ROWS = 420
@@ -31,19 +22,19 @@ SLOW = Delay(0.12)
 
 
 @pytest.fixture
-def puller(tmp_path: Path) -> Iterator[Puller]:
-    with puller_of(store_of(orders=orders(ROWS, start=MIDNIGHT)), tmp_path) as puller:
+def puller(tmp_path: Path) -> Iterator[World]:
+    with serving(store_of(orders=orders(ROWS, start=MIDNIGHT)), tmp_path) as puller:
         puller.server.script(otherwise=SLOW)
         yield puller
 
 
-def seconds_to_pull(puller: Puller, *, concurrency: int) -> float:
+def seconds_to_pull(puller: World, *, concurrency: int) -> float:
     began = time.monotonic()
     assert puller.pull(ORDERS_OF_DAY, concurrency=concurrency).ids == [*range(1, ROWS + 1)]
     return time.monotonic() - began
 
 
-def test_with_four_pages_in_flight_a_slow_store_is_read_far_faster(puller: Puller) -> None:
+def test_four_pages_in_flight_read_a_slow_store_faster(puller: World) -> None:
     one_at_a_time = seconds_to_pull(puller, concurrency=1)
     assert puller.server.pages == [*range(1, PAGES + 2)]
 
@@ -51,16 +42,14 @@ def test_with_four_pages_in_flight_a_slow_store_is_read_far_faster(puller: Pulle
 
 
 @pytest.mark.parametrize("concurrency", [2, 4])
-def test_no_more_pages_are_asked_for_in_vain_than_one_less_than_may_be_in_flight(
-    puller: Puller, concurrency: int
-) -> None:
+def test_prefetch_wastes_at_most_one_page_less_than_its_width(puller: World, concurrency: int) -> None:
     assert puller.pull(ORDERS_OF_DAY, concurrency=concurrency).ids == [*range(1, ROWS + 1)]
 
     # The first answers show that the store is slow; the pages after them overlap.
     assert len(puller.server.pages) <= PAGES + 3 + concurrency - 1
 
 
-def test_a_store_that_answers_at_once_is_asked_for_one_page_at_a_time(puller: Puller) -> None:
+def test_a_fast_store_gets_one_request_at_a_time(puller: World) -> None:
     puller.server.script()
 
     puller.pull(ORDERS_OF_DAY, concurrency=4)
@@ -68,7 +57,7 @@ def test_a_store_that_answers_at_once_is_asked_for_one_page_at_a_time(puller: Pu
     assert puller.server.pages == [*range(1, PAGES + 2)]
 
 
-def test_the_pace_is_kept_however_many_pages_are_in_flight(puller: Puller, tmp_path: Path) -> None:
+def test_the_pace_is_kept_however_many_pages_are_in_flight(puller: World, tmp_path: Path) -> None:
     pacer = RateLimiter(base_url=puller.server.base_url, requests_per_second=40, directory=tmp_path / "slots")
 
     puller.pull(ORDERS_OF_DAY, concurrency=4, pacer=pacer)
@@ -79,7 +68,7 @@ def test_the_pace_is_kept_however_many_pages_are_in_flight(puller: Puller, tmp_p
     assert sum(gaps) >= 0.024 * len(gaps)
 
 
-def test_a_page_that_fails_ends_the_pull_where_it_stands_and_what_came_before_it_stays_staged(puller: Puller) -> None:
+def test_a_failed_page_keeps_the_pages_before_it_staged(puller: World) -> None:
     def fail_on_page_seven(exchange: Exchange) -> None:
         (Status(403) if exchange.request.page == 7 else SLOW)(exchange)
 
@@ -93,7 +82,7 @@ def test_a_page_that_fails_ends_the_pull_where_it_stands_and_what_came_before_it
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, ROWS + 1)]
 
 
-def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: Puller) -> None:
+def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: World) -> None:
     refused: list[float] = []
 
     def refuse_once(exchange: Exchange) -> None:
@@ -117,7 +106,7 @@ def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: Puller) -> 
     ("slow", "position"), [(6, 60), (6, 230), (6, 260), (6, 300), (8, 330), (8, 350), (8, 360), (8, 375), (8, 390)]
 )
 def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(
-    puller: Puller, slow: int, position: int
+    puller: World, slow: int, position: int
 ) -> None:
     """Fault 77: before the slow page, on it and after it; the pages that follow are answered first."""
     arrived: list[int] = []
@@ -137,7 +126,7 @@ def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(
     assert arrived
 
 
-def test_a_newest_first_window_loses_no_order_to_one_that_arrives(puller: Puller) -> None:
+def test_a_newest_first_window_loses_no_order_to_one_that_arrives(puller: World) -> None:
     """Faults 32 and 77."""
     store = puller.server.store
     store.dialect.oldest_first = False
@@ -157,14 +146,14 @@ def test_a_newest_first_window_loses_no_order_to_one_that_arrives(puller: Puller
     assert {*puller.pull(ORDERS_OF_DAY, concurrency=4).ids} >= {*range(1, ROWS + 1)}
 
 
-def test_a_list_that_moves_while_several_pages_are_in_flight_loses_none(tmp_path: Path) -> None:
+def test_a_list_that_moves_with_pages_in_flight_loses_no_row(tmp_path: Path) -> None:
     """Fault 33."""
-    with puller_of(store_of(products=400), tmp_path) as puller:
+    with serving(store_of(products=400), tmp_path) as puller:
         store = puller.server.store
         doomed = iter(range(1, 400, 40))
         puller.server.script(otherwise=Then(lambda store: store.delete("products", next(doomed, 0)), SLOW))
 
-        pulled = puller.pull(PRODUCTS, concurrency=4)
+        pulled = puller.pull(PRODUCT_LIST, concurrency=4)
 
     assert {*pulled.ids} >= {item["id"] for item in store.shop.products}
     assert product(2) in pulled.rows

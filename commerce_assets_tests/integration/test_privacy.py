@@ -18,8 +18,9 @@ from commerce_assets.endpoint import EXTRA, Column, ColumnType, Endpoint, Sensit
 from commerce_assets.warehouse.load import LoadResult
 from commerce_assets.warehouse.privacy.expressions import bind_key, hashed, masked
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, Masking, PersonalDataPolicy
-from commerce_assets_tests.support.project import Project, Row, endpoint_named, without_urls
-from commerce_assets_tests.support.staged import ORDERS, PRODUCTS, Storage, counts, days, order, product
+from commerce_assets_tests.support.expected import Row, without_urls
+from commerce_assets_tests.support.items import BY_NAME, ORDERS, PRODUCTS, days, order, product
+from commerce_assets_tests.support.world import World, counts
 from sample_store.shop import Shop, build_orders
 
 KEEP, HASH, DROP = Masking
@@ -47,22 +48,17 @@ def digest(value: str, key: str = KEY) -> str:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path)
-
-
-@pytest.fixture
 def session() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         yield connection
 
 
-def put(storage: Storage, policy: PersonalDataPolicy, *items: dict[str, Any], **options: Any) -> LoadResult:
+def put(storage: World, policy: PersonalDataPolicy, *items: dict[str, Any], **options: Any) -> LoadResult:
     return storage.load(SOME, items, window=WINDOW, policy=policy, **options)
 
 
-def stored(storage: Storage, number: int = 1) -> Row:
-    with storage.database.read() as connection:
+def stored(storage: World, number: int = 1) -> Row:
+    with storage.file.read() as connection:
         rows = connection.execute("FROM commerce.orders WHERE id = ?", [number])
         names = [column[0] for column in rows.description or []]
         row = dict(zip(names, rows.fetchall()[0], strict=True))
@@ -109,7 +105,7 @@ def test_a_policy_is_a_word_and_exceptions_from_it(text: str, personal: Masking,
         ("drop", "_extra", DROP),
     ],
 )
-def test_a_column_has_the_treatment_of_its_exception_or_of_its_kind(policy: str, column: str, masking: Masking) -> None:
+def test_a_column_has_the_policy_of_its_exception_or_kind(policy: str, column: str, masking: Masking) -> None:
     named = next(each for each in ORDERS.stored_columns if each.name == column)
     assert PersonalDataPolicy.parse(policy).masking_of(ORDERS, named) is masking
 
@@ -121,9 +117,7 @@ def test_a_policy_does_not_show_its_key() -> None:
 
 @pytest.mark.parametrize("sensitivity", [Sensitivity.PERSONAL, Sensitivity.CAPABILITY])
 @pytest.mark.parametrize("kind", [ColumnType.BIGINT, ColumnType.TEXT_LIST, ColumnType.TIMESTAMP])
-def test_a_column_that_could_not_hold_a_hash_cannot_be_declared_personal(
-    sensitivity: Sensitivity, kind: ColumnType
-) -> None:
+def test_a_personal_column_must_be_able_to_hold_a_hash(sensitivity: Sensitivity, kind: ColumnType) -> None:
     with pytest.raises(ValueError, match=r"'born_on' is .*: its type must be TEXT or JSON"):
         Column(name="born_on", type=kind, description="", sensitivity=sensitivity)
 
@@ -144,9 +138,7 @@ def test_the_tags_of_a_column_say_what_is_stored_of_it(policy: PersonalDataPolic
 
 
 @pytest.mark.parametrize("key", [KEY, "k" * 64, "k" * 65, "ключ" * 40])
-def test_a_hash_is_the_hmac_of_the_text_in_small_letters_without_blanks_around_it_if_there_is_any(
-    session: duckdb.DuckDBPyConnection, key: str
-) -> None:
+def test_a_hash_is_the_hmac_of_the_trimmed_lower_cased_text(session: duckdb.DuckDBPyConnection, key: str) -> None:
     texts = ["ann@x.com", " Ann@X.COM\r\n", "", " ", "Jürgen Groß", "МАРИЯ", "佐藤 花子", "a\0b", "x" * 10_000, "it's"]
     bind_key(session, key)
     found = session.execute(f"SELECT {hashed('t')} FROM (SELECT unnest($1) AS t)", [texts]).fetchall()
@@ -164,7 +156,7 @@ def test_composed_and_decomposed_addresses_have_one_hash(session: duckdb.DuckDBP
 
 
 @pytest.mark.parametrize("policy", [HASHED, DROPPED])
-def test_an_undeclared_phone_number_is_not_kept(storage: Storage, policy: PersonalDataPolicy) -> None:
+def test_an_undeclared_phone_number_is_not_kept(storage: World, policy: PersonalDataPolicy) -> None:
     """Fault 97."""
     put(storage, policy, order(1, phone=491701234567, born=19800229.5, newsletter=True, note=None))
     assert stored(storage)["_extra"] == {"phone": None, "born": None, "newsletter": True, "note": None}
@@ -236,7 +228,7 @@ MISFITS = order(
 )
 
 
-def test_unless_it_is_said_otherwise_personal_data_is_kept_and_capability_urls_are_not(storage: Storage) -> None:
+def test_by_default_personal_data_is_kept_and_urls_are_not(storage: World) -> None:
     storage.load(SOME, [FULL, MISFITS], window=WINDOW)
     row = stored(storage)
     assert [row[column.name] for column in PERSONAL] == [FULL[column.name] for column in PERSONAL]
@@ -254,7 +246,7 @@ def test_unless_it_is_said_otherwise_personal_data_is_kept_and_capability_urls_a
     }
 
 
-def test_capability_urls_are_kept_if_they_are_asked_for(storage: Storage) -> None:
+def test_capability_urls_are_kept_if_they_are_asked_for(storage: World) -> None:
     put(storage, KEPT, FULL, MISFITS)
     row = stored(storage)
     for name in ("download_url", "subscription_management_url", "download_items", "downloads"):
@@ -262,7 +254,7 @@ def test_capability_urls_are_kept_if_they_are_asked_for(storage: Storage) -> Non
     assert stored(storage, 2)["_invalid"].items() <= MISFITS.items()
 
 
-def test_what_is_dropped_is_null_and_a_check_can_still_name_it(storage: Storage) -> None:
+def test_what_is_dropped_is_null_and_a_check_can_still_name_it(storage: World) -> None:
     result = put(storage, DROPPED, FULL, MISFITS)
     row = stored(storage)
     assert {row[column.name] for column in PERSONAL} == {None}
@@ -278,7 +270,7 @@ def test_what_is_dropped_is_null_and_a_check_can_still_name_it(storage: Storage)
     assert (result.invalid, result.undeclared) == (1, 1)
 
 
-def test_what_is_hashed_can_be_joined_and_counted_and_is_json_where_its_column_is(storage: Storage) -> None:
+def test_hashed_values_can_be_joined_and_keep_their_type(storage: World) -> None:
     put(storage, HASHED, FULL, MISFITS, order(3, buyer_email="Ann@X.com ", giftee_email="ann@x.com"))
     row = stored(storage)
     for column in PERSONAL:
@@ -297,7 +289,7 @@ def test_what_is_hashed_can_be_joined_and_counted_and_is_json_where_its_column_i
     assert stored(storage, 3)["buyer_name"] is None
 
 
-def test_an_exception_counts_for_its_column_alone(storage: Storage) -> None:
+def test_an_exception_counts_for_its_column_alone(storage: World) -> None:
     text = "hash, orders.buyer_email=keep, orders.buyer_ip_address=drop"
     put(storage, PersonalDataPolicy.parse(text).with_key(KEY), FULL)
     row = stored(storage)
@@ -307,14 +299,14 @@ def test_an_exception_counts_for_its_column_alone(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("policy", [DEFAULT_POLICY, KEPT, HASHED, DROPPED], ids=["default", "keep", "hash", "drop"])
-def test_the_same_rows_again_are_as_they_were(storage: Storage, policy: PersonalDataPolicy) -> None:
+def test_the_same_rows_again_are_as_they_were(storage: World, policy: PersonalDataPolicy) -> None:
     """Fault 55."""
     put(storage, policy, FULL, MISFITS)
     again = put(storage, policy, FULL, MISFITS)
     assert (counts(again), again.notes) == ((0, 0, 2, 0), [])
 
 
-def test_a_change_of_what_is_hashed_is_a_change_and_one_of_what_is_dropped_is_none(storage: Storage) -> None:
+def test_a_change_of_a_hashed_value_counts_of_a_dropped_not(storage: World) -> None:
     changed = order(1, buyer_name="Bob", buyer_email="ANN@x.com")
     for policy, updated in ((HASHED, 1), (DROPPED, 0)):
         put(storage, policy, order(1, buyer_name="Ann", buyer_email="ann@x.com"))
@@ -334,7 +326,7 @@ def loaded_at_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Person
     def table_of(policy: PersonalDataPolicy) -> list[tuple[Any, ...]]:
         name = f"{policy} {policy.capability_urls} {policy.key}"
         if name not in tables:
-            storage = Storage(tmp_path_factory.mktemp("at-once"))
+            storage = World(tmp_path_factory.mktemp("at-once"))
             put(storage, policy, FULL, MISFITS, order(3))
             tables[name] = storage.query(TABLE)
         return tables[name]
@@ -347,8 +339,8 @@ def loaded_at_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Person
     [(KEPT, DEFAULT_POLICY), (KEPT, HASHED), (DEFAULT_POLICY, DROPPED), (HASHED, DROPPED)],
     ids=["keep URLs to default", "keep to hash", "default to drop", "hash to drop"],
 )
-def test_rows_that_are_stored_follow_a_stricter_policy_with_the_next_load_whatever_it_holds(
-    storage: Storage,
+def test_stored_rows_follow_a_stricter_policy_with_any_load(
+    storage: World,
     loaded_at_once: Callable[[PersonalDataPolicy], list[tuple[Any, ...]]],
     before: PersonalDataPolicy,
     after: PersonalDataPolicy,
@@ -373,8 +365,8 @@ def test_rows_that_are_stored_follow_a_stricter_policy_with_the_next_load_whatev
         (HASHED, HASHED_ANEW, "buyer_email (another key)"),
     ],
 )
-def test_what_cannot_be_undone_is_told_and_ends_as_the_rows_are_pulled_again(
-    storage: Storage,
+def test_what_a_policy_cannot_undo_ends_with_the_next_pull(
+    storage: World,
     loaded_at_once: Callable[[PersonalDataPolicy], list[tuple[Any, ...]]],
     before: PersonalDataPolicy,
     after: PersonalDataPolicy,
@@ -393,7 +385,7 @@ def test_what_cannot_be_undone_is_told_and_ends_as_the_rows_are_pulled_again(
 
 
 @pytest.mark.parametrize("still_kept", [True, False])
-def test_versions_of_rows_follow_a_stricter_policy_too(storage: Storage, *, still_kept: bool) -> None:
+def test_versions_of_rows_follow_a_stricter_policy_too(storage: World, *, still_kept: bool) -> None:
     with_versions = replace(SOME, keeps_versions=True)
     for item in (FULL, FULL | {"updated_at": "2024-03-16T00:00:00Z"}):
         storage.load(with_versions, [item], window=WINDOW)
@@ -404,7 +396,7 @@ def test_versions_of_rows_follow_a_stricter_policy_too(storage: Storage, *, stil
     ]
 
 
-def test_what_has_been_hashed_is_not_hashed_again(storage: Storage) -> None:
+def test_what_has_been_hashed_is_not_hashed_again(storage: World) -> None:
     put(storage, HASHED, FULL, MISFITS)
     first, second = stored(storage), stored(storage, 2)
     storage.load(SOME, [], window=days("2024-03-20"), policy=DEFAULT_POLICY)
@@ -412,14 +404,14 @@ def test_what_has_been_hashed_is_not_hashed_again(storage: Storage) -> None:
     assert (stored(storage), stored(storage, 2)) == (first, second)
 
 
-def test_a_table_of_before_there_was_a_policy_is_brought_in_line_too(storage: Storage) -> None:
+def test_a_table_from_before_the_policy_follows_it_too(storage: World) -> None:
     put(storage, KEPT, FULL)
     storage.execute("DROP TABLE commerce_loads.maskings")
     storage.load(SOME, [], window=days("2024-03-20"))
     assert stored(storage)["download_url"] is None
 
 
-def test_each_endpoint_follows_with_its_own_load(storage: Storage) -> None:
+def test_each_endpoint_follows_with_its_own_load(storage: World) -> None:
     storage.load(PRODUCTS, [product(1, unknown=CANARY)])
     put(storage, DROPPED, FULL)
     assert storage.query("SELECT _extra FROM commerce.products") == [('{"unknown":"canary"}',)]
@@ -445,8 +437,8 @@ def found_in(folder: Path) -> set[str]:
     ],
     ids=["keep", "hash", "drop"],
 )
-def test_a_buyer_who_is_hashed_or_dropped_is_nowhere_in_the_projects_folder(
-    project: Project, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], stored_email: str | None
+def test_a_hashed_or_dropped_buyer_is_in_no_file(
+    project: World, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], stored_email: str | None
 ) -> None:
     """Faults 65, 66."""
     now = datetime.now(UTC)
@@ -465,12 +457,12 @@ def test_a_buyer_who_is_hashed_or_dropped_is_nowhere_in_the_projects_folder(
     runs.append(project.run("orders_refresh"))
 
     assert project.query("SELECT count(*), count_if(refunded) FROM orders") == [(20, 1)]
-    assert found_in(project.folder) == ({"commerce.duckdb"} if stored_email == EMAIL else set())
+    assert found_in(project.folder) == ({"shop.duckdb"} if stored_email == EMAIL else set())
     events = [event for run in runs for event in project.instance.all_logs(run.run_id)]
     assert CANARY not in repr(events).lower()
     assert KEY not in repr(events)
     assert all(KEY.encode() not in path.read_bytes() for path in project.folder.rglob("*") if path.is_file())
-    row = project.rows(endpoint_named("orders"))[orders[5]["id"]]
+    row = project.rows(BY_NAME["orders"])[orders[5]["id"]]
     assert row["buyer_email"] == stored_email
 
 
@@ -480,7 +472,7 @@ def test_a_buyer_who_is_hashed_or_dropped_is_nowhere_in_the_projects_folder(
     ids=["hash", "drop"],
 )
 def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
-    project: Project, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+    project: World, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     """Faults 65, 66."""
     day = (datetime.now(UTC) - timedelta(days=2)).date()
@@ -496,7 +488,7 @@ def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
 
     project.run("orders", days=(day, day))
     build_customers()
-    assert found_in(project.folder) == {project.database.name}
+    assert found_in(project.folder) == {project.path.name}
 
     project.settings |= settings
     for name, value in settings.items():
@@ -504,7 +496,7 @@ def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
     project.run("orders_refresh")
     assert project.query("SELECT count(*) FROM orders WHERE buyer_email LIKE '%@%'") == [(0,)]
     # The table of customers is built from orders, and still as it was.
-    assert found_in(project.folder) == {project.database.name}
+    assert found_in(project.folder) == {project.path.name}
     build_customers()
 
     assert found_in(project.folder) == set()
@@ -512,7 +504,7 @@ def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
     assert project.query("SELECT count(*) FROM orders_history") == [(200,)]
 
 
-def test_the_load_of_a_stricter_policy_leaves_no_old_block(storage: Storage) -> None:
+def test_the_load_of_a_stricter_policy_leaves_no_old_block(storage: World) -> None:
     """Faults 65, 66."""
     items = [order(number, buyer_email=f"{number}-{EMAIL}") for number in range(2_000)]
     storage.load(ORDERS, items, window=WINDOW)
@@ -524,9 +516,7 @@ def test_the_load_of_a_stricter_policy_leaves_no_old_block(storage: Storage) -> 
     assert CANARY.encode() not in storage.path.read_bytes()
 
 
-def test_a_key_that_has_gone_since_the_definitions_were_loaded_is_named_before_anything_is_pulled(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_hash_key_fails_before_the_pull(project: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 67."""
     project.settings |= {"COMMERCE_PERSONAL_DATA": "hash", "COMMERCE_PERSONAL_DATA_KEY": KEY}
     monkeypatch.setenv("COMMERCE_PERSONAL_DATA_KEY", " ")

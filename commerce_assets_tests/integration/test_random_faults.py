@@ -45,9 +45,8 @@ from commerce_assets.warehouse.parse import LoadError
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
 from commerce_assets.warehouse.warehouse import Warehouse
+from commerce_assets_tests.support.expected import as_stored
 from commerce_assets_tests.support.faulty_store import Exchange, FaultyStore, Serve, Status, faulty
-from commerce_assets_tests.support.project import as_stored
-from commerce_assets_tests.support.pulling import LOG
 from commerce_assets_tests.support.random_plans import (
     SINCE,
     WINDOW,
@@ -59,6 +58,7 @@ from commerce_assets_tests.support.random_plans import (
     plans,
     size_given,
 )
+from commerce_assets_tests.support.world import LOG
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
@@ -119,7 +119,7 @@ class OpenDatabase(DatabaseFile):
 
 @contextmanager
 def kept_open(database: OpenDatabase) -> Iterator[None]:
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={"temp_directory": str(database.path.with_suffix(".tmp"))}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"ATTACH '{database.path}' AS warehouse")
         connection.execute("USE warehouse")
@@ -447,33 +447,25 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
 
 @FEW
 @given(plan=plans(kind="window"))
-def test_whatever_happens_a_window_is_loaded_as_it_was_in_the_store_or_not_at_all(
-    laboratory: Laboratory, plan: Plan
-) -> None:
+def test_a_window_is_loaded_right_or_not_at_all(laboratory: Laboratory, plan: Plan) -> None:
     laboratory.try_out(plan)
 
 
 @FEW
 @given(plan=plans(kind="list"))
-def test_whatever_happens_a_list_is_loaded_as_it_was_in_the_store_or_not_at_all(
-    laboratory: Laboratory, plan: Plan
-) -> None:
+def test_a_list_is_loaded_right_or_not_at_all(laboratory: Laboratory, plan: Plan) -> None:
     laboratory.try_out(plan)
 
 
 @FEW
 @given(plan=plans(kind="changes"))
-def test_whatever_happens_changes_are_loaded_as_they_were_in_the_store_or_not_at_all(
-    laboratory: Laboratory, plan: Plan
-) -> None:
+def test_changes_are_loaded_right_or_not_at_all(laboratory: Laboratory, plan: Plan) -> None:
     laboratory.try_out(plan)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", get_args(Kind))
-def test_whatever_happens_in_thousands_of_draws_what_is_pulled_is_loaded_right_or_not_at_all(
-    laboratory: Laboratory, kind: Kind
-) -> None:
+def test_thousands_of_draws_are_loaded_right_or_not_at_all(laboratory: Laboratory, kind: Kind) -> None:
     @THOUSANDS
     @given(plan=plans(kind=kind))
     def try_out(plan: Plan) -> None:

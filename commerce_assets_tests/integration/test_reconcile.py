@@ -18,15 +18,15 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.reconciliation import reconcile
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import Exchange
-from commerce_assets_tests.support.project import Project, endpoint_named, running_project
-from commerce_assets_tests.support.pulling import Puller, order, orders, puller_of, store_of
+from commerce_assets_tests.support.items import BY_NAME, order, orders, store_of
+from commerce_assets_tests.support.world import World, running, serving
 from sample_store.dialect import Dialect
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 from sample_store.transport import Answer
 from sample_store.values import timestamp
 
-ORDERS = endpoint_named("orders")
+ORDERS = BY_NAME["orders"]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 100
 FIRST = TODAY - timedelta(days=DAYS)
@@ -51,21 +51,21 @@ def serve_evenly(start: datetime, every: timedelta, count: int, *, clamp: int = 
     return serve
 
 
-def positions(puller: Puller, window: Window, budget: int) -> OffsetSearch:
+def positions(puller: World, window: Window, budget: int) -> OffsetSearch:
     client, decoder = puller.client(), PageDecoder(ORDERS)
     pull = ListRequest(endpoint=ORDERS, window=window)
     return OffsetSearch(lambda number: client.page(pull, decoder, number), per_page=50, budget=budget)
 
 
 @pytest.fixture
-def puller(tmp_path: Path) -> Iterator[Puller]:
-    with puller_of(store_of(), tmp_path) as puller:
+def puller(tmp_path: Path) -> Iterator[World]:
+    with serving(store_of(), tmp_path) as puller:
         yield puller
 
 
 @pytest.mark.parametrize("clamp", [50, 20, 15, 1])
 @pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100, 730])
-def test_the_rows_before_an_instant_are_found_whatever_the_guess(puller: Puller, count: int, clamp: int) -> None:
+def test_the_rows_before_an_instant_are_found_whatever_the_guess(puller: World, count: int, clamp: int) -> None:
     """Faults 70 and 83."""
     every = timedelta(minutes=10)
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, every, count, clamp=clamp))
@@ -78,7 +78,7 @@ def test_the_rows_before_an_instant_are_found_whatever_the_guess(puller: Puller,
 
 
 @pytest.mark.parametrize("clamp", [50, 25])
-def test_one_order_missing_among_a_million_is_narrowed_down_to_its_day(puller: Puller, clamp: int) -> None:
+def test_one_order_missing_among_a_million_is_narrowed_down_to_its_day(puller: World, clamp: int) -> None:
     """Fault 83."""
     every, count = timedelta(seconds=90), 1_000_000
     first, days = datetime(2023, 1, 1, tzinfo=UTC), 1_041
@@ -97,7 +97,7 @@ def test_one_order_missing_among_a_million_is_narrowed_down_to_its_day(puller: P
     assert found.requests == len(puller.server.requests) <= 100
 
 
-def test_a_surplus_order_does_not_hide_one_missing_elsewhere(puller: Puller) -> None:
+def test_a_surplus_order_does_not_hide_one_missing_elsewhere(puller: World) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(hours=1), 24 * 90))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=89))
     days = [MIDNIGHT.date() + timedelta(days=n) for n in range(90)]
@@ -108,7 +108,7 @@ def test_a_surplus_order_does_not_hide_one_missing_elsewhere(puller: Puller) -> 
     assert [difference.window.first_day for difference in found.differences] == [days[3], days[80]]
 
 
-def test_a_spent_budget_leaves_a_wider_difference(puller: Puller) -> None:
+def test_a_spent_budget_leaves_a_wider_difference(puller: World) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=3), 480 * 64))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=63))
     days = [MIDNIGHT.date() + timedelta(days=n) for n in range(64)]
@@ -122,7 +122,7 @@ def test_a_spent_budget_leaves_a_wider_difference(puller: Puller) -> None:
     assert found.requests == 12
 
 
-def test_a_budget_below_the_two_ends_is_an_error(puller: Puller) -> None:
+def test_a_budget_below_the_two_ends_is_an_error(puller: World) -> None:
     puller.server.script(otherwise=serve_evenly(MIDNIGHT, timedelta(minutes=1), 10_000))
     window = Window.of_days(MIDNIGHT.date(), MIDNIGHT.date() + timedelta(days=5))
     with pytest.raises(BudgetSpentError, match="raise COMMERCE_RECONCILE_REQUESTS"):
@@ -130,7 +130,7 @@ def test_a_budget_below_the_two_ends_is_an_error(puller: Puller) -> None:
 
 
 @pytest.mark.parametrize("oldest_first", [True, False])
-def test_a_list_that_is_not_oldest_first_is_an_error(puller: Puller, *, oldest_first: bool) -> None:
+def test_a_list_that_is_not_oldest_first_is_an_error(puller: World, *, oldest_first: bool) -> None:
     items = orders(300, start=MIDNIGHT)
     if oldest_first:
         items[120], items[121] = items[121], items[120]
@@ -152,32 +152,32 @@ def test_a_list_that_is_not_oldest_first_is_an_error(puller: Puller, *, oldest_f
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Load a hundred days of 24 orders each, up to yesterday, and empty the store's request log."""
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=24)))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=(FIRST.date(), (TODAY - timedelta(days=1)).date()))
         store.forget_requests()
         yield project
 
 
-def ids(project: Project) -> set[int]:
+def ids(project: World) -> set[int]:
     return {row[0] for row in project.query("SELECT id FROM orders")}
 
 
-def in_store(project: Project) -> set[int]:
+def in_store(project: World) -> set[int]:
     return {item["id"] for item in project.store.shop.orders}
 
 
-def lose(project: Project, *order_ids: int) -> None:
+def lose(project: World, *order_ids: int) -> None:
     """Delete rows from the warehouse without the project."""
     with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{project.database}' AS shop")
+        connection.execute(f"ATTACH '{project.path}' AS shop")
         connection.execute(f"DELETE FROM shop.commerce.orders WHERE id IN ({', '.join(map(str, order_ids))})")
 
 
-def completeness(project: Project) -> tuple[bool, str]:
+def completeness(project: World) -> tuple[bool, str]:
     (record,) = project.instance.event_log_storage.get_asset_check_execution_history(COMPLETE, limit=1)
     assert record.event is not None
     assert record.event.dagster_event is not None
@@ -185,7 +185,7 @@ def completeness(project: Project) -> tuple[bool, str]:
     return evaluation.passed, str(evaluation.description)
 
 
-def warnings(project: Project, result: ExecuteInProcessResult) -> list[str]:
+def warnings(project: World, result: ExecuteInProcessResult) -> list[str]:
     return [entry.user_message for entry in project.instance.all_logs(result.run_id) if entry.level == logging.WARNING]
 
 
@@ -193,7 +193,7 @@ def reported(result: ExecuteInProcessResult) -> list[str]:
     return [str(event.materialization.partition) for event in result.get_asset_materialization_events()]
 
 
-def test_a_complete_warehouse_costs_a_few_requests(loaded: Project) -> None:
+def test_a_complete_warehouse_costs_a_few_requests(loaded: World) -> None:
     result = loaded.run("reconcile")
 
     # Two ends, and fifteen weeks between them.
@@ -202,12 +202,12 @@ def test_a_complete_warehouse_costs_a_few_requests(loaded: Project) -> None:
     passed, summary = completeness(loaded)
     assert passed
     assert summary.startswith("2,400 rows in the store and here (")
-    ((value,),) = loaded.query("SELECT value FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'")
+    ((value,),) = loaded.query("SELECT value FROM commerce_loads.notes WHERE kind = 'reconciliation'")
     found = json.loads(value)
     assert (found["in_store"], found["stored"], found["differences"]) == (2_400, 2_400, [])
 
 
-def test_days_that_differ_are_extracted_again_and_complete(loaded: Project) -> None:
+def test_days_that_differ_are_extracted_again_and_complete(loaded: World) -> None:
     lost, deleted = loaded.store.shop.orders[5 * 24 + 3], loaded.store.shop.orders[60 * 24 + 7]
     lose(loaded, lost["id"])
     loaded.store.delete("orders", deleted["id"])
@@ -221,7 +221,7 @@ def test_days_that_differ_are_extracted_again_and_complete(loaded: Project) -> N
     assert completeness(loaded)[0]
     # The report is written once, after the repair.
     (noted_at, value, loaded_at), *others = loaded.query(
-        "SELECT noted_at, value, (SELECT max(loaded_at) FROM shop.commerce_loads.loads) "
+        "SELECT noted_at, value, (SELECT max(loaded_at) FROM commerce_loads.loads) "
         "FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'"
     )
     assert not others
@@ -234,7 +234,7 @@ def test_days_that_differ_are_extracted_again_and_complete(loaded: Project) -> N
     assert loaded.requests() <= 100
 
 
-def test_differences_can_be_reported_without_a_repair(loaded: Project) -> None:
+def test_differences_can_be_reported_without_a_repair(loaded: World) -> None:
     lose(loaded, loaded.store.shop.orders[5 * 24 + 3]["id"])
 
     result = loaded.run("reconcile", config={"ops": {"reconcile_orders": {"config": {"repair": False}}}})
@@ -256,7 +256,7 @@ def test_gaps_are_filled_and_days_before_the_first_load_named(tmp_path: Path, mo
     # Of day 43 the store has no order: it differs from nothing, and was never loaded either.
     orders = [item for item in build_orders(start=FIRST, days=DAYS, per_day=3) if not is_of(item, 43)]
     store = SampleStore(Shop(orders=orders))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         for n in (40, 44, 45):
             day = (FIRST + timedelta(days=n)).date()
@@ -276,7 +276,7 @@ def test_gaps_are_filled_and_days_before_the_first_load_named(tmp_path: Path, mo
         assert f"orders: {summary}" in warnings(project, result)
 
 
-def test_before_the_first_load_reconcile_names_the_days_to_load(project: Project) -> None:
+def test_before_the_first_load_reconcile_names_the_days_to_load(project: World) -> None:
     result = project.run("reconcile")
 
     assert result.success

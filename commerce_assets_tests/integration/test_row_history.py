@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import duckdb
 import pytest
 
 from commerce_assets.warehouse.load import load
-from commerce_assets_tests.support.staged import FIRST_PULL, ORDERS, Storage, days, order
+from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.world import FIRST_PULL, World
 
 WITH_HISTORY = replace(ORDERS, keeps_versions=True)
 WINDOW = days("2024-03-15")
@@ -23,18 +23,13 @@ def version(number: int, tag: str, hour: int) -> dict[str, object]:
     return order(number, tag=tag, updated_at=f"2024-03-15T{hour:02}:00:00Z")
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(tmp_path)
-
-
-def assert_open_versions_equal_the_table(storage: Storage) -> None:
+def assert_open_versions_equal_the_table(storage: World) -> None:
     columns = ", ".join(column.name for column in ORDERS.stored_columns)
     stored = storage.query(f"SELECT {columns} FROM commerce.orders ORDER BY id")
     assert storage.query(f"SELECT {columns} FROM commerce.orders_history WHERE valid_to IS NULL ORDER BY id") == stored
 
 
-def test_each_version_ends_where_the_next_one_begins(storage: Storage) -> None:
+def test_each_version_ends_where_the_next_one_begins(storage: World) -> None:
     storage.load(WITH_HISTORY, [version(1, "new", 12), version(2, "other", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "paid", 13)], updated_after=at(0))
     storage.load(WITH_HISTORY, [version(1, "refunded", 15), version(2, "other", 12)], window=WINDOW)
@@ -47,7 +42,7 @@ def test_each_version_ends_where_the_next_one_begins(storage: Storage) -> None:
     ]
 
 
-def test_the_open_versions_equal_the_table(storage: Storage) -> None:
+def test_the_open_versions_equal_the_table(storage: World) -> None:
     for hour in range(3):
         items = [version(number, f"{number % (hour + 2)}", hour) for number in range(hour, 40 + hour)]
         storage.load(WITH_HISTORY, items, window=WINDOW, per_page=7)
@@ -59,7 +54,7 @@ def test_the_open_versions_equal_the_table(storage: Storage) -> None:
     assert storage.query(overlapping) == [(0,)]
 
 
-def test_a_deleted_order_ends_when_the_load_without_it_began(storage: Storage) -> None:
+def test_a_deleted_order_ends_when_the_load_without_it_began(storage: World) -> None:
     storage.load(WITH_HISTORY, [version(1, "a", 12), version(2, "b", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
 
@@ -67,7 +62,7 @@ def test_a_deleted_order_ends_when_the_load_without_it_began(storage: Storage) -
     assert ended == FIRST_PULL.replace(hour=1)
 
 
-def test_a_history_switched_on_later_begins_with_stored_rows(storage: Storage) -> None:
+def test_a_history_switched_on_later_begins_with_stored_rows(storage: World) -> None:
     storage.load(ORDERS, [version(1, "old", 12), version(2, "old", 12)], window=WINDOW)
     storage.load(WITH_HISTORY, [version(1, "new", 14)], updated_after=at(0))
 
@@ -78,32 +73,32 @@ def test_a_history_switched_on_later_begins_with_stored_rows(storage: Storage) -
     ]
 
 
-def test_a_load_that_changes_nothing_adds_no_version(storage: Storage) -> None:
+def test_a_load_that_changes_nothing_adds_no_version(storage: World) -> None:
     for _ in range(3):
         storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
 
     assert storage.query("SELECT count(*) FROM commerce.orders_history") == [(1,)]
 
 
-def test_a_failed_load_leaves_the_history_unchanged(storage: Storage) -> None:
+def test_a_failed_load_leaves_the_history_unchanged(storage: World) -> None:
     storage.load(WITH_HISTORY, [version(number, "a", 12) for number in range(30)], window=WINDOW)
     before = storage.query(VERSIONS)
 
     staged = storage.stage(WITH_HISTORY, [version(1, "b", 13)], window=WINDOW)
-    with pytest.raises(duckdb.CatalogException), storage.database.write() as connection:  # noqa: PT012
+    with pytest.raises(duckdb.CatalogException), storage.file.write() as connection:  # noqa: PT012
         load(connection, staged)
         connection.execute("FROM no_such_table")
 
     assert storage.query(VERSIONS) == before
 
 
-def test_no_history_without_the_setting(storage: Storage) -> None:
+def test_no_history_without_the_setting(storage: World) -> None:
     storage.load(ORDERS, [version(1, "a", 12)], window=WINDOW)
 
     assert storage.query("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'orders_history'") == [(0,)]
 
 
-def test_history_off_and_on_catches_up_with_the_table(storage: Storage) -> None:
+def test_history_off_and_on_catches_up_with_the_table(storage: World) -> None:
     """Fault 82."""
     storage.load(WITH_HISTORY, [version(number, "a", 12) for number in (1, 2, 3)], window=WINDOW)
     storage.load(ORDERS, [version(1, "b", 13), version(3, "a", 12), version(4, "new", 13)], window=WINDOW)
@@ -122,7 +117,7 @@ def test_history_off_and_on_catches_up_with_the_table(storage: Storage) -> None:
     ]
 
 
-def test_history_off_and_on_without_a_load_adds_no_version(storage: Storage) -> None:
+def test_history_off_and_on_without_a_load_adds_no_version(storage: World) -> None:
     storage.load(WITH_HISTORY, [version(1, "a", 12)], window=WINDOW)
     storage.load(ORDERS, [version(1, "a", 12)], window=WINDOW)
     before = storage.query(VERSIONS)
@@ -132,7 +127,7 @@ def test_history_off_and_on_without_a_load_adds_no_version(storage: Storage) -> 
     assert storage.query(VERSIONS) == before
 
 
-def test_a_row_deleted_and_stored_again_while_history_was_off(storage: Storage) -> None:
+def test_a_row_deleted_and_stored_again_while_history_was_off(storage: World) -> None:
     storage.load(WITH_HISTORY, [version(1, "a", 12), version(2, "a", 12)], window=WINDOW)
     storage.load(ORDERS, [version(2, "a", 12)], window=WINDOW)
     storage.load(ORDERS, [version(1, "a", 12), version(2, "a", 12)], window=WINDOW)

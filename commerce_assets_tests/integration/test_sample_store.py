@@ -101,7 +101,7 @@ OBJECTS = {"attachment", "components", "cart"}
 
 
 class Client:
-    """Asks a running store, with the right credentials and headers unless told otherwise."""
+    """Asks a running store, by default with the right credentials and headers."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -172,9 +172,7 @@ def changing(store: SampleStore, served: tuple[SampleStore, Client]) -> Client: 
 
 
 @pytest.mark.parametrize("auth", [None, (SAMPLE_API_KEY, "wrong"), ("wrong", SAMPLE_API_SECRET), ("", "")])
-def test_wrong_or_missing_credentials_are_refused_with_a_json_body(
-    client: Client, auth: tuple[str, str] | None
-) -> None:
+def test_bad_credentials_are_refused_with_a_json_body(client: Client, auth: tuple[str, str] | None) -> None:
     response = requests.get(f"{client.base_url}products", auth=auth, headers={"Accept": "application/json"}, timeout=5)
     assert response.status_code == 401
     assert "error" in response.json()
@@ -187,7 +185,7 @@ def test_a_malformed_authorization_header_is_refused(client: Client, header: str
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "text/html", "application/xml", "application/jsonp"])
-def test_an_accept_header_without_json_is_answered_with_the_valid_options(client: Client, accept: str | None) -> None:
+def test_an_accept_header_without_json_gets_the_valid_options(client: Client, accept: str | None) -> None:
     response = requests.get(
         f"{client.base_url}products", auth=client.session.auth, headers={"Accept": accept}, timeout=5
     )
@@ -269,7 +267,7 @@ def test_a_list_can_come_as_one_object(store: SampleStore, changing: Client) -> 
         *(("updated_after", value) for value in ("x", "2026-02-01", "2026-02-01T00:00:00")),
     ],
 )
-def test_a_bad_parameter_is_answered_with_pairs_of_field_and_message(client: Client, field: str, value: str) -> None:
+def test_a_bad_parameter_gets_pairs_of_field_and_message(client: Client, field: str, value: str) -> None:
     response = client.get(ORDERS_PATH, **{field: value})
     assert response.status_code == 422
     [[named, message]] = response.json()
@@ -453,7 +451,7 @@ def test_an_update_moves_updated_at_unless_it_is_given(store: SampleStore) -> No
         store.update_order(99, tag="x")
 
 
-def test_what_lies_in_the_future_is_hidden_until_its_time_comes() -> None:
+def test_future_rows_are_hidden_until_their_time_comes() -> None:
     moments = [NOW]
     shop = build_shop(now=NOW, days=60, ahead=timedelta(days=20))
     expected = build_shop(now=NOW + timedelta(days=20), days=80)
@@ -472,7 +470,7 @@ def test_what_lies_in_the_future_is_hidden_until_its_time_comes() -> None:
 # The shop
 
 
-def test_the_same_day_has_the_same_orders_whenever_the_shop_is_built(shop: Shop) -> None:
+def test_a_day_has_the_same_orders_whenever_the_shop_is_built(shop: Shop) -> None:
     assert build_shop(now=NOW, days=120) == shop
     a_day_later = build_shop(now=NOW + timedelta(days=1), days=120)
     known = {item["id"] for item in shop.orders if item["created_at"] >= "2025-11-16"}
@@ -573,7 +571,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_end(sign: signal.Signals) -> None:
+def test_the_command_serves_until_a_signal(sign: signal.Signals) -> None:
     with started("--port", "0", "--days", "2", "--key", "k", "--secret", "s") as process:
         assert process.stdout
         line = process.stdout.readline()

@@ -23,9 +23,9 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-from commerce_assets_tests.support.project import Project, running_project
-from commerce_assets_tests.support.pulling import order, product
+from commerce_assets_tests.support.items import order, product
 from commerce_assets_tests.support.receiver import Receiver, receiving
+from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 
@@ -41,8 +41,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A project that is in use, in a folder of its own, with its own workspace and instance configuration.
+def shop(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A project that is in use, in its own folder with its own workspace and instance configuration.
 
     Its store has a field that nobody has declared: a check warns, in a run that does not fail.
     """
@@ -50,7 +50,7 @@ def shop(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) ->
         shutil.copy(SOURCE / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     store = SampleStore(Shop(products=[product(1, colour="red")], orders=[order(1, YESTERDAY), order(2, YESTERDAY)]))
-    with running_project(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch) as project:
         project.run("catalog")
         settings = {
             "COMMERCE_ALERT_WEBHOOK_URL": receiver.url,
@@ -118,9 +118,7 @@ def tick_at_once(instance: DagsterInstance, sensor: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_schedule_and_every_sensor_ticks_in_a_running_daemon_and_what_they_start_succeeds(
-    shop: Project, receiver: Receiver
-) -> None:
+def test_every_schedule_and_sensor_ticks_and_its_runs_succeed(shop: World, receiver: Receiver) -> None:
     folder = shop.folder
     with DagsterInstance.get() as instance:
         target = WorkspaceFileTarget([str(folder / "workspace.yaml")])
@@ -130,7 +128,7 @@ def test_every_schedule_and_every_sensor_ticks_in_a_running_daemon_and_what_they
             schedules = {schedule.name for schedule in repository.get_schedules()}
             names = {*schedules, *(sensor.name for sensor in repository.get_sensors())}
         with running_daemon(folder):
-            # It tells what happens after its first tick.
+            # It alerts on what happens after its first tick.
             wait_for(lambda: any(map(is_well, ticks_of(instance).get("alerts", []))), folder)
             switch_all_on(instance, repository)
             wait_for(lambda: all(any(map(is_well, ticks_of(instance).get(name, []))) for name in names), folder)

@@ -52,7 +52,7 @@ def written_shortly(words: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(UNITS.iterdir()), ids=lambda path: path.name)
-def test_a_unit_is_a_file_of_sections_whose_paths_are_in_the_repository(path: Path) -> None:
+def test_unit_files_name_paths_of_the_repository(path: Path) -> None:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # keeps the names' case
     assert parser.read(path)
@@ -69,7 +69,7 @@ def test_a_unit_is_a_file_of_sections_whose_paths_are_in_the_repository(path: Pa
         assert (UNITS / name).exists(), name
 
 
-def test_every_service_is_hardened_and_only_the_code_location_is_given_the_credentials() -> None:
+def test_services_are_hardened_and_one_has_the_credentials() -> None:
     for service in (*SERVICES, "backup"):
         unit = unit_of(service)
         assert unit.settings["User"] == ["commerce_assets"]
@@ -79,14 +79,14 @@ def test_every_service_is_hardened_and_only_the_code_location_is_given_the_crede
     assert [name for name, service in compose()["services"].items() if "env_file" in service] == ["code"]
 
 
-def test_the_code_location_is_first_as_several_processes_that_make_dagsters_files_at_once_have_spoilt_them() -> None:
+def test_the_code_location_starts_first() -> None:
     for service in ("webserver", "daemon"):
         assert unit_of(service).settings["After"] == ["commerce-assets-code.service"]
         assert compose()["services"][service]["depends_on"] == {"code": {"condition": "service_healthy"}}
     assert "commerce_assets.ops.abandoned_runs" in unit_of("code").settings["ExecStartPre"][0]
 
 
-def test_the_containers_execute_what_the_units_do_and_the_ui_is_published_on_this_machine_only() -> None:
+def test_containers_run_what_units_run_and_the_ui_is_local() -> None:
     services = compose()["services"]
 
     assert {*services} == {*SERVICES}
@@ -105,7 +105,7 @@ def test_the_containers_execute_what_the_units_do_and_the_ui_is_published_on_thi
     }
 
 
-def test_the_image_is_made_of_files_that_there_are_and_of_no_others() -> None:
+def test_the_image_copies_only_files_that_exist() -> None:
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     copied = [source for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for source in line.split()[:-1]]
     offered = (ROOT / ".dockerignore").read_text().splitlines()
@@ -188,7 +188,7 @@ def is_up(port: int) -> bool:
 
 
 @pytest.mark.slow
-def test_the_services_of_the_units_go_on_after_the_code_location_was_restarted_amid_a_run(services: Services) -> None:
+def test_services_survive_a_restart_of_the_code_location(services: Services) -> None:
     port, days = services.port, (FIRST_DAY, FIRST_DAY + timedelta(days=38))
     with ExitStack() as first:
         first.enter_context(services.running("commerce-assets-code"))

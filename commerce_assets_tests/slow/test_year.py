@@ -25,12 +25,13 @@ from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import freshness
 from commerce_assets_tests.support.clock import TwoClocks
+from commerce_assets_tests.support.expected import as_stored
+from commerce_assets_tests.support.items import BY_NAME
 from commerce_assets_tests.support.machine import Machine, machine_of
-from commerce_assets_tests.support.project import as_stored, endpoint_named
 from commerce_assets_tests.support.simulation import CATALOG, SimulatedShop
 
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
-ORDERS = endpoint_named("orders")
+ORDERS = BY_NAME["orders"]
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LOG = logging.getLogger("year")
 FIVE_MINUTES = 5 * MINUTE
@@ -48,7 +49,7 @@ class Plan:
         outages: The share of days on which the API goes down, for hours or for more than a day.
         refresh_off: Days on which no refresh runs.
         all_off: Days on which nothing runs.
-        filter_ignored: Days on which the store does not heed `updated_after`.
+        filter_ignored: Days on which the store ignores `updated_after`.
     """
 
     seed: int
@@ -151,7 +152,7 @@ class Life:
         machine.api.is_alive = True
         self._print(day, "equal")
 
-    def _print(self, day: int, verdict: str) -> None:
+    def _print(self, day: int, outcome: str) -> None:
         """A line of the bill: of the runs that pulled, beside the minimum; of those that failed; of comparing."""
         bill, shop = self.machine.bill, self.machine.shop
         pulls = [cost for cost in bill if cost.succeeded and cost.job != "reconcile"]
@@ -166,14 +167,14 @@ class Life:
         ratio = f"{requests / minimum:5.2f}" if minimum else "    -"
         print(  # noqa: T201
             f"{day // 7 + 1:4}  {len(shop.orders):6,}  {shop.changes:7,}  {len(pulls):4}  {requests:8,}  {minimum:7,}  "
-            f"{ratio}  {len(failed):6}  {lost:4}  {compared:9}  {verdict}"
+            f"{ratio}  {len(failed):6}  {lost:4}  {compared:9}  {outcome}"
         )
         bill.clear()
 
 
 @dataclass
 class Inspection:
-    """Compares tables with the store; rows that were found equal once are told by a hash of theirs from then on."""
+    """Compares tables with the store; rows that were equal once are compared by their hash from then on."""
 
     machine: Machine
     equal: dict[int, int] = field(default_factory=dict)
@@ -183,8 +184,8 @@ class Inspection:
         if with_catalog:
             for kind in CATALOG:
                 items = {item["id"]: item for item in getattr(self.machine.shop.store.shop, kind)}
-                self._inspect_list(endpoint_named(kind), items)
-        self._inspect_standing(ENDPOINTS if with_catalog else [ORDERS])
+                self._inspect_list(BY_NAME[kind], items)
+        self._inspect_health(ENDPOINTS if with_catalog else [ORDERS])
 
     def _inspect_orders(self) -> None:
         shop, project = self.machine.shop, self.machine.project
@@ -212,7 +213,7 @@ class Inspection:
             noticed = rows[number]["_deleted_at"]
             assert deleted[number] - FIVE_MINUTES <= noticed <= self.machine.clocks.machine + FIVE_MINUTES
 
-    def _inspect_standing(self, endpoints: Sequence[Endpoint]) -> None:
+    def _inspect_health(self, endpoints: Sequence[Endpoint]) -> None:
         machine = self.machine
         with machine.definitions.resources["warehouse"].database(LOG).read() as connection:  # type: ignore[index]
             for endpoint in endpoints:
@@ -231,9 +232,7 @@ def assert_equal(endpoint: Endpoint, row: Mapping[str, Any], item: Mapping[str, 
 
 
 @pytest.mark.slow
-def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_three_weeks_of_a_shop_each_end_equal_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=20, seed=7)
     plan = Plan(seed=3, refresh_hours=(14, 22), awake=0.25, catalog_weeks=1, outages=0.3, filter_ignored=range(8, 11))
     with machine_of(shop, tmp_path, monkeypatch) as machine:
@@ -242,9 +241,7 @@ def test_three_weeks_of_a_shop_end_each_with_a_warehouse_that_equals_the_store(
     assert life.requests <= life.minimum * 1.3
 
 
-def test_a_refresh_that_was_down_for_a_month_brings_all_that_has_happened_since(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refresh_after_a_month_loads_all_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR, skew=FIVE_MINUTES), orders_a_day=15, seed=11)
     with machine_of(shop, tmp_path, monkeypatch) as machine:
         shop.live_until(NEW_YEAR + DAY)
@@ -266,9 +263,7 @@ def test_a_refresh_that_was_down_for_a_month_brings_all_that_has_happened_since(
 
 
 @pytest.mark.slow
-def test_a_year_of_twenty_thousand_orders_ends_each_week_with_a_warehouse_that_equals_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_year_of_a_shop_equals_the_store_each_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=60, seed=7)
     plan = Plan(
         seed=1,

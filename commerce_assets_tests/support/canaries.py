@@ -1,14 +1,15 @@
 """A key, a secret and a buyer that occur nowhere else: orders that hold them, and answers that quote them."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from commerce_assets_tests.support.faulty_store import Body, Edit, Fault, OnPage, Redirect, Status
+from commerce_assets_tests.support.items import order
 from commerce_assets_tests.support.leftovers import authorization, forms_of
-from commerce_assets_tests.support.pulling import order
 from sample_store.values import Item
 
 KEY = "canary-key-5b1f"
@@ -17,7 +18,7 @@ EMAIL = "canary.buyer@inbox.example"
 NAME = "Canary O'Buyer-Ünlü"
 STREET = "71 Canary Perch Row"
 ADDRESS = "203.0.113.171"
-# A product's file may be private: its address lets whoever has it download.
+# A product's file may be private: its URL lets anyone download it.
 PRIVATE_URL = "https://files.example/canary-capability"
 
 CREDENTIALS = {
@@ -103,3 +104,20 @@ ECHOES: Mapping[str, tuple[str, Fault]] = {
     "redirect with secret": ("to another host, where", OnPage(2, Redirect(f"http://{KEY}.example/{quote(SECRET)}"))),
     "redirect within": ("404 Not Found", OnPage(2, Redirect(f"/{quote(SECRET)}?key={KEY}&mail={EMAIL}"))),
 }
+
+
+# Where a buyer may be, and nowhere else.
+IN_THE_DATABASE = {
+    "commerce.duckdb",
+    *(f"commerce.duckdb:orders.{column}" for column in ("buyer_email", "buyer_name", "paypal_email")),
+    *(f"commerce.duckdb:orders.{column}" for column in ("billing_address1", "buyer_ip_address")),
+    *(f"commerce.duckdb:orders.{column}" for column in ("order_custom_checkout_fields", "_invalid", "_extra")),
+    "commerce.duckdb:products.self_hosted_url",
+}
+
+
+STAGED = re.compile(r"\w+\.staging/orders/[^/]+/items-\d+\.jsonl")
+
+
+def seen_in(text: bytes, needles: Mapping[str, set[bytes]]) -> set[str]:
+    return {what for what, forms in needles.items() if any(form in text for form in forms)}

@@ -1,10 +1,37 @@
-"""The clocks of a store and of the machine that extracts from it; a test moves both."""
+"""Clocks that a test moves, and what replaces `time.sleep`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import time_machine
+
+
+@dataclass
+class Sleeper:
+    """Replaces `time.sleep`: records each wait instead."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+@dataclass
+class Clock:
+    """Replaces the module `time`: only `sleep` and the test move it."""
+
+    now: float = 1_000_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class TwoClocks:

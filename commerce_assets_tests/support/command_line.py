@@ -13,8 +13,8 @@ from typing import Any
 
 from commerce_assets_tests.support.canaries import KEY, PRIVATE_URL, SECRET
 from commerce_assets_tests.support.faulty_store import Exchange, Fault, FaultyStore, Serve, faulty
+from commerce_assets_tests.support.items import product
 from commerce_assets_tests.support.leftovers import Find, search
-from commerce_assets_tests.support.pulling import product
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 from sample_store.values import Item

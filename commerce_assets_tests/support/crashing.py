@@ -1,7 +1,7 @@
 """Runs in processes of their own that are disturbed, and what must hold after each of them."""
 
 import logging
-import multiprocessing
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest import staging
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
-from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
-from commerce_assets_tests.support.disturbances import undisturbed
-from commerce_assets_tests.support.pulling import DAY, LOG
-from commerce_assets_tests.support.staged import ORDERS
-from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
+from commerce_assets_tests.support.disturbances import AtOperation, undisturbed
+from commerce_assets_tests.support.forkserver import PROCESSES
+from commerce_assets_tests.support.items import DAY, ORDERS
+from commerce_assets_tests.support.world import LOG, World, build_client
 from sample_store.server import serve
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
@@ -40,9 +36,6 @@ FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if colum
 WINDOW = Window.of_days(DAY, DAY)
 PULL = ListRequest(endpoint=FEW, window=WINDOW)
 
-# A process that has imported everything and is forked from: a run then takes a fifth of a second, not three.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__, "commerce_assets_tests.support.disturbances"])
 
 Disturbance = Callable[[Path], None]
 """As in disturbances.py; can be pickled."""
@@ -53,7 +46,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        error: Type and message of what it raised; None if it raised nothing, or could not tell any more.
+        error: Type and message of what it raised; None if it raised nothing, or was killed.
         operations: The file operations that its disturbance has seen, if it was one that counts them.
         exit_code: 0, 1, or a signal's number with a minus.
         table: "old", "new", or "no": what was found afterwards.
@@ -106,7 +99,7 @@ class Scene:
     def survive(
         self, case: str, *disturbances: Disturbance, ending: Ending | None = None, empty: bool = False
     ) -> Outcome:
-        """Has a run disturbed, and asserts that the table is then the old one or the new one and the next run is right.
+        """Disturb a run; assert that the table is then the old one or the new one and the next run is right.
 
         Args:
             case: Names it where it fails, so that it can be repeated.
@@ -152,8 +145,8 @@ class Scene:
         return len(self.store.requests) - before
 
     def _run(self, disturb: Disturbance, ending: Ending | None = None) -> tuple[str | None, list[str], int, float]:
-        ours, theirs = _PROCESSES.Pipe(duplex=False)
-        process = _PROCESSES.Process(target=_tell_how_it_ends, args=(self._base_url, self.folder, disturb, theirs))
+        ours, theirs = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=_report_its_end, args=(self._base_url, self.folder, disturb, theirs))
         began = time.monotonic()
         process.start()
         theirs.close()
@@ -178,14 +171,14 @@ def scene_in(folder: Path) -> Iterator[Scene]:
         yield Scene(folder, store, server.base_url)
 
 
-def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
+def _report_its_end(base_url: str, folder: Path, disturb: Disturbance, answer: Connection) -> None:
     # Each page is on the disk before the next one is asked for, as at the pace of the API: there is most to disturb.
     mock.patch.object(staging, "_SYNC_EVERY_SECONDS", 0.0).start()
     disturb(folder)
     error = None
     try:
         _ingest(base_url, folder)
-    except BaseException as raised:  # noqa: BLE001 - whatever it is, it is told
+    except BaseException as raised:  # noqa: BLE001 - any error is reported
         error = f"{type(raised).__name__}: {raised}"
     answer.send((error, getattr(disturb, "seen", [])))
     raise SystemExit(error is not None)
@@ -193,15 +186,39 @@ def _tell_how_it_ends(base_url: str, folder: Path, disturb: Disturbance, answer:
 
 def _ingest(base_url: str, folder: Path) -> None:
     """The product's own path, from the first request to the removal of the staged pages."""
-    warehouse = Warehouse(
-        file=DatabaseFile(path=folder / "shop.duckdb"), staging_dir=folder / "staging", policy=DEFAULT_POLICY
-    )
-    with CommerceClient(
-        base_url=base_url,
-        key=SAMPLE_API_KEY,
-        secret=SAMPLE_API_SECRET,
-        pacer=RateLimiter(base_url=base_url, requests_per_second=0),
-        paths={"orders": ORDERS_PATH},
-        per_page=PER_PAGE,
-    ) as client:
+    warehouse = World(folder).warehouse
+    with build_client(base_url=base_url, per_page=PER_PAGE) as client:
         ingest(PULL, client=client, warehouse=warehouse, log=LOG)
+
+
+def end_at_random_moments(
+    scene: Scene, number: signal.Signals, *, runs: int, seed: int, disturb: Disturbance = undisturbed
+) -> list[Outcome]:
+    """Sends each run a signal, anywhere from its first line to well after its end; every fifth has no table before."""
+    moments = random.Random(seed)
+    scene.survive("the run before all others")
+    outcomes = []
+    for run in range(runs):
+        # One that is ended takes as long as the one before it, or a little longer.
+        share = moments.uniform(0, 1.2)
+        case = f"seed {seed}, run {run}: {number.name} after {share:.0%} of {scene.seconds:.3f} s"
+        ending = Ending(number, after=share * scene.seconds)
+        outcomes.append(scene.survive(case, disturb, ending=ending, empty=moments.random() < 0.2))
+    return outcomes
+
+
+def killed(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGKILL]
+
+
+def kill_at(scene: Scene, operations: list[str], number: int, *, empty: bool) -> None:
+    case = f"killed at operation {number}, {operations[number - 1]}"
+    outcome = scene.survive(case, AtOperation(number=number), empty=empty)
+    assert outcome.exit_code == -signal.SIGKILL, case
+
+
+def assert_prompt(outcomes: list[Outcome]) -> None:
+    ended = [outcome for outcome in outcomes if outcome.exit_code]
+    assert ended
+    assert {outcome.error for outcome in ended} <= {None, "KeyboardInterrupt: "}
+    assert max(outcome.seconds for outcome in ended) < 2

@@ -1,4 +1,4 @@
-"""What is done to a run in a process of its own, before it begins; each is called with the folder of the run."""
+"""What is done to a run in its process before it begins; each is called with the folder of the run."""
 
 import io
 import os
@@ -19,7 +19,7 @@ def undisturbed(folder: Path) -> None:
     """Nothing happens."""
 
 
-def heed_sigterm(folder: Path) -> None:  # noqa: ARG001
+def handle_sigterm(folder: Path) -> None:  # noqa: ARG001
     """What Dagster does with the signal in the processes of its runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -31,7 +31,7 @@ def end_before_the_load(folder: Path) -> None:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class Quota:
-    """No file of the run can grow beyond so many bytes: the write fails, as on a full disk."""
+    """No file of the run can grow beyond this many bytes: the write fails, as on a full disk."""
 
     size: int
 
@@ -43,7 +43,7 @@ class Quota:
 class AtOperation:
     """Counts the operations of a run and disturbs one of them; installs itself for the rest of the process's life.
 
-    Python's audit events tell what is opened, renamed and removed, whoever asks for it; what is written is counted
+    Python's audit events tell what is opened, renamed and removed, by any module; what is written is counted
     below the buffers. Of a write in which the process is killed, the first half has happened.
 
     Attributes:

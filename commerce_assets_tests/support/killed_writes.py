@@ -1,7 +1,7 @@
 """Writes to a database file in processes that are killed at a step or at a moment, and what must hold after them."""
 
-import multiprocessing
 import os
+import random
 import resource
 import shutil
 import signal
@@ -14,12 +14,9 @@ from unittest import mock
 import duckdb
 
 from commerce_assets.warehouse.file import DatabaseFile, request_rewrite
+from commerce_assets_tests.support.forkserver import PROCESSES
 
 ROWS = 20_000
-
-# A process that has imported everything and is forked from.
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload([__name__])
 
 
 def write_version(database: DatabaseFile, version: int, *, rewrite: bool = False) -> None:
@@ -143,7 +140,7 @@ def unhindered() -> None:
 def killed_write(
     path: Path, version: int, install: Callable[[], None], *, after: float | None = None, rewrite: bool = False
 ) -> tuple[int, float]:
-    """Write in a process of its own; returns its exit code, and the seconds it ran.
+    """Write in another process; return its exit code, and the seconds it ran.
 
     Args:
         path: The database.
@@ -152,8 +149,8 @@ def killed_write(
         after: Seconds after which it is killed, if any.
         rewrite: The write rewrites the file.
     """
-    ready = _PROCESSES.Event()
-    process = _PROCESSES.Process(target=_write, args=(path, version, install, rewrite, ready))
+    ready = PROCESSES.Event()
+    process = PROCESSES.Process(target=_write, args=(path, version, install, rewrite, ready))
     process.start()
     ready.wait(60)
     began = time.monotonic()
@@ -171,3 +168,26 @@ def _write(path: Path, version: int, install: Callable[[], None], rewrite: bool,
     install()
     ready.set()
     write_version(DatabaseFile(path=path, lock_timeout=60), version, rewrite=rewrite)
+
+
+def kill_at_random_moments(database: DatabaseFile, *, times: int, seed: int, empty: bool = False) -> set[str]:
+    """Kill writes anywhere from their first line to shortly after their end; returns which files were found."""
+    moments = random.Random(seed)
+    exit_code, seconds = killed_write(database.path, 1, unhindered)
+    assert exit_code == 0
+    found = set()
+    for version in range(2, 2 * times + 2, 2):
+        if empty:
+            database.path.unlink()
+        old = version_in(database)
+        share = moments.uniform(0, 1.1)
+        rewrite = moments.random() < 0.2
+        exit_code, _ = killed_write(database.path, version, unhindered, after=share * seconds, rewrite=rewrite)
+        case = f"seed {seed}, version {version}: killed after {share:.0%} of {seconds:.3f} s, exit code {exit_code}"
+        now = version_in(database)
+        assert now in ({version} if exit_code == 0 else {old, version}), case
+        found.add("new" if now == version else "old")
+        write_version(database, version + 1)
+        assert version_in(database) == version + 1, case
+        assert os.listdir(database.path.parent) == [database.path.name], case  # noqa: PTH208 - hidden files too
+    return found

@@ -15,8 +15,8 @@ from commerce_assets.api.client import CommerceClient
 from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.faulty_store import FaultyStore, Received, faulty
-from commerce_assets_tests.support.project import Project
 from commerce_assets_tests.support.simulation import Api, SimulatedShop
+from commerce_assets_tests.support.world import World
 
 _PAGE = 50
 
@@ -35,7 +35,7 @@ class Cost:
 class Machine:
     """Runs jobs by the machine's clock, on the definitions that were loaded when it was started."""
 
-    project: Project
+    project: World
     shop: SimulatedShop
     api: Api
     server: FaultyStore
@@ -90,7 +90,7 @@ class Machine:
         rows = store.select(request.path, request.query)
         if "to" not in request.query:
             return len(rows) // _PAGE + 1
-        # The first row after the window tells that it is over; the API is asked for a day more.
+        # The first row after the window ends it; the API is asked for a day more.
         end = (date.fromisoformat(request.query["to"]) - timedelta(days=1)).isoformat()
         inside = sum(str(row["created_at"]) < end for row in rows)
         return inside // _PAGE + 1
@@ -108,7 +108,7 @@ def machine_of(shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatc
     ):
         api = Api(shop)
         server.script(otherwise=api)
-        project = Project(store=shop.store, base_url=server.base_url, folder=folder, instance=instance)
+        project = World(folder, running_server=server, running_instance=instance)
         project.settings["COMMERCE_ORDERS_START_DATE"] = shop.clocks.store.date().isoformat()
         for name, value in project.environment.items():
             monkeypatch.setenv(name, value)

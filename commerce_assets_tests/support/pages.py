@@ -16,13 +16,6 @@ def blocks(page: Path, language: str = "") -> list[str]:
     return [block for named, block in _FENCE.findall(page.read_text()) if named == language]
 
 
-def section(page: Path, heading: str) -> str:
-    """What stands below a heading, up to the next one of its level."""
-    level = heading.split(maxsplit=1)[0]
-    _, _, rest = page.read_text().partition(f"{heading}\n")
-    return rest.partition(f"\n{level} ")[0]
-
-
 def links(page: Path) -> list[str]:
     return _LINK.findall(_FENCE.sub("", page.read_text()))
 

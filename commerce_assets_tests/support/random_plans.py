@@ -26,7 +26,7 @@ from commerce_assets_tests.support.faulty_store import (
     Serve,
     Status,
 )
-from commerce_assets_tests.support.pulling import BY_NAME
+from commerce_assets_tests.support.items import BY_NAME
 from sample_store.dialect import Dialect
 from sample_store.values import Item
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from commerce_assets.cli.main import main
-from commerce_assets_tests.support.staged import ROOT
+from commerce_assets_tests.support.pages import ROOT
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 

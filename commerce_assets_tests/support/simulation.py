@@ -189,11 +189,11 @@ class SimulatedShop:
 
 @dataclass
 class Api:
-    """The fault that is the shop's API: it can be down, stumbles now and then, and tells the store's time.
+    """The fault that is the shop's API: it can be down, stumbles now and then, and sends the store's time.
 
     Attributes:
         is_down: Every answer is a 503.
-        answers_left: After so many answers it goes down.
+        answers_left: The number of answers after which it goes down.
         stumbles: The share of requests that fail, and would not if they were made again.
         is_alive: Whether a second passes in the shop with each request.
     """

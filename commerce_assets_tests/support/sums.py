@@ -1,4 +1,4 @@
-"""What the analytics tables must hold, reckoned from the store's own orders: in Python, with nothing of the project.
+"""What the analytics tables must hold, computed from the store's orders in Python, without the project's code.
 
 Amounts are exact. A line's part of an order's amounts is a fraction: the table has it to the cent.
 """
@@ -107,7 +107,7 @@ def customers(orders: Iterable[Order], hash_key: str | None = None) -> dict[str,
     for order in orders:
         if customer := customer_of(order, hash_key):
             groups[customer].append(order)
-    reckoned = {}
+    computed = {}
     for customer, group in groups.items():
         net: dict[str, Decimal] = defaultdict(Decimal)
         for order in filter(is_paid, group):
@@ -115,16 +115,16 @@ def customers(orders: Iterable[Order], hash_key: str | None = None) -> dict[str,
         stamps = [order["created_at"] for order in group]
         flags = (is_paid, is_refunded, is_charged_back)
         counts = (sum(map(flag, group)) for flag in flags)
-        reckoned[customer] = (min(stamps), max(stamps), len(group), *counts, dict(net))
-    return reckoned
+        computed[customer] = (min(stamps), max(stamps), len(group), *counts, dict(net))
+    return computed
 
 
 def refunds(orders: Iterable[Order]) -> dict[int, Row]:
-    reckoned: dict[int, Row] = {}
+    computed: dict[int, Row] = {}
     for order in orders:
         if is_refunded(order) or is_charged_back(order):
             stamps = [t["occurred_at"] for t in transactions_of(order) if t.get("occurred_at")]
-            reckoned[order["id"]] = (
+            computed[order["id"]] = (
                 day_of(order),
                 "chargeback" if is_charged_back(order) else "refund",
                 order["state"],
@@ -138,7 +138,7 @@ def refunds(orders: Iterable[Order]) -> dict[int, Row]:
                 min(stamps, default=None),
                 max(stamps, default=None),
             )
-    return reckoned
+    return computed
 
 
 def subscriptions(orders: Iterable[Order], catalog: Catalog) -> dict[int, Row]:
@@ -176,7 +176,7 @@ def lines(orders: Iterable[Order], catalog: Catalog) -> dict[tuple[int, int], Li
     products = {product["id"]: product for product in catalog["products"]}
     packages = {package["id"]: package["name"] for package in catalog["packages"]}
     plans = {plan["id"]: plan["name"] for plan in catalog["subscriptions"]}
-    reckoned = {}
+    computed = {}
     for order in orders:
         items = items_of(order)
         for number, (item, share) in enumerate(zip(items, shares(items), strict=True), start=1):
@@ -197,14 +197,14 @@ def lines(orders: Iterable[Order], catalog: Catalog) -> dict[tuple[int, int], Li
                 currency_of(order),
             )
             whole = gross(order)
-            reckoned[order["id"], number] = Line(
+            computed[order["id"], number] = Line(
                 order=order,
                 item=item,
                 what=what,
                 gross=None if whole is None else Fraction(whole) * share,
                 refunds=None if whole is None else Fraction(refunded(order)) * share,
             )
-    return reckoned
+    return computed
 
 
 def items_of(order: Order) -> list[Mapping[str, Any]]:
@@ -245,10 +245,10 @@ class Sold:
 
 def performance(orders: Sequence[Order], catalog: Catalog) -> dict[tuple[date, int | None, str], Sold]:
     """`product_performance` by its key."""
-    reckoned: dict[tuple[date, int | None, str], Sold] = defaultdict(Sold)
+    computed: dict[tuple[date, int | None, str], Sold] = defaultdict(Sold)
 
     def count(order: Order, product: int | None, units: int, amounts: tuple[Fraction, Fraction]) -> None:
-        sold = reckoned[day_of(order).replace(day=1), product, currency_of(order)]
+        sold = computed[day_of(order).replace(day=1), product, currency_of(order)]
         sold.orders.add(order["id"])
         if is_refunded(order):
             sold.refunded_orders.add(order["id"])
@@ -263,7 +263,7 @@ def performance(orders: Sequence[Order], catalog: Catalog) -> dict[tuple[date, i
     for order in filter(is_paid, orders):
         if not items_of(order):
             count(order, None, 0, (Fraction(gross(order) or 0), Fraction(refunded(order))))
-    return reckoned
+    return computed
 
 
 def totals(amounts: Iterable[tuple[Any, Decimal | None]]) -> dict[Any, Decimal]:

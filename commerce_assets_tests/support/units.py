@@ -131,7 +131,7 @@ class Services:
 
 
 def end(service: "subprocess.Popen[bytes]", *, seconds: float) -> None:
-    """SIGTERM to the service and all that it has started; what is left after so many seconds is killed.
+    """SIGTERM to the service and all that it has started; what is left after these seconds is killed.
 
     Raises:
         TimeoutExpired: Something was left.

@@ -15,18 +15,8 @@ from commerce_assets.api.timestamps import format_instant, parse_instant
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Body
-from commerce_assets_tests.support.pulling import (
-    LOG,
-    ORDERS_OF_DAY,
-    PRODUCTS,
-    Puller,
-    body_of,
-    order,
-    orders,
-    product,
-    puller_of,
-    store_of,
-)
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, body_of, order, orders, product, store_of
+from commerce_assets_tests.support.world import LOG, World, serving
 from sample_store.dialect import Dialect
 
 CODES = Endpoint(
@@ -42,12 +32,12 @@ CODES = Endpoint(
 
 
 @pytest.fixture
-def puller(tmp_path: Path) -> Iterator[Puller]:
-    with puller_of(store_of(), tmp_path) as puller:
+def puller(tmp_path: Path) -> Iterator[World]:
+    with serving(store_of(), tmp_path) as puller:
         yield puller
 
 
-def failure(puller: Puller, body: bytes) -> str:
+def failure(puller: World, body: bytes) -> str:
     puller.server.script(otherwise=Body(body))
     with pytest.raises(PullError) as caught:
         puller.pull(ORDERS_OF_DAY)
@@ -74,15 +64,15 @@ def wrapped(*items: Any) -> bytes:
         ({"order": "2"}, 'item 1: what "order" holds is not an object'),
     ],
 )
-def test_an_item_that_is_not_wrapped_in_its_selector_fails_with_page_and_index(
-    puller: Puller, second: dict[str, Any], said: str
+def test_an_item_without_its_selector_fails_with_page_and_index(
+    puller: World, second: dict[str, Any], said: str
 ) -> None:
     """Fault 37."""
     error = failure(puller, json.dumps([{"order": order(1)}, second]).encode())
     assert error.startswith(f"orders of 2024-03-15, page 1, first attempt: {said}")
 
 
-def test_the_page_of_a_wrong_item_is_named_and_what_came_before_it_stays_staged(puller: Puller) -> None:
+def test_the_page_of_a_wrong_item_is_named_and_not_staged(puller: World) -> None:
     """Fault 37."""
     puller.server.script(Body(body_of(*orders(50), selector="order")), otherwise=Body(b'[{"odrer": {"id": 1}}]'))
     with pytest.raises(PullError, match=r'page 2, first attempt: item 0 has no key "order"'):
@@ -92,7 +82,7 @@ def test_the_page_of_a_wrong_item_is_named_and_what_came_before_it_stays_staged(
 
 
 @pytest.mark.parametrize("count", [0, 1, 60])
-def test_a_list_that_comes_as_one_object_is_read_just_the_same(puller: Puller, count: int) -> None:
+def test_a_list_that_comes_as_one_object_is_read_just_the_same(puller: World, count: int) -> None:
     """Fault 37."""
     store = puller.server.store
     store.shop.products[:] = [product(number) for number in range(1, count + 1)]
@@ -129,9 +119,7 @@ def test_without_a_selector_other_shapes_are_refused(body: bytes, said: str) -> 
     ("sent", "read"),
     [(1, 1), ("0000123", 123), ("7", 7), (2**53 + 1, 2**53 + 1), (str(2**63 - 1), 2**63 - 1), (0, 0), (-3, -3)],
 )
-def test_an_id_is_a_whole_number_also_where_it_comes_as_text_with_leading_zeros(
-    puller: Puller, sent: object, read: int
-) -> None:
+def test_an_id_as_text_with_leading_zeros_is_a_whole_number(puller: World, sent: object, read: int) -> None:
     """Fault 38."""
     puller.server.script(Body(body_of(order(1) | {"id": sent}, selector="order")))
     (item,) = puller.page(ORDERS_OF_DAY).items
@@ -141,20 +129,20 @@ def test_an_id_is_a_whole_number_also_where_it_comes_as_text_with_leading_zeros(
 @pytest.mark.parametrize(
     "sent", [None, "", "12a", "1.0", 1.5, 1.0, True, [], {}, 2**63, str(2**63), 10**30, "9" * 5000, "-3", "٣", "1e3"]
 )
-def test_an_id_that_is_no_whole_number_is_refused_and_the_item_named(puller: Puller, sent: object) -> None:
+def test_an_id_that_is_not_a_whole_number_is_refused(puller: World, sent: object) -> None:
     """Fault 38."""
     error = failure(puller, wrapped(order(1), order(2) | {"id": sent}))
     assert "page 1, first attempt: item 1: its id is missing or not a whole number" in error
 
 
-def test_an_item_without_an_id_is_refused(puller: Puller) -> None:
+def test_an_item_without_an_id_is_refused(puller: World) -> None:
     """Fault 38."""
     item = order(1)
     del item["id"]
     assert "item 0: its id is missing" in failure(puller, wrapped(item))
 
 
-def test_the_same_id_twice_on_a_page_is_handed_on_twice(puller: Puller) -> None:
+def test_the_same_id_twice_on_a_page_is_handed_on_twice(puller: World) -> None:
     """Fault 38: the load keeps the newer version."""
     puller.server.script(Body(wrapped(order(1), order(1, state="refunded"))))
     assert [row["state"] for row in puller.pull(ORDERS_OF_DAY).rows] == ["complete", "refunded"]
@@ -177,7 +165,7 @@ def test_the_same_id_twice_on_a_page_is_handed_on_twice(puller: Puller) -> None:
         ),
     ],
 )
-def test_an_order_whose_created_at_cannot_be_read_fails_and_is_named(puller: Puller, sent: object) -> None:
+def test_an_order_with_an_unreadable_created_at_fails(puller: World, sent: object) -> None:
     """Fault 44."""
     error = failure(puller, wrapped(order(1), order(4711) | {"created_at": sent}))
     assert "page 1, first attempt: item 1, order 4711: its created_at is missing or no instant" in error
@@ -185,7 +173,7 @@ def test_an_order_whose_created_at_cannot_be_read_fails_and_is_named(puller: Pul
 
 
 @pytest.mark.parametrize("said", ['{"errors": [{"message": "Throttled"}]}', '{"error": "Rate limit exceeded"}'])
-def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: Puller, said: str) -> None:
+def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: World, said: str) -> None:
     """Fault 87."""
     assert "the store answered 200 and an error: it is throttled" in failure(puller, said.encode())
 
@@ -200,21 +188,21 @@ def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: Pull
         ("2024-01-02T00:00:00.5 UTC", 500_000),
     ],
 )
-def test_nanoseconds_and_the_word_utc_are_read(puller: Puller, sent: str, microseconds: int) -> None:
+def test_nanoseconds_and_the_word_utc_are_read(puller: World, sent: str, microseconds: int) -> None:
     """Fault 91."""
     puller.server.script(Body(wrapped(order(1) | {"created_at": sent})))
     (item,) = puller.page(ORDERS_OF_DAY).items
     assert item.cursor == datetime(2024, 1, 2, microsecond=microseconds, tzinfo=UTC)
 
 
-def test_an_order_without_created_at_fails_and_is_named(puller: Puller) -> None:
+def test_an_order_without_created_at_fails_and_is_named(puller: World) -> None:
     """Fault 44."""
     item = order(4711)
     del item["created_at"]
     assert "item 0, order 4711: its created_at is missing" in failure(puller, wrapped(item))
 
 
-def test_an_updated_at_that_cannot_be_read_is_no_reason_to_fail(puller: Puller) -> None:
+def test_an_updated_at_that_cannot_be_read_is_no_reason_to_fail(puller: World) -> None:
     """Fault 44."""
     puller.server.script(Body(wrapped(order(1) | {"updated_at": "now"}, order(2) | {"updated_at": None})))
     page = puller.page(ORDERS_OF_DAY)
@@ -286,7 +274,7 @@ def test_an_instant_is_written_as_the_api_writes_it() -> None:
 )
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "undeclared"])
 def test_a_text_is_kept_and_what_is_no_text_in_it_is_replaced(
-    puller: Puller,
+    puller: World,
     sent: bytes,
     read: str,
     declared: bool,  # noqa: FBT001 - a parameter of the test
@@ -301,7 +289,7 @@ def test_a_text_is_kept_and_what_is_no_text_in_it_is_replaced(
 
 
 @pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\t", b"\n\n  \r"])
-def test_line_breaks_between_tokens_do_not_break_a_staged_line(puller: Puller, blank: bytes) -> None:
+def test_line_breaks_between_tokens_do_not_break_a_staged_line(puller: World, blank: bytes) -> None:
     """Fault 48."""
     pretty = json.dumps([{"product": product(n, undeclared={"a": [1]})} for n in (1, 2)], indent=2).encode()
     puller.server.script(Body(b"\xef\xbb\xbf" + pretty.replace(b"\n", blank)))
@@ -325,8 +313,8 @@ def test_line_breaks_between_tokens_do_not_break_a_staged_line(puller: Puller, b
         (b'"order_name": 1 // comment\n', False),
     ],
 )
-def test_an_item_that_is_not_quite_json_is_kept_or_refused_as_a_whole_page(
-    puller: Puller,
+def test_invalid_json_is_kept_or_refused_per_page(
+    puller: World,
     field: bytes,
     kept: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -342,7 +330,7 @@ def test_an_item_that_is_not_quite_json_is_kept_or_refused_as_a_whole_page(
 
 @pytest.mark.parametrize("depth", [*range(850, 1000, 3), 1_000, 100_000])
 @pytest.mark.parametrize("name", ["cart", "undeclared"])
-def test_deep_nesting_is_kept_or_refused_and_crashes_nothing(puller: Puller, name: str, depth: int) -> None:
+def test_deep_nesting_is_kept_or_refused_and_crashes_nothing(puller: World, name: str, depth: int) -> None:
     """Fault 50."""
     nested = b"[" * depth + b"]" * depth
     item = b'{"id": 1, "created_at": "2024-03-15T12:00:00Z", "%s": %s}' % (name.encode(), nested)
@@ -358,7 +346,7 @@ def test_deep_nesting_is_kept_or_refused_and_crashes_nothing(puller: Puller, nam
         assert "nested too deeply" in refusal if refusal else nested in staged.segments[0].read_bytes()
 
 
-def test_arrays_null_empty_and_huge_are_kept_to_the_byte(puller: Puller) -> None:
+def test_arrays_null_empty_and_huge_are_kept_to_the_byte(puller: World) -> None:
     """Fault 47."""
     huge = json.dumps([{"download_item": {"name": f"File {n}"}} for n in range(5_000)]).encode()
     items = [
@@ -369,14 +357,14 @@ def test_arrays_null_empty_and_huge_are_kept_to_the_byte(puller: Puller) -> None
     assert [bytes(item.raw) for item in puller.page(ORDERS_OF_DAY).items] == items
 
 
-def test_amounts_of_any_kind_are_handed_on_as_they_came(puller: Puller) -> None:
+def test_amounts_of_any_kind_are_handed_on_as_they_came(puller: World) -> None:
     """Fault 39, as far as it is the pull's: nothing goes through a float."""
     amounts = [b'"64.90"', b"17", b"17.50", b'"\xc2\xa318.00"', b'"1,234.50"', b'""', b"null", b"0.1000000000000000055"]
     # The writer quotes numbers that DuckDB would change.
     changed = {b"17.50", b"0.1000000000000000055"}
     items = [b'{"id": %d, "price": %s}' % (number, amount) for number, amount in enumerate(amounts, start=1)]
     puller.server.script(Body(body_of(*items)))
-    with puller.client() as client, puller.hold(PRODUCTS) as staged:
+    with puller.client() as client, puller.hold(PRODUCT_LIST) as staged:
         stage(client, staged, log=LOG)
         mark = staged.manifest.pull_id.encode()
         quoted = [b'"%s:%s"' % (mark, amount) if amount in changed else amount for amount in amounts]
@@ -384,7 +372,7 @@ def test_amounts_of_any_kind_are_handed_on_as_they_came(puller: Puller) -> None:
         assert staged.segments[0].read_bytes() == b"\n".join([*expected, b""])
 
 
-def test_fields_that_are_not_declared_and_no_others_are_found_in_extra(puller: Puller) -> None:
+def test_only_undeclared_fields_are_in_extra(puller: World) -> None:
     """Fault 41."""
     sent = order(1, buyer_name="Ann") | {"test_mode": True, "licenses": [{"key": "a b"}], "": None, "_extra": {"x": 1}}
     puller.server.script(Body(wrapped(sent, order(2))))
@@ -395,7 +383,7 @@ def test_fields_that_are_not_declared_and_no_others_are_found_in_extra(puller: P
     assert second == order(2)
 
 
-def test_a_field_that_comes_twice_is_not_lost_where_another_is_undeclared(puller: Puller) -> None:
+def test_a_repeated_field_is_kept_beside_an_undeclared_one(puller: World) -> None:
     """Faults 41, 50."""
     raw = msgspec.json.encode(order(1, buyer_name="Ann") | {"test_mode": True})
     twice = raw[:-1] + b',"buyer_name":"Bob"}'

@@ -28,7 +28,7 @@ def versions_of(lock: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("lock", [RUNTIME, DEV])
-def test_every_line_of_a_lock_is_a_version_with_hashes_and_names_no_place(lock: str) -> None:
+def test_every_line_of_a_lock_has_a_version_and_hashes(lock: str) -> None:
     entries = entries_of(lock)
 
     assert len(entries) > 50

@@ -17,20 +17,18 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage import FilterIgnoredError, stage
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import Body, Edit, Exchange, OnPage, Received, Serve, Status, Then
-from commerce_assets_tests.support.pulling import (
+from commerce_assets_tests.support.items import (
     BY_NAME,
-    LOG,
     NOON,
     ORDERS_OF_DAY,
-    PRODUCTS,
-    Puller,
+    PRODUCT_LIST,
     body_of,
     order,
     orders,
     product,
-    puller_of,
     store_of,
 )
+from commerce_assets_tests.support.world import LOG, World, serving
 from sample_store.dialect import Dialect
 from sample_store.store import SampleStore
 from sample_store.values import Item
@@ -40,12 +38,12 @@ MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
 
 
 @pytest.fixture
-def puller(tmp_path: Path) -> Iterator[Puller]:
-    with puller_of(store_of(), tmp_path) as puller:
+def puller(tmp_path: Path) -> Iterator[World]:
+    with serving(store_of(), tmp_path) as puller:
         yield puller
 
 
-def fill(puller: Puller, *, products: int = 0, orders: list[Item] | None = None) -> SampleStore:
+def fill(puller: World, *, products: int = 0, orders: list[Item] | None = None) -> SampleStore:
     store = puller.server.store
     store.shop.products[:] = [product(number) for number in range(1, products + 1)]
     store.shop.orders[:] = orders or []
@@ -75,7 +73,7 @@ def page_request_of(request: Received) -> PageRequest:
         (500, 12),
     ],
 )
-def test_a_window_costs_one_request_more_than_its_pages(puller: Puller, count: int, pages: int) -> None:
+def test_a_window_costs_one_request_more_than_its_pages(puller: World, count: int, pages: int) -> None:
     """Fault 29."""
     fill(puller, orders=orders(count, start=MIDNIGHT))
     pulled = puller.pull(ORDERS_OF_DAY)
@@ -90,7 +88,7 @@ def test_a_window_costs_one_request_more_than_its_pages(puller: Puller, count: i
     [(0, 1), (1, 2), (49, 2), (50, 2), (51, 3), (97, 3), (98, 3), (100, 4), (143, 4), (144, 4), (500, 13)],
 )
 def test_a_list_costs_at_most_one_request_more_than_its_overlapping_pages(
-    puller: Puller, count: int, pages: int
+    puller: World, count: int, pages: int
 ) -> None:
     """Faults 29 and 33."""
     fill(puller, products=count)
@@ -103,8 +101,8 @@ def test_a_list_costs_at_most_one_request_more_than_its_overlapping_pages(
 
 
 @pytest.mark.parametrize("count", [10, 11, 20, 25, 49, 50, 100, 120])
-def test_a_store_that_gives_ten_items_whatever_is_asked_for_is_read_to_its_end(
-    puller: Puller, caplog: pytest.LogCaptureFixture, count: int
+def test_a_store_with_ten_items_per_page_is_read_to_its_end(
+    puller: World, caplog: pytest.LogCaptureFixture, count: int
 ) -> None:
     """Fault 30."""
     fill(puller, products=count).dialect = Dialect(max_per_page=10)
@@ -113,9 +111,7 @@ def test_a_store_that_gives_ten_items_whatever_is_asked_for_is_read_to_its_end(
     assert ("the store gives 10 rows a page, whatever is asked for" in caplog.text) is (count > 10)
 
 
-def test_a_page_size_of_ten_that_was_asked_for_is_nothing_to_warn_of(
-    puller: Puller, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_requested_page_size_of_ten_is_no_warning(puller: World, caplog: pytest.LogCaptureFixture) -> None:
     """Fault 30."""
     fill(puller, products=25)
     assert puller.pull(per_page=10).ids == [*range(1, 26)]
@@ -124,7 +120,7 @@ def test_a_page_size_of_ten_that_was_asked_for_is_nothing_to_warn_of(
 
 
 @pytest.mark.parametrize("per_page", [1, 7, 49])
-def test_any_page_size_gives_the_same_rows(puller: Puller, per_page: int) -> None:
+def test_any_page_size_gives_the_same_rows(puller: World, per_page: int) -> None:
     fill(puller, products=60)
     assert {*puller.pull(per_page=per_page).ids} == {*range(1, 61)}
     assert len(puller.server.requests) <= 60 // per_page + 2
@@ -134,7 +130,7 @@ def test_any_page_size_gives_the_same_rows(puller: Puller, per_page: int) -> Non
 
 
 @pytest.mark.parametrize("repeated", [1, 2])
-def test_a_page_that_comes_again_is_noticed_by_its_ids(puller: Puller, repeated: int) -> None:
+def test_a_page_that_comes_again_is_noticed_by_its_ids(puller: World, repeated: int) -> None:
     """Fault 31."""
 
     def serve_again(exchange: Exchange) -> None:
@@ -150,7 +146,7 @@ def test_a_page_that_comes_again_is_noticed_by_its_ids(puller: Puller, repeated:
     assert len(puller.server.requests) == repeated + 1
 
 
-def test_a_page_that_comes_again_much_later_is_noticed_too(puller: Puller) -> None:
+def test_a_page_that_comes_again_much_later_is_noticed_too(puller: World) -> None:
     """Fault 31."""
     fill(puller, products=300)
     puller.server.script(otherwise=OnPage(5, Body(body_of(*(product(number) for number in range(51, 101))))))
@@ -158,7 +154,7 @@ def test_a_page_that_comes_again_much_later_is_noticed_too(puller: Puller) -> No
         puller.pull()
 
 
-def test_a_page_of_a_window_that_comes_again_is_noticed_by_its_ids(puller: Puller) -> None:
+def test_a_repeated_page_of_a_window_is_noticed_by_its_ids(puller: World) -> None:
     """Fault 31."""
     items = orders(300, start=MIDNIGHT)
     fill(puller, orders=items)
@@ -167,7 +163,7 @@ def test_a_page_of_a_window_that_comes_again_is_noticed_by_its_ids(puller: Pulle
         puller.pull(ORDERS_OF_DAY)
 
 
-def test_a_list_that_has_moved_by_whole_pages_is_begun_anew_by_the_next_run(puller: Puller) -> None:
+def test_the_next_run_restarts_a_list_moved_by_whole_pages(puller: World) -> None:
     """Fault 31: going on with what is staged, it would meet the same page again, run after run."""
     fill(puller, orders=orders(200))
 
@@ -181,7 +177,7 @@ def test_a_list_that_has_moved_by_whole_pages_is_begun_anew_by_the_next_run(pull
     assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 201), *range(1001, 1101)}
 
 
-def test_orders_that_come_in_while_paging_lose_none(puller: Puller) -> None:
+def test_orders_that_come_in_while_paging_lose_none(puller: World) -> None:
     """Fault 32: an oldest-first list grows at its end."""
     fill(puller, orders=orders(100, start=MIDNIGHT))
 
@@ -196,7 +192,7 @@ def test_orders_that_come_in_while_paging_lose_none(puller: Puller) -> None:
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, 101), *range(1001, 1031), *range(2001, 2031)]
 
 
-def test_an_order_that_arrives_on_top_is_looked_for_once_the_list_is_read(puller: Puller) -> None:
+def test_an_order_that_arrives_on_top_is_looked_for_once_the_list_is_read(puller: World) -> None:
     """Faults 32 and 76: a row is met twice, so that another one has come in before it; one more request finds it."""
     store = fill(puller, orders=orders(120, start=MIDNIGHT))
     store.dialect.oldest_first = False
@@ -206,7 +202,7 @@ def test_an_order_that_arrives_on_top_is_looked_for_once_the_list_is_read(puller
     assert puller.server.pages == [1, 2, 3, 4, 1]
 
 
-def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updated_at(puller: Puller) -> None:
+def test_a_row_that_changes_while_paging_comes_in_both_versions(puller: World) -> None:
     """Fault 34, as far as it is the pull's: both versions are staged, and the load keeps the newer one."""
     store = fill(puller, orders=orders(60, start=MIDNIGHT))
     store.dialect.oldest_first = False
@@ -222,9 +218,7 @@ def test_a_row_that_changes_while_paging_comes_in_both_versions_with_their_updat
 
 @pytest.mark.parametrize("vanishing", [1, 2, 30, 49, 51, 120])
 @pytest.mark.parametrize("after", [1, 2, 5])
-def test_rows_that_vanish_while_a_list_is_read_take_no_other_with_them(
-    puller: Puller, after: int, vanishing: int
-) -> None:
+def test_rows_deleted_while_a_list_is_read_hide_no_other(puller: World, after: int, vanishing: int) -> None:
     """Fault 33: whatever slips onto a page that has been read already is found by stepping back."""
     store = fill(puller, products=400)
 
@@ -238,7 +232,7 @@ def test_rows_that_vanish_while_a_list_is_read_take_no_other_with_them(
     assert len(puller.server.requests) <= 10 + 7
 
 
-def test_a_row_that_moves_to_the_end_does_not_hide_that_the_list_has_moved_up(puller: Puller) -> None:
+def test_a_row_moved_to_the_end_does_not_hide_the_shift(puller: World) -> None:
     """Fault 33: it is met again, but not where the list goes on."""
     store = fill(puller, products=100)
 
@@ -251,7 +245,7 @@ def test_a_row_that_moves_to_the_end_does_not_hide_that_the_list_has_moved_up(pu
     assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
 
 
-def test_a_page_of_rows_that_have_changed_and_moved_to_the_end_is_no_page_that_comes_again(puller: Puller) -> None:
+def test_a_page_of_moved_rows_is_not_a_repeated_page(puller: World) -> None:
     """Fault 31: nor does the next run, which goes on with what is staged, take it for one."""
     fill(puller, products=200)
 
@@ -264,7 +258,7 @@ def test_a_page_of_rows_that_have_changed_and_moved_to_the_end_is_no_page_that_c
     assert {*puller.pull().ids} == {*range(1, 201)}
 
 
-def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_same(puller: Puller) -> None:
+def test_a_list_that_loses_rows_before_each_page_is_read_whole(puller: World) -> None:
     """Fault 33."""
     store = fill(puller, products=300)
     doomed = iter(range(1, 300, 7))
@@ -276,7 +270,7 @@ def test_a_list_that_loses_rows_before_every_page_is_read_to_its_end_all_the_sam
     assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
 
 
-def test_a_list_that_shrinks_to_nothing_while_it_is_read_ends(puller: Puller) -> None:
+def test_a_list_that_shrinks_to_nothing_while_it_is_read_ends(puller: World) -> None:
     """Fault 33."""
 
     def vanish(store: SampleStore) -> None:
@@ -288,7 +282,7 @@ def test_a_list_that_shrinks_to_nothing_while_it_is_read_ends(puller: Puller) ->
     assert puller.pull().ids == [*range(1, 51)]
 
 
-def test_a_list_that_never_goes_on_where_it_ended_is_given_up(puller: Puller) -> None:
+def test_a_list_that_never_goes_on_where_it_ended_is_given_up(puller: World) -> None:
     """Fault 33."""
     fill(puller, products=200)
     elsewhere = iter(range(1_000, 1_000_000, 50))
@@ -303,7 +297,7 @@ def test_a_list_that_never_goes_on_where_it_ended_is_given_up(puller: Puller) ->
     assert len(puller.server.requests) <= 12
 
 
-def test_the_pages_of_a_window_overlap_where_that_is_asked_for(puller: Puller) -> None:
+def test_the_pages_of_a_window_overlap_where_that_is_asked_for(puller: World) -> None:
     """Fault 33: no way to delete an order is documented, so that a backfill pays for it only if a person says so."""
     store = fill(puller, orders=orders(400, start=MIDNIGHT))
     puller.server.script(None, None, Then(lambda store: store.delete("orders", 7)))
@@ -311,14 +305,14 @@ def test_the_pages_of_a_window_overlap_where_that_is_asked_for(puller: Puller) -
     assert {*pulled.ids} >= {item["id"] for item in store.shop.orders}
 
 
-def test_a_window_whose_pages_overlap_is_left_as_soon_as_it_has_been_passed(puller: Puller) -> None:
+def test_paging_with_overlap_stops_after_the_windows_end(puller: World) -> None:
     store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
     store.dialect.ignores_dates = True
     puller.pull(ORDERS_OF_DAY, overlap_windows=True)
     assert len(puller.server.pages) == 9
 
 
-def test_a_pull_that_goes_on_after_a_kill_still_notices_that_the_list_has_moved(puller: Puller) -> None:
+def test_a_resumed_pull_notices_that_the_list_has_moved(puller: World) -> None:
     """Fault 33."""
     store = fill(puller, products=300)
     puller.server.script(None, None, None, Status(415))
@@ -335,37 +329,37 @@ def test_a_pull_that_goes_on_after_a_kill_still_notices_that_the_list_has_moved(
 
 
 @pytest.mark.parametrize("end", [50, 98, 144, 12_345, 10_000_000])
-def test_the_next_page_begins_before_the_end_of_the_last_and_reaches_far_beyond_it(end: int) -> None:
+def test_the_next_page_overlaps_the_last_one(end: int) -> None:
     request = overlapping(end, per_page=50)
     assert request.start < end
     assert request.end >= end + 25
 
 
-def test_when_the_last_page_fails_for_good_the_pull_is_not_complete(puller: Puller) -> None:
+def test_a_pull_whose_last_page_fails_is_not_complete(puller: World) -> None:
     """Fault 35: nothing but a complete pull is ever loaded."""
     fill(puller, products=120)
     puller.server.script(otherwise=OnPage(3, Status(500)))
     with pytest.raises(PullError, match="products, page 3, attempt 4: "):
         puller.pull()
-    with puller.hold(PRODUCTS) as staged:
+    with puller.hold(PRODUCT_LIST) as staged:
         assert [page.number for page in staged.pages] == [1, 2]
         assert not staged.is_complete
 
 
-def test_a_list_that_does_not_end_is_given_up(puller: Puller) -> None:
+def test_a_list_that_does_not_end_is_given_up(puller: World) -> None:
     """Fault 36."""
     fill(puller, products=500)
-    decoder = PageDecoder(PRODUCTS.endpoint)
+    decoder = PageDecoder(PRODUCT_LIST.endpoint)
     paginator = PageNumberPaginator(per_page=50, log=LOG, max_pages=4)
     with puller.client() as client, pytest.raises(ApiError, match=r"the list goes on after 4 pages\. Check the"):
-        [*paginator.pages(lambda request: client.page(PRODUCTS, decoder, request.number))]
+        [*paginator.pages(lambda request: client.page(PRODUCT_LIST, decoder, request.number))]
     assert puller.server.pages == [1, 2, 3, 4]
 
 
 # The end of a list
 
 
-def kept_in(puller: Puller, pull: ListRequest, **client_fields: Any) -> tuple[set[int], ListEnd]:
+def kept_in(puller: World, pull: ListRequest, **client_fields: Any) -> tuple[set[int], ListEnd]:
     """What a pull stages, and how it says that the list ended, as the next process reads it."""
     with puller.hold(pull) as staged, puller.client(**client_fields) as client:
         stage(client, staged, log=LOG)
@@ -403,8 +397,8 @@ def sized(size: Callable[[int], int]) -> Callable[[Exchange], None]:
 
 
 @pytest.mark.parametrize("hidden", [1, 50, 51, 60, 100, 170])
-@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCTS])
-def test_a_row_hidden_after_limit_does_not_end_a_list(puller: Puller, pull: ListRequest, hidden: int) -> None:
+@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCT_LIST])
+def test_a_row_hidden_after_limit_does_not_end_a_list(puller: World, pull: ListRequest, hidden: int) -> None:
     """Fault 69."""
     fill(puller, products=170, orders=orders(170, start=MIDNIGHT))
     puller.server.script(otherwise=hiding(hidden))
@@ -415,18 +409,18 @@ def test_a_row_hidden_after_limit_does_not_end_a_list(puller: Puller, pull: List
 
 
 @pytest.mark.parametrize("size", [15, 20, 25, 30, 40])
-@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCTS])
-def test_the_size_of_a_clamped_page_is_learnt(puller: Puller, pull: ListRequest, size: int) -> None:
+@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCT_LIST])
+def test_the_size_of_a_clamped_page_is_learnt(puller: World, pull: ListRequest, size: int) -> None:
     """Fault 70."""
     fill(puller, products=170, orders=orders(170, start=MIDNIGHT)).dialect.max_per_page = size
     ids, end = kept_in(puller, pull)
     assert ids == {*range(1, 171)}
     assert (end.proven, end.page_size) == (True, size)
-    assert end.gapless is (pull is PRODUCTS and size >= 20)
+    assert end.gapless is (pull is PRODUCT_LIST and size >= 20)
 
 
-@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCTS])
-def test_sizes_snapped_down_do_not_cut_a_list_short(puller: Puller, pull: ListRequest) -> None:
+@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCT_LIST])
+def test_sizes_snapped_down_do_not_cut_a_list_short(puller: World, pull: ListRequest) -> None:
     """Fault 70: 49 a page, as overlapping pages ask for, are 25."""
     fill(puller, products=180, orders=orders(180, start=MIDNIGHT))
     puller.server.script(otherwise=sized(lambda asked: max(size for size in (1, 10, 25, 50) if size <= asked)))
@@ -436,7 +430,7 @@ def test_sizes_snapped_down_do_not_cut_a_list_short(puller: Puller, pull: ListRe
     assert len(puller.server.requests) <= 6
 
 
-def test_an_empty_page_in_the_middle_is_not_the_end(puller: Puller) -> None:
+def test_an_empty_page_in_the_middle_is_not_the_end(puller: World) -> None:
     """Fault 71."""
     fill(puller, orders=orders(300, start=MIDNIGHT))
     puller.server.script(None, None, Body(b"[]"))
@@ -446,7 +440,7 @@ def test_an_empty_page_in_the_middle_is_not_the_end(puller: Puller) -> None:
         puller.pull(ORDERS_OF_DAY)
 
 
-def test_an_empty_page_in_the_middle_of_an_overlapping_list_is_not_the_end(puller: Puller) -> None:
+def test_an_empty_page_in_the_middle_of_an_overlapping_list_is_not_the_end(puller: World) -> None:
     """Fault 71."""
     fill(puller, products=300)
     puller.server.script(None, None, Body(b"[]"))
@@ -455,7 +449,7 @@ def test_an_empty_page_in_the_middle_of_an_overlapping_list_is_not_the_end(pulle
 
 @pytest.mark.parametrize("status", [404, 400, 416, 422, 204])
 @pytest.mark.parametrize("count", [100, 120])
-def test_a_refused_page_past_the_end_is_the_end(puller: Puller, status: int, count: int) -> None:
+def test_a_refused_page_past_the_end_is_the_end(puller: World, status: int, count: int) -> None:
     """Fault 72."""
     fill(puller, orders=orders(count, start=MIDNIGHT))
 
@@ -466,7 +460,7 @@ def test_a_refused_page_past_the_end_is_the_end(puller: Puller, status: int, cou
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, count + 1)]
 
 
-def test_a_refusal_in_the_middle_of_a_list_fails_and_keeps_the_pages(puller: Puller) -> None:
+def test_a_refusal_in_the_middle_of_a_list_fails_and_keeps_the_pages(puller: World) -> None:
     """Fault 72."""
     fill(puller, orders=orders(300, start=MIDNIGHT))
     puller.server.script(otherwise=OnPage(3, Status(404)))
@@ -479,7 +473,7 @@ def test_a_refusal_in_the_middle_of_a_list_fails_and_keeps_the_pages(puller: Pul
 
 
 @pytest.mark.parametrize("count", [100, 120])
-def test_the_last_page_again_is_the_end(puller: Puller, count: int) -> None:
+def test_the_last_page_again_is_the_end(puller: World, count: int) -> None:
     """Fault 72."""
     fill(puller, orders=orders(count, start=MIDNIGHT))
 
@@ -493,7 +487,7 @@ def test_the_last_page_again_is_the_end(puller: Puller, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [30, 60])
-def test_a_list_that_is_not_paged_is_read_once(puller: Puller, count: int) -> None:
+def test_a_list_that_is_not_paged_is_read_once(puller: World, count: int) -> None:
     """Fault 73."""
     fill(puller)
     puller.server.script(otherwise=Body(body_of(*(product(number) for number in range(1, count + 1)))))
@@ -503,7 +497,7 @@ def test_a_list_that_is_not_paged_is_read_once(puller: Puller, count: int) -> No
 
 
 @pytest.mark.parametrize("count", [10, 50])
-def test_a_first_page_that_comes_again_full_is_not_a_whole_list(puller: Puller, count: int) -> None:
+def test_a_first_page_that_comes_again_full_is_not_a_whole_list(puller: World, count: int) -> None:
     """Fault 73: a cache that drops the query gives just that."""
     fill(puller)
     puller.server.script(otherwise=Body(body_of(*(product(number) for number in range(1, count + 1)))))
@@ -515,7 +509,7 @@ def test_a_first_page_that_comes_again_full_is_not_a_whole_list(puller: Puller, 
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_rows_in_another_order_at_each_request_are_all_met_or_it_fails(puller: Puller, seed: int) -> None:
+def test_rows_in_another_order_at_each_request_are_all_met_or_it_fails(puller: World, seed: int) -> None:
     """Fault 74."""
     rows, draw = orders(180, every=timedelta(0)), random.Random(seed)
     fill(puller, orders=rows)
@@ -535,7 +529,7 @@ def test_rows_in_another_order_at_each_request_are_all_met_or_it_fails(puller: P
         assert "because the list moved" in end.reason
 
 
-def test_a_back_dated_order_at_the_end_of_a_list_by_id_is_found(puller: Puller) -> None:
+def test_a_back_dated_order_at_the_end_of_a_list_by_id_is_found(puller: World) -> None:
     """Fault 75."""
     rows = [*orders(150, start=MIDNIGHT, every=timedelta(minutes=20)), order(90_001, MIDNIGHT + timedelta(hours=3))]
     fill(puller)
@@ -551,7 +545,7 @@ def test_a_back_dated_order_at_the_end_of_a_list_by_id_is_found(puller: Puller) 
 @pytest.mark.parametrize("place", [0, 7, 45])
 @pytest.mark.parametrize("row", [52, 121, 140])
 @pytest.mark.parametrize("size", [50, 40, 15])
-def test_a_row_that_moves_up_while_a_list_is_read_is_found(puller: Puller, row: int, place: int, size: int) -> None:
+def test_a_row_that_moves_up_while_a_list_is_read_is_found(puller: World, row: int, place: int, size: int) -> None:
     """Fault 76: a list by name, or newest update first."""
     store = fill(puller, products=140)
     store.dialect.max_per_page = size
@@ -562,22 +556,22 @@ def test_a_row_that_moves_up_while_a_list_is_read_is_found(puller: Puller, row: 
         store.touch()
 
     puller.server.script(Then(rename))
-    ids, end = kept_in(puller, PRODUCTS)
+    ids, end = kept_in(puller, PRODUCT_LIST)
     assert ids == {*range(1, 141)}
     assert end.reason.endswith("read 2 times, because the list moved")
 
 
-def test_a_row_that_a_store_lists_twice_is_no_movement(puller: Puller) -> None:
+def test_a_row_that_a_store_lists_twice_is_no_movement(puller: World) -> None:
     """Fault 76: the second reading is as the first."""
     store = fill(puller, products=140)
     store.shop.products.insert(120, product(3))
     store.touch()
-    ids, end = kept_in(puller, PRODUCTS)
+    ids, end = kept_in(puller, PRODUCT_LIST)
     assert ids == {*range(1, 141)}
     assert end.consistent
 
 
-def test_a_pull_of_a_list_that_moved_is_not_gone_on_with(puller: Puller) -> None:
+def test_a_pull_of_a_list_that_moved_is_not_gone_on_with(puller: World) -> None:
     """Fault 76."""
     fill(puller, orders=orders(300, start=MIDNIGHT)).dialect.oldest_first = False
     puller.server.script(Then(lambda store: store.add_order(order(999, NOON))), None, None, Status(415))
@@ -587,14 +581,14 @@ def test_a_pull_of_a_list_that_moved_is_not_gone_on_with(puller: Puller) -> None
     assert puller.server.pages[4:] == [1, 2, 3, 4, 5, 6, 7, 8][: len(puller.server.pages) - 4]
 
 
-def test_the_next_process_knows_how_the_list_ended(puller: Puller) -> None:
+def test_the_next_process_knows_how_the_list_ended(puller: World) -> None:
     """Fault 69: removals are built on it."""
     fill(puller, products=60)
-    _, end = kept_in(puller, PRODUCTS)
+    _, end = kept_in(puller, PRODUCT_LIST)
     assert end == ListEnd(proven=True, consistent=True, gapless=True, page_size=50, reason="page 3 is empty")
 
 
-def test_an_end_that_was_not_reached_is_not_proven(puller: Puller) -> None:
+def test_an_end_that_was_not_reached_is_not_proven(puller: World) -> None:
     """Fault 71."""
     fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15))).dialect.ignores_dates = True
     _, end = kept_in(puller, ORDERS_OF_DAY)
@@ -602,7 +596,7 @@ def test_an_end_that_was_not_reached_is_not_proven(puller: Puller) -> None:
 
 
 @pytest.mark.parametrize("changed_rows", [0, 3])
-def test_a_refresh_with_nothing_new_costs_at_most_two_requests(puller: Puller, changed_rows: int) -> None:
+def test_a_refresh_with_nothing_new_costs_at_most_two_requests(puller: World, changed_rows: int) -> None:
     items = orders(60, start=MIDNIGHT)
     for item in items[:changed_rows]:
         item["updated_at"] = "2024-06-01T00:00:00Z"
@@ -616,8 +610,8 @@ def test_a_refresh_with_nothing_new_costs_at_most_two_requests(puller: Puller, c
 
 @pytest.mark.parametrize("to_is_inclusive", [True, False])
 @pytest.mark.parametrize("hours", [-12, -5, 0, 1, 5.75, 13, 14])
-def test_whatever_to_means_and_wherever_its_days_lie_the_answer_holds_the_whole_window(
-    puller: Puller,
+def test_the_whole_window_is_read_whatever_to_means(
+    puller: World,
     hours: float,
     to_is_inclusive: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -636,7 +630,7 @@ def test_whatever_to_means_and_wherever_its_days_lie_the_answer_holds_the_whole_
     assert len(pulled.ids) == len(pulled.rows)
 
 
-def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: Puller) -> None:
+def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: World) -> None:
     puller.pull(ORDERS_OF_DAY)
     (request,) = puller.server.requests
     assert request.path == "/api/v1_3/orders"
@@ -645,7 +639,7 @@ def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: Puller) ->
     assert request.headers["user-agent"].startswith("commerce_assets/")
 
 
-def test_an_oldest_first_list_of_a_store_that_ignores_to_is_left_early(puller: Puller) -> None:
+def test_an_oldest_first_list_of_a_store_that_ignores_to_is_left_early(puller: World) -> None:
     store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
     store.dialect.ignores_dates = True
     pulled = puller.pull(ORDERS_OF_DAY)
@@ -654,7 +648,7 @@ def test_an_oldest_first_list_of_a_store_that_ignores_to_is_left_early(puller: P
 
 
 @pytest.mark.parametrize(("seconds", "pages"), [(0, [1]), (-1, [1, 2])])
-def test_only_rows_far_beyond_the_window_end_a_pull_early(puller: Puller, seconds: int, pages: list[int]) -> None:
+def test_only_rows_far_beyond_the_window_end_a_pull_early(puller: World, seconds: int, pages: list[int]) -> None:
     """Faults 69 and 75: a store that honours `to` sends none, and its list is read to its end."""
     last_of_page = MIDNIGHT + timedelta(days=4, seconds=seconds)
     items = orders(200, start=last_of_page - timedelta(seconds=49), every=timedelta(seconds=1))
@@ -664,22 +658,20 @@ def test_only_rows_far_beyond_the_window_end_a_pull_early(puller: Puller, second
 
 
 @pytest.mark.parametrize("per_page", [1, 50])
-def test_orders_of_one_second_beyond_the_window_do_not_tell_in_which_order_the_list_is(
-    puller: Puller, per_page: int
-) -> None:
+def test_orders_of_one_second_do_not_show_the_lists_order(puller: World, per_page: int) -> None:
     imported = [order(number, MIDNIGHT + timedelta(hours=26)) for number in range(1000, 1060)]
     fill(puller, orders=[*orders(5), *imported]).dialect.oldest_first = False
     assert {*puller.pull(ORDERS_OF_DAY, per_page=per_page).ids} >= {1, 2, 3, 4, 5}
 
 
-def test_a_newest_first_list_is_read_to_its_end(puller: Puller) -> None:
+def test_a_newest_first_list_is_read_to_its_end(puller: World) -> None:
     store = fill(puller, orders=orders(400, start=MIDNIGHT, every=timedelta(minutes=15)))
     store.dialect = Dialect(ignores_dates=True, oldest_first=False)
     assert {*puller.pull(ORDERS_OF_DAY).ids} == {*range(1, 401)}
     assert puller.server.pages == [*range(1, 11)]
 
 
-def test_once_an_order_is_older_than_the_one_before_it_the_list_is_read_to_its_end(puller: Puller) -> None:
+def test_an_unordered_list_is_read_to_its_end(puller: World) -> None:
     items = orders(200, start=MIDNIGHT, every=timedelta(hours=1))
     items[10], items[11] = items[11], items[10]
     puller.server.script(*(Body(body_of(*items[n : n + 50], selector="order")) for n in range(0, 200, 50)))
@@ -690,7 +682,7 @@ def test_once_an_order_is_older_than_the_one_before_it_the_list_is_read_to_its_e
 # Late changes
 
 
-def test_the_orders_changed_since_an_instant_are_asked_for_by_it(puller: Puller) -> None:
+def test_the_orders_changed_since_an_instant_are_asked_for_by_it(puller: World) -> None:
     items = orders(60, start=MIDNIGHT)
     for item in items[:7]:
         item["updated_at"] = "2024-06-01T00:00:00Z"
@@ -703,7 +695,7 @@ def test_the_orders_changed_since_an_instant_are_asked_for_by_it(puller: Puller)
 
 
 @pytest.mark.parametrize("hours", [1, 24, 38, 48])
-def test_a_superset_of_what_was_changed_is_no_ignored_filter(puller: Puller, hours: int) -> None:
+def test_a_superset_of_what_was_changed_is_no_ignored_filter(puller: World, hours: int) -> None:
     """Fault 90: the store reads the day of `updated_after` alone, perhaps in a zone ahead."""
     since = datetime(2024, 6, 3, 23, 59, tzinfo=UTC)
     rows = orders(60, start=since - timedelta(hours=hours))
@@ -713,7 +705,7 @@ def test_a_superset_of_what_was_changed_is_no_ignored_filter(puller: Puller, hou
     assert puller.pull(changes).ids == [*range(1, 61)]
 
 
-def test_a_store_that_does_not_heed_updated_after_is_noticed_on_the_first_page(puller: Puller) -> None:
+def test_an_ignored_updated_after_is_noticed_on_the_first_page(puller: World) -> None:
     fill(puller, orders=orders(120, start=MIDNIGHT)).dialect.ignores_updated_after = True
     changes = ListRequest(endpoint=BY_NAME["orders"], updated_after=datetime(2024, 6, 1, tzinfo=UTC))
     with pytest.raises(FilterIgnoredError, match="orders changed since 2024-06-01T00:00:00Z"):

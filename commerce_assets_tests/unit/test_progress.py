@@ -9,8 +9,10 @@ import pytest
 from commerce_assets.api import progress
 from commerce_assets.api.client import Tally
 from commerce_assets.api.progress import Progress
+from commerce_assets_tests.support.clock import Clock
 from commerce_assets_tests.support.faulty_store import Status
-from commerce_assets_tests.support.pulling import LOG, ORDERS_OF_DAY, PRODUCTS, Clock, puller_of, store_of
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, store_of
+from commerce_assets_tests.support.world import LOG, serving
 
 
 @pytest.fixture
@@ -26,24 +28,22 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_a_pull_of_hours_is_told_after_5_s_then_ever_more_rarely_and_at_last_every_five_minutes(
-    clock: Clock, said: pytest.LogCaptureFixture
-) -> None:
+def test_progress_is_logged_after_5_s_and_then_less_often(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     telling = Progress(ORDERS_OF_DAY, Tally(), LOG)
-    told_at = []
+    logged_at = []
     for number in range(1, 3 * 3600 + 1):
         clock.now += 1
         telling.page(number, 50, is_last=False)
         if said.records:
-            told_at.append(number)
+            logged_at.append(number)
             said.clear()
-    assert told_at[:9] == [5, 15, 35, 75, 155, 315, 615, 915, 1215]
-    assert {later - earlier for earlier, later in pairwise(told_at[5:])} == {300}
-    assert len(told_at) < 45
+    assert logged_at[:9] == [5, 15, 35, 75, 155, 315, 615, 915, 1215]
+    assert {later - earlier for earlier, later in pairwise(logged_at[5:])} == {300}
+    assert len(logged_at) < 45
 
 
 def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in (1, 2, 3):
         clock.now += 1
         telling.page(number, 50, is_last=False)
@@ -54,17 +54,15 @@ def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: py
     ]
 
 
-def test_pages_that_take_minutes_each_are_told_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+def test_pages_that_take_minutes_are_logged_one_by_one(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in range(1, 5):
         clock.now += 400
         telling.page(number, 50, is_last=False)
     assert len(said.messages) == 4
 
 
-def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
-    clock: Clock, said: pytest.LogCaptureFixture
-) -> None:
+def test_a_progress_line_has_page_rows_rate_and_cost(clock: Clock, said: pytest.LogCaptureFixture) -> None:
     tally = Tally(requests=1234, retries=5, seconds_paced=1200.4, seconds_backing_off=30)
     telling = Progress(ORDERS_OF_DAY, tally, LOG, rows_before=10_000)
     clock.now += 100
@@ -74,10 +72,8 @@ def test_a_line_says_the_pull_the_page_the_rows_their_rate_and_what_it_cost(
     ]
 
 
-def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_what_it_took(
-    tmp_path: Path, said: pytest.LogCaptureFixture
-) -> None:
-    with puller_of(store_of(products=60), tmp_path) as puller:
+def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+    with serving(store_of(products=60), tmp_path) as puller:
         puller.server.script(None, Status(429, {"Retry-After": "7"}))
         puller.pull()
         address = f"{puller.server.base_url}products"
@@ -88,8 +84,8 @@ def test_a_pull_tells_whom_it_asks_each_retry_with_its_reason_and_at_its_end_wha
     assert end.endswith(" rows/s, 3 requests (1 retry), 7 s rate-limited, complete")
 
 
-def test_the_last_page_is_told_of_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCTS, Tally(), LOG)
+def test_the_last_page_is_logged_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
+    telling = Progress(PRODUCT_LIST, Tally(), LOG)
     clock.now += 60
     telling.page(1, 7, is_last=True)
     telling.done(1)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,28 +12,14 @@ import pytest
 from commerce_assets.api import rate_limit
 from commerce_assets.api.rate_limit import RateLimiter, RateLimiterError
 from commerce_assets.ingest.stage import stage
-from commerce_assets_tests.support.faulty_store import FaultyStore, Redirect, Status, faulty
-from commerce_assets_tests.support.pulling import LOG, PRODUCTS, Clock, puller_of, store_of
+from commerce_assets_tests.support.clock import Clock
+from commerce_assets_tests.support.faulty_store import Redirect, Status
+from commerce_assets_tests.support.items import PRODUCT_LIST, store_of
+from commerce_assets_tests.support.world import LOG, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOP = "http://shop.example/api/v1/"
 
-ASK = """
-import sys
-from pathlib import Path
-from commerce_assets.api.client import CommerceClient
-from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.api.decoding import PageDecoder
-from commerce_assets_tests.support.pulling import PRODUCTS
-
-base_url, directory, rate, count = sys.argv[1:]
-pacer = RateLimiter(base_url=base_url, requests_per_second=float(rate), directory=Path(directory))
-print("ready", flush=True)
-sys.stdin.readline()
-with CommerceClient(base_url=base_url, key="sample-key", secret="sample-secret", pacer=pacer) as client:
-    for number in range(int(count)):
-        client.page(PRODUCTS, PageDecoder(PRODUCTS.endpoint), 1)
-"""
 HOLD = """
 import sys
 from pathlib import Path
@@ -47,12 +32,6 @@ pacer.wait_for_slot()
 """
 
 
-@pytest.fixture
-def server() -> Iterator[FaultyStore]:
-    with faulty(store_of(products=1)) as server:
-        yield server
-
-
 def pacer(directory: Path, *, rate: float = 1, base_url: str = SHOP) -> RateLimiter:
     return RateLimiter(base_url=base_url, requests_per_second=rate, directory=directory)
 
@@ -62,40 +41,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(rate_limit, "time", clock)
     return clock
-
-
-def test_three_processes_together_never_exceed_the_rate_at_the_server(server: FaultyStore, tmp_path: Path) -> None:
-    """Fault 27."""
-    rate, count = 20, 10
-    command = [sys.executable, "-c", ASK, server.base_url, str(tmp_path), str(rate), str(count)]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        assert [process.wait(20) for process in processes] == [0, 0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    instants = [request.at for request in server.requests]
-    assert len(instants) == 3 * count
-    seconds = instants[-1] - instants[0]
-    # One more, and a tenth of a second, for what a busy machine adds to the way to the server.
-    assert requests_in_any_second(instants) <= rate + 1
-    assert len(instants) - 1 <= rate * (seconds + 0.1)
-    # The pace is not undercut by half, either.
-    assert len(instants) - 1 > rate / 2 * seconds
-
-
-def requests_in_any_second(instants: list[float]) -> int:
-    return max(sum(start <= instant < start + 1 for instant in instants) for start in instants)
 
 
 def test_threads_that_share_a_pacer_keep_the_rate_together(tmp_path: Path) -> None:
@@ -117,9 +62,9 @@ def test_threads_that_share_a_pacer_keep_the_rate_together(tmp_path: Path) -> No
     assert instants[-1] - instants[0] >= 14 / 50
 
 
-def test_every_attempt_waits_for_a_slot_retries_and_redirects_included(tmp_path: Path, clock: Clock) -> None:
+def test_retries_and_redirects_wait_for_a_slot_too(tmp_path: Path, clock: Clock) -> None:
     """Fault 27."""
-    with puller_of(store_of(products=60), tmp_path / "staging") as puller:
+    with serving(store_of(products=60), tmp_path) as puller:
         puller.server.script(Status(503), Redirect("/api/v1/products?page=1&per_page=50"), None, Status(500))
         began = clock.now
         pulled = puller.pull(pacer=pacer(tmp_path / "slots", base_url=puller.server.base_url))
@@ -152,9 +97,7 @@ def test_a_slot_long_past_is_no_reason_to_wait(tmp_path: Path, clock: Clock) -> 
 
 
 @pytest.mark.parametrize("content", ["1000050.0", "1e300", "inf", "nan", "", "12:00", "\0" * 30, "-1"])
-def test_a_slot_file_from_before_a_restart_or_without_sense_is_ignored(
-    tmp_path: Path, clock: Clock, content: str
-) -> None:
+def test_an_old_or_invalid_slot_file_is_ignored(tmp_path: Path, clock: Clock, content: str) -> None:
     paced = pacer(tmp_path)
     paced.wait_for_slot()
     (slot,) = tmp_path.glob("*.slot")
@@ -164,7 +107,7 @@ def test_a_slot_file_from_before_a_restart_or_without_sense_is_ignored(
     assert clock.now == pytest.approx(1_000_001.02)
 
 
-def test_a_process_that_is_killed_while_it_waits_gives_its_slot_back(tmp_path: Path) -> None:
+def test_a_process_killed_while_waiting_gives_its_slot_back(tmp_path: Path) -> None:
     """Fault 27."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, SHOP, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -190,25 +133,23 @@ def test_a_negative_rate_is_refused(tmp_path: Path) -> None:
         pacer(tmp_path, rate=-1)
 
 
-def test_what_lies_in_the_slot_directory_is_the_users_own(tmp_path: Path) -> None:
+def test_files_in_the_slot_directory_are_private(tmp_path: Path) -> None:
     """Fault 68."""
     pacer(tmp_path / "slots", rate=100).wait_for_slot()
     assert (tmp_path / "slots").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_slot_directory_that_another_user_made_is_refused_before_anything_is_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slot_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     somebody_else = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody_else)
     with pytest.raises(RateLimiterError, match=r"belongs to another user\. Fix: .* TMPDIR"):
         RateLimiter(base_url=SHOP, requests_per_second=1, directory=tmp_path)
 
 
-def test_the_time_that_pacing_took_is_told(tmp_path: Path, clock: Clock) -> None:
-    with puller_of(store_of(products=120), tmp_path / "staging") as puller:
+def test_the_time_spent_pacing_is_logged(tmp_path: Path, clock: Clock) -> None:
+    with serving(store_of(products=120), tmp_path) as puller:
         paced = pacer(tmp_path / "slots", base_url=puller.server.base_url)
-        with puller.client(pacer=paced) as client, puller.hold(PRODUCTS) as staged:
+        with puller.client(pacer=paced) as client, puller.hold(PRODUCT_LIST) as staged:
             cost = stage(client, staged, log=LOG)
         assert client.tally.seconds_paced == cost.seconds_waited == pytest.approx(2.04)
         assert clock.now == pytest.approx(1_000_002.04)

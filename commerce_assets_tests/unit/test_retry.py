@@ -38,7 +38,7 @@ NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
         (SystemExit(1), False),
     ],
 )
-def test_only_what_may_pass_and_does_not_keep_a_run_waiting_too_long_is_tried_again(
+def test_only_transient_errors_with_a_short_wait_are_retried(
     error: BaseException,
     expected: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -46,7 +46,7 @@ def test_only_what_may_pass_and_does_not_keep_a_run_waiting_too_long_is_tried_ag
 
 
 @pytest.mark.parametrize(("error", "expected"), [(TransientApiError("503"), 3), (BlockedApiError("401"), 2)])
-def test_three_retries_and_two_where_the_store_may_have_blocked_us(error: ApiError, expected: int) -> None:
+def test_three_retries_and_two_after_a_possible_block(error: ApiError, expected: int) -> None:
     """Faults 4, 6."""
     assert retries_allowed(error) == expected
 
@@ -65,7 +65,7 @@ def test_three_retries_and_two_where_the_store_may_have_blocked_us(error: ApiErr
         (BlockedApiError("401"), 2, 0.9, 120),
     ],
 )
-def test_the_wait_doubles_up_to_a_minute_unless_the_store_says_how_long(
+def test_the_wait_doubles_up_to_a_minute_without_retry_after(
     error: TransientApiError, attempt: int, jitter: float, expected: float
 ) -> None:
     """Faults 1, 4, 6."""
@@ -100,9 +100,7 @@ def test_the_wait_doubles_up_to_a_minute_unless_the_store_says_how_long(
         ("Thu, 01 Jan 99999999999 00:00:00 GMT", None),
     ],
 )
-def test_a_retry_after_holds_seconds_or_a_date_and_is_ignored_if_it_is_past_or_garbage(
-    value: str | None, expected: float | None
-) -> None:
+def test_retry_after_is_seconds_or_a_future_date(value: str | None, expected: float | None) -> None:
     """Faults 1, 2 and 86."""
     assert parse_retry_after(value, now=NOW) == expected
 

@@ -20,7 +20,7 @@ from commerce_assets.defs.resources import CommerceApiResource, WarehouseResourc
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings, SettingError, checked_base_url, path_setting
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
-from commerce_assets_tests.support.staged import ORDERS
+from commerce_assets_tests.support.items import ORDERS
 
 LOG = logging.getLogger("settings")
 URL = "https://store.example/api/v1/"
@@ -196,7 +196,7 @@ def test_dotenv_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.Mo
     assert (settings.api_concurrency, settings.orders_lookback_days) == (3, 2)
 
 
-def test_ca_bundle_of_its_own_wins_over_that_of_requests() -> None:
+def test_own_ca_bundle_wins_over_that_of_requests() -> None:
     settings = read(COMMERCE_API_CA_BUNDLE="own.pem", REQUESTS_CA_BUNDLE="other.pem")
     assert settings.api_ca_bundle == Path("own.pem")
 

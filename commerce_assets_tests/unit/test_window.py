@@ -23,7 +23,7 @@ from commerce_assets.window import Window
         ("2024-11-03", "2024-11-03", "2024-11-03", "2024-11-04", ["2024-11-02", "2024-11-05"]),
     ],
 )
-def test_a_window_of_days_has_midnights_in_utc_as_bounds_and_asks_for_a_day_more_on_either_side(
+def test_a_window_has_utc_midnights_and_a_day_of_padding(
     first: str, last: str, start: str, end: str, asked_for: list[str]
 ) -> None:
     """Fault 58."""
@@ -47,7 +47,7 @@ def test_a_window_of_days_has_midnights_in_utc_as_bounds_and_asks_for_a_day_more
         ("2024-02-29T19:00:00-05:00", False),
     ],
 )
-def test_a_window_holds_its_start_and_not_its_end_whatever_the_zone(
+def test_a_window_includes_its_start_and_excludes_its_end(
     instant: str,
     inside: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_window_holds_its_start_and_not_its_end_whatever_the_zone(
     assert window.contains(datetime.fromisoformat(instant)) is inside
 
 
-def test_windows_of_neighbouring_days_leave_no_instant_out_and_hold_none_twice() -> None:
+def test_neighbouring_windows_leave_no_gap_and_no_overlap() -> None:
     days = [date(2023, 12, 30) + timedelta(days=n) for n in range(70)]
     windows = [Window.of_days(day, day) for day in days]
     for earlier, later in pairwise(windows):

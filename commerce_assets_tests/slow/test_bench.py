@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_the_benchmark_runs_all_of_its_scenarios_and_finds_every_order(tmp_path: Path) -> None:
+def test_the_benchmark_runs_all_scenarios_and_finds_every_order(tmp_path: Path) -> None:
     results = tmp_path / "RESULTS.md"
     bench = ("-m", "bench", "--size", "tiny", "--work", str(tmp_path / "work"), "--output", str(results))
     done = subprocess.run(

@@ -1,0 +1,56 @@
+"""Dagster's commands in processes of their own, on a test's world."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+
+from commerce_assets_tests.support.pages import ROOT
+from commerce_assets_tests.support.world import World
+
+DAYS = ("2026-01-01", "2026-01-10")
+PATIENCE = 60.0
+ORDERS = ("--select", "orders", "--partition-range", "...".join(DAYS))
+
+
+def materialize(project: World, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    """`dagster asset materialize`, as typed in a terminal, with its own history."""
+    return dagster(project, "asset", "materialize", *arguments, **settings)
+
+
+def dagster(project: World, *command: str, **settings: str) -> "subprocess.Popen[str]":
+    """Start a command on the project's definitions, with its own history.
+
+    Only one process at a time can create the SQLite files of an instance.
+    """
+    home = Path(mkdtemp(dir=project.folder))
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    what, verb, *arguments = command
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "dagster", what, verb),
+            *("-m", "commerce_assets.definitions", *arguments),
+        ],
+        cwd=project.folder,
+        env={
+            **os.environ,
+            **project.environment,
+            "PYTHONPATH": str(ROOT),
+            "DAGSTER_HOME": str(home),
+            "TMPDIR": str(project.folder),
+            **settings,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
