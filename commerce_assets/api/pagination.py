@@ -56,7 +56,7 @@ DEFAULT_PER_PAGE = 10
 MAX_PAGES = 200_000
 # Below this size, no page begins just before the end of what has been read often enough.
 _LEAST_OVERLAPPING = 20
-# Overlapping pages look for rows in so many pages before. A list that loses more is read again from its start.
+# How many earlier pages overlapping pages search for known rows. A list that loses more is read again from its start.
 _REMEMBERED_PAGES = 64
 _MOST_RESTARTS = 3
 _MOST_READINGS = 6
@@ -298,7 +298,7 @@ class PageNumberPaginator:
         if request.number == 1 and request.per_page == self._per_page:
             self._size = min(count, self._per_page)
             end = min(end, self._size)
-            if not self._tells_size(count):
+            if not self._shows_size(count):
                 self._sizes_honoured = False
         elif not self.overlaps:
             self._size = max(self._size, count)
@@ -306,8 +306,8 @@ class PageNumberPaginator:
             self._furthest = end
             self._steps_back = 0
 
-    def _tells_size(self, count: int) -> bool:
-        """Whether pages can be made to overlap after a first page of so many rows.
+    def _shows_size(self, count: int) -> bool:
+        """Whether pages can be made to overlap after a first page of `count` rows.
 
         One that is not quite full may have hidden rows, so that nobody knows which position the next row has.
         """
@@ -480,7 +480,7 @@ class PassedWindow:
 
 
 def _ask(fetch: Fetch, request: PageRequest) -> tuple[Page, PullError | None]:
-    """A page; an empty one for a refusal that may mean that the page lies past the end."""
+    """A page; an empty one for a refusal that may mean that the page is past the end."""
     try:
         return fetch(request), None
     except PullError as error:

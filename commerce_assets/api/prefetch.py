@@ -6,7 +6,7 @@ when its turn comes, with all retries. Whatever is in flight when the list ends 
 less than may be in flight.
 
 A page may be answered before the one that precedes it. If a row arrives before both of them meanwhile, or on the first
-of them, the row on their border is on neither. Only a row that both pages hold shows that nothing lies between them, so
+of them, the row on their border is on neither. Only a row that both pages hold shows that nothing is between them, so
 pages are asked for ahead only where they overlap, and the first slow answers make them.
 """
 

@@ -60,7 +60,7 @@ class ExtractionBar(Progress):
         self.update(self._bar, total=None, description="loading")
 
     def _fraction(self, page: PageFacts) -> float | None:
-        """How much of the window's time lies before the page's last row, from 0 to 1."""
+        """How much of the window's time is before the page's last row, from 0 to 1."""
         if self._window is None or page.last is None or not page.ascending:
             return None
         end = min(self._window.end, datetime.now(UTC))

@@ -49,7 +49,7 @@ _WRAPPED = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
 _STALE_WAL = "the WAL was created for an older version of this database"
 _REWRITE = "rewrite_file"
 _MOUNTED = (
-    "the database {path} is a mount point of its own, so a load cannot replace it. "
+    "the database {path} is a mount point itself, so a load cannot replace it. "
     "Fix: mount the folder that contains the file instead of the file."
 )
 
@@ -291,7 +291,7 @@ class DatabaseFile:
         try:
             while holder := lock.acquire():
                 wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
-            # Another process may have been faster: DuckDB judges again, under the lock.
+            # Another process may have been faster: DuckDB decides again, under the lock.
             self._attach_read_only(connection, wait, is_locked=True)
         finally:
             lock.release()
@@ -439,7 +439,7 @@ def _holder_of(error: duckdb.Error) -> str | None:
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt where DuckDB reports a signal during a statement as an error of its own."""
+    """Raise KeyboardInterrupt where DuckDB reports a signal during a statement as a RuntimeError."""
     try:
         yield
     except RuntimeError as error:

@@ -1,6 +1,6 @@
 """Convert between the frames that assets return or take, and the Arrow tables that DuckDB reads and writes.
 
-pandas and polars are optional: a class is recognised by its name, and its library is imported by whoever has it.
+pandas and polars are optional: a class is recognised by its name, and its library is imported where it is installed.
 """
 
 from collections.abc import Callable

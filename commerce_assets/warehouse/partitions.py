@@ -139,7 +139,7 @@ class Partitions:
 
 
 def where(connection: duckdb.DuckDBPyConnection, rows: str, partitions: Partitions | None) -> str:
-    """The condition of the partitions on `rows`, what stands behind FROM; TRUE for a table without partitions.
+    """The condition of the partitions on `rows`, the text after FROM; TRUE for a table without partitions.
 
     Raises:
         PartitionError: There are rows, and the partition column is missing or of the wrong type.

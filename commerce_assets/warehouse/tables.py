@@ -50,7 +50,7 @@ class TableName:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column of the frame or of the stored table; `rows` is what stands behind FROM."""
+    """A column of the frame or of the stored table; `rows` is the text after FROM."""
 
     name: str
     type: DuckDBPyType
@@ -135,7 +135,7 @@ def load(
 
 
 def has_owner(connection: duckdb.DuckDBPyConnection, table: TableName) -> bool:
-    """Whether an asset has stored the table, be it a frame without columns, for which no table is created."""
+    """Whether an asset has stored the table; a frame without columns counts, although no table is created for it."""
     if not _exists(connection, TableName(INTERNAL_SCHEMA, "asset_tables")):
         return False
     return _owner(connection, table) is not None

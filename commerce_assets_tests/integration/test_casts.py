@@ -247,7 +247,7 @@ def item_of(number: int, case: Case) -> bytes:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Mapping[int, Mapping[str, Any]]:
-    """All the cases, each in a row of its own, from one load; by id."""
+    """All the cases, one row each, from one load; by id."""
     storage = World(tmp_path_factory.mktemp("values"))
     storage.load(VALUES, [item_of(number, case) for number, case in enumerate(CASES)])
     with storage.file.read() as connection:

@@ -113,7 +113,7 @@ def project_of(shell: Shell, server: FaultyStore) -> Iterator[World]:
 
 
 def failed(result: Result, exit_code: int) -> str:
-    """The one line that tells of a failure, the last on stderr; nothing was printed as a result."""
+    """The one line about a failure, the last on stderr; nothing was printed as a result."""
     assert result.exit_code == exit_code
     assert result.stdout == ""
     line = result.stderr.splitlines()[-1]
@@ -245,7 +245,7 @@ def test_a_setting_that_cannot_be_used_is_named_with_status_2(shell: Shell) -> N
     ],
 )
 def test_the_shell_completes_what_is_typed(typed: str, completed: set[str]) -> None:
-    """As the script does that click gives to bash, and the help tells how to get."""
+    """As the script does that click gives to bash, and that the help explains."""
     words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" ")), "_COMMERCE_ASSETS_COMPLETE": "bash_complete"}
     assert set(CliRunner(env=words).invoke(main, prog_name="commerce-assets").stdout.split()) == {
         f"plain,{word}" for word in completed
@@ -400,7 +400,7 @@ def test_without_an_instance_a_run_says_so(shell: Shell) -> None:
 
 
 def test_stderr_of_a_run_has_only_lines_of_the_package(shell: Shell, server: FaultyStore) -> None:
-    """In a process of its own: Dagster's warnings and log lines would come here."""
+    """In a separate process: Dagster's warnings and log lines would come here."""
     shutil.copy(ROOT / "dagster.yaml", shell.folder)
     pull = shell.start("pull", "products")
     _, stderr = pull.communicate(timeout=60)
@@ -555,13 +555,13 @@ def test_status_shows_rows_dates_and_missing_days(shell: Shell) -> None:
         ["subscriptions", "never loaded"],
     ]
     missing = (YESTERDAY - date(2024, 3, 1)).days + 1 - 3
-    ranges_told = f"2024-03-01, 2024-03-04, 2024-03-06...{YESTERDAY}"
+    ranges_text = f"2024-03-01, 2024-03-04, 2024-03-06...{YESTERDAY}"
     windows = (("2024-03-01", "2024-03-01"), ("2024-03-04", "2024-03-04"), ("2024-03-06", YESTERDAY))
     fix = " && ".join(f"commerce-assets pull orders --from {first} --to {last}" for first, last in windows)
     assert remarks.splitlines()[:4] == [
         "packages: never loaded",
         "  Fix: commerce-assets pull packages",
-        f"orders: days missing: {missing:,} ({ranges_told})",
+        f"orders: days missing: {missing:,} ({ranges_text})",
         f"  Fix: {fix}",
     ]
 
@@ -576,8 +576,8 @@ def test_every_command_of_status_fixes_its_finding(shell: Shell, server: FaultyS
     server.store.update_order(900, settled_gross="99.00", settled_currency="EUR")
     seen = set()
     for _ in range(4):
-        told = json.loads(shell.run("status", "--format", "json").stdout)
-        commands = [found["command"] for table in told["tables"] for found in table["findings"]]
+        shown = json.loads(shell.run("status", "--format", "json").stdout)
+        commands = [found["command"] for table in shown["tables"] for found in table["findings"]]
         if not commands:
             break
         for command in dict.fromkeys(part for line in commands for part in line.split(" && ")):
@@ -604,8 +604,8 @@ def test_status_names_failed_checks_and_is_1_if_one_blocks(
     result = pulled.run("status")
     assert result.exit_code == exit_code
     assert [line for line in result.stdout.splitlines() if line.startswith(f"orders: check failing: {check}: ")]
-    told = json.loads(pulled.run("status", "--format", "json").stdout)
-    assert (told["is_blocked"], told["is_well"]) == (exit_code == 1, False)
+    shown = json.loads(pulled.run("status", "--format", "json").stdout)
+    assert (shown["is_blocked"], shown["is_well"]) == (exit_code == 1, False)
 
 
 def test_status_of_a_healthy_shop_is_0_also_with_strict(shell: Shell, server: FaultyStore) -> None:
@@ -630,10 +630,10 @@ def test_status_of_a_healthy_shop_is_0_also_with_strict(shell: Shell, server: Fa
     behind = shell.run("status", "--strict")
     assert behind.exit_code == 1
     assert "analytics.daily_revenue: not in step: money_equals_orders: " in behind.stdout
-    told = {table["table"]: table for table in json.loads(shell.run("status", "--format", "json").stdout)["tables"]}
-    assert told["orders"]["in_step"]["passed"] is True
-    assert told["analytics.daily_revenue"]["in_step"]["passed"] is False
-    assert told["analytics.daily_revenue"]["rows"] == 0
+    shown = {table["table"]: table for table in json.loads(shell.run("status", "--format", "json").stdout)["tables"]}
+    assert shown["orders"]["in_step"]["passed"] is True
+    assert shown["analytics.daily_revenue"]["in_step"]["passed"] is False
+    assert shown["analytics.daily_revenue"]["rows"] == 0
 
 
 def test_the_status_counts_the_versions_where_they_are_kept(shell: Shell) -> None:
@@ -749,13 +749,13 @@ def test_a_file_that_cannot_be_written_whole_is_unchanged(pulled: Shell, form: s
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_file_where_there_is_no_folder_is_told_in_a_line(pulled: Shell, form: str) -> None:
+def test_a_file_where_there_is_no_folder_is_one_line(pulled: Shell, form: str) -> None:
     line = failed(pulled.run("query", "FROM orders", "--output", f"nowhere/o.{form}"), 1)
     assert "nowhere/o." in line
     assert "No such file or directory" in line
 
 
-def test_an_output_that_is_full_is_told_in_a_line(pulled: Shell) -> None:
+def test_an_output_that_is_full_is_one_line(pulled: Shell) -> None:
     """`status` and `query` write in different ways."""
     for command in (("status",), ("query", "SELECT 1")):
         with Path("/dev/full").open("w") as full:

@@ -1,4 +1,4 @@
-"""`commerce-assets check` tells the mistakes of setting up apart, in words that docs/check.md explains."""
+"""`commerce-assets check` distinguishes the mistakes of a setup, in words that docs/check.md explains."""
 
 import ast
 import contextlib
@@ -213,7 +213,7 @@ MISTAKES: dict[str, Mistake] = {
         subject="products",
         says="with an object other than",
         advises="dialect",
-        otherwise=OnPath("products", Body(b'{"error": "told to"}')),
+        otherwise=OnPath("products", Body(b'{"error": "scripted"}')),
     ),
     "no list": Mistake(
         subject="products", says="instead of a list", advises="dialect", otherwise=OnPath("products", Body(b"42"))
@@ -384,27 +384,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 @pytest.mark.parametrize("name", MISTAKES)
 def test_each_mistake_has_a_row_with_its_cause_and_fix(made: Mapping[str, Result], name: str) -> None:
     mistake, result = MISTAKES[name], made[name]
-    status, told = rows_of(result.stdout)[mistake.subject]
+    status, shown = rows_of(result.stdout)[mistake.subject]
     assert (status, result.exit_code) == (mistake.status, 1 if mistake.status == "wrong" else 0)
-    assert mistake.says in told
-    assert mistake.advises in told
+    assert mistake.says in shown
+    assert mistake.advises in shown
     assert "sample-secret" not in result.output
 
 
-def test_no_two_mistakes_are_told_in_the_same_words(made: Mapping[str, Result]) -> None:
-    told = {name: rows_of(made[name].stdout)[mistake.subject][1] for name, mistake in MISTAKES.items()}
-    assert len(set(told.values())) == len(told) >= 12
+def test_no_two_mistakes_have_the_same_words(made: Mapping[str, Result]) -> None:
+    shown = {name: rows_of(made[name].stdout)[mistake.subject][1] for name, mistake in MISTAKES.items()}
+    assert len(set(shown.values())) == len(shown) >= 12
     # Nor could a person take one for another: of no other is the same said, and the same advised.
     for name, mistake in MISTAKES.items():
-        assert [other for other, words in told.items() if mistake.says in words and mistake.advises in words] == [name]
+        assert [other for other, words in shown.items() if mistake.says in words and mistake.advises in words] == [name]
 
 
 def test_another_path_than_sendowls_is_worth_a_look(shell: Shell) -> None:
     # Without a key, nobody is asked.
     shell.settings |= {**url("https://www.sendowl.com/"), "COMMERCE_API_KEY": ""}
-    status, told = rows_of(shell.run("check").stdout)["COMMERCE_API_BASE_URL"]
+    status, shown = rows_of(shell.run("check").stdout)["COMMERCE_API_BASE_URL"]
     assert status == "look"
-    assert told == "has another path than SendOwl's: /  Note: for SendOwl it is https://www.sendowl.com/api/v1/"
+    assert shown == "has another path than SendOwl's: /  Note: for SendOwl it is https://www.sendowl.com/api/v1/"
 
 
 def test_a_store_that_is_down_is_asked_once_and_not_waited_for(shell: Shell) -> None:
@@ -444,10 +444,10 @@ def test_an_untrusted_certificate_is_named_and_nothing_is_sent(shell: Shell, tmp
 def test_a_held_database_is_named_with_its_holder(shell: Shell, tmp_path: Path) -> None:
     with held(tmp_path / "shop.duckdb") as holder:
         result = shell.run("check")
-    status, told = rows_of(result.stdout)["database"]
+    status, shown = rows_of(result.stdout)["database"]
     assert (status, result.stderr) == ("look", "")
-    assert "is held by python" in told
-    assert f"(pid {holder.process.pid})" in told
+    assert "is held by python" in shown
+    assert f"(pid {holder.process.pid})" in shown
 
 
 def test_without_settings_a_missing_dotenv_is_named(shell: Shell, server: FaultyStore) -> None:
@@ -474,7 +474,7 @@ def test_an_account_without_orders_leaves_the_filters_open(shell: Shell) -> None
     assert rows_of(result.stdout)["orders by day"][0] == "skipped"
 
 
-def test_on_a_terminal_what_to_do_stands_below_the_finding(shell: Shell) -> None:
+def test_on_a_terminal_the_fix_is_below_the_finding(shell: Shell) -> None:
     shell.settings["COMMERCE_API_KEY"] = "another"
     screen = shell.run("check", TTY_COMPATIBLE="1", NO_COLOR="1", TERM="dumb", COLUMNS="80").stdout
     assert all(len(line) <= 80 for line in screen.splitlines())
@@ -487,7 +487,7 @@ ELSEWHERE = {
     "would get the same answer": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "certificate is not valid for its name, or not trusted": "test_an_untrusted_certificate_is_named",
     "is held by": "test_a_held_database_is_named_with_its_holder",
-    "is a mount point of its own": "test_file.py",
+    "is a mount point itself": "test_file.py",
     "has another path than SendOwl's": "test_another_path_than_sendowls_is_worth_a_look",
     "needs the settings above": "test_without_settings_a_missing_dotenv_is_named",
     "needs an order in the account": "test_an_account_without_orders_leaves_the_filters_open",

@@ -28,7 +28,7 @@ NOTHING = "the database is empty. Fix: run `commerce-assets pull products`"
 
 
 class Shown(NamedTuple):
-    """What a command ends with: its status, words of what it prints, and words of the line that tells why it failed."""
+    """What a command ends with: its status, words of what it prints, and words of the line that says why it failed."""
 
     status: int
     screen: str = ""

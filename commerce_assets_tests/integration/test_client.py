@@ -271,7 +271,7 @@ def test_a_connect_timeout_is_tried_four_times(tmp_path: Path) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
-        # The queue of who waits to be accepted is full: whoever comes next hears nothing.
+        # The accept queue is full: the next connection gets no answer.
         with socket.create_connection(address), socket.socket() as second:
             second.setblocking(False)
             second.connect_ex(address)
@@ -536,7 +536,7 @@ def test_urls_inside_the_data_are_never_followed(tmp_path: Path) -> None:
         assert elsewhere.server.requests == []
 
 
-def test_proxies_and_netrc_of_the_environment_are_not_heeded(
+def test_proxies_and_netrc_of_the_environment_are_ignored(
     puller: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 26."""
@@ -650,24 +650,24 @@ CANARIES = (CANARY_KEY, CANARY_SECRET, CANARY_EMAIL, "Y2FuYXJ5")  # the last one
 
 
 def echo(exchange: Any) -> None:
-    """A store that repeats everything it has been told in everything that it says."""
-    told = f"{CANARY_KEY} {CANARY_SECRET} {exchange.request.headers['authorization']} {CANARY_EMAIL}"
+    """A store that echoes everything it receives in everything that it sends."""
+    echoed = f"{CANARY_KEY} {CANARY_SECRET} {exchange.request.headers['authorization']} {CANARY_EMAIL}"
     exchange.send(
-        f"HTTP/1.1 {exchange.request.query['page']} {told}\r\ndate: {told}\r\nretry-after: {told}\r\n"
-        f"location: http://elsewhere.example/{told.replace(' ', '-')}\r\n{told.replace(' ', '-')}: x\r\n"
-        f"content-length: {len(told)}\r\n\r\n{told}".encode()
+        f"HTTP/1.1 {exchange.request.query['page']} {echoed}\r\ndate: {echoed}\r\nretry-after: {echoed}\r\n"
+        f"location: http://elsewhere.example/{echoed.replace(' ', '-')}\r\n{echoed.replace(' ', '-')}: x\r\n"
+        f"content-length: {len(echoed)}\r\n\r\n{echoed}".encode()
     )
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Status(status, {"X-Told": CANARY_SECRET}, f'["{CANARY_KEY}", "{CANARY_EMAIL}"]'.encode()), id=name)
+        pytest.param(Status(status, {"X-Echo": CANARY_SECRET}, f'["{CANARY_KEY}", "{CANARY_EMAIL}"]'.encode()), id=name)
         for status, name in [(400, "400"), (401, "401"), (403, "403"), (404, "404"), (415, "415"), (500, "500")]
     ]
     + [
-        pytest.param(Status(422, body=json.dumps([["key", told]]).encode()), id=f"422 {told[:10]}")
-        for told in (CANARY_KEY, CANARY_SECRET, CANARY_EMAIL)
+        pytest.param(Status(422, body=json.dumps([["key", echoed]]).encode()), id=f"422 {echoed[:10]}")
+        for echoed in (CANARY_KEY, CANARY_SECRET, CANARY_EMAIL)
     ]
     + [
         pytest.param(Redirect(f"http://elsewhere.example/{CANARY_SECRET}?{CANARY_EMAIL}"), id="redirect"),
@@ -699,12 +699,12 @@ def test_errors_and_logs_hold_no_credential_and_no_buyer(
         try:
             puller.pull(ORDERS_OF_DAY, key=CANARY_KEY, secret=CANARY_SECRET, limits=limits_for(fault))
         except PullError as error:
-            told = [str(error), repr(error), repr(error.error), logging.Formatter().formatException(exc_info(error))]
+            echoed = [str(error), repr(error), repr(error.error), logging.Formatter().formatException(exc_info(error))]
         else:
-            told = []
-    told += [logging.Formatter("%(name)s %(message)s").format(record) for record in caplog.records]
-    assert told
-    assert [(canary, text) for text in told for canary in CANARIES if canary in text] == []
+            echoed = []
+    echoed += [logging.Formatter("%(name)s %(message)s").format(record) for record in caplog.records]
+    assert echoed
+    assert [(canary, text) for text in echoed for canary in CANARIES if canary in text] == []
 
 
 def exc_info(error: BaseException) -> tuple[type[BaseException], BaseException, Any]:

@@ -52,7 +52,7 @@ def differences(page: str, generated: str) -> list[str]:
 
 
 def requests_for(rows: int) -> int:
-    """How many requests it takes to read so many rows in pages that overlap, and to prove their end."""
+    """How many requests it takes to read `rows` rows in overlapping pages, and to prove their end."""
     request, count, before = PageRequest(1, 50), 1, 0
     while request.end <= rows:
         before, request, count = request.end, overlapping(request.end, per_page=50), count + 1

@@ -338,7 +338,7 @@ def test_a_mounted_file_is_refused_before_a_load(storage: World, monkeypatch: py
     monkeypatch.setattr("commerce_assets.warehouse.swap._MOUNTS", mounts)
     database = DatabaseFile(path=path)
     for use in (database.prepare, database.check, lambda: database.write().__enter__()):
-        with pytest.raises(WarehouseError, match=r"is a mount point of its own.*Fix: mount the folder"):
+        with pytest.raises(WarehouseError, match=r"is a mount point itself.*Fix: mount the folder"):
             use()
     with database.read() as connection:
         assert connection.execute("SELECT id FROM commerce.orders").fetchall() == [(1,)]

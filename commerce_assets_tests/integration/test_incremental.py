@@ -342,7 +342,7 @@ def test_a_refresh_of_an_empty_warehouse_materializes_nothing(project: World) ->
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine that has followed the changes of a shop up to this afternoon; the shop stands still from then on."""
+    """A machine that has followed the changes of a shop up to this afternoon; the shop does not change from then on."""
     shop = SimulatedShop(TwoClocks(datetime(2024, 1, 1, tzinfo=UTC)), orders_a_day=10, seed=7)
     with machine_of(shop, tmp_path, monkeypatch) as machine:
         machine.api.is_alive = False

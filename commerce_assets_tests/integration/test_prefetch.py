@@ -82,7 +82,7 @@ def test_a_failed_page_keeps_the_pages_before_it_staged(puller: World) -> None:
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, ROWS + 1)]
 
 
-def test_when_one_request_is_told_to_back_off_all_of_them_do(puller: World) -> None:
+def test_when_one_request_backs_off_all_of_them_do(puller: World) -> None:
     refused: list[float] = []
 
     def refuse_once(exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""Personal data and capability URLs: what is to be hashed or dropped is stored so, and lies nowhere as it came."""
+"""Personal data and capability URLs: what is to be hashed or dropped is stored so, and is nowhere in clear."""
 
 import hmac
 import json
@@ -30,7 +30,7 @@ EMAIL = f"{CANARY}@x.example"
 WINDOW = days("2024-03-15")
 KEPT = PersonalDataPolicy(capability_urls=KEEP)
 HASHED = PersonalDataPolicy(personal=HASH, key=KEY)
-HASHED_ANEW = PersonalDataPolicy(personal=HASH, key=OTHER_KEY)
+HASHED_WITH_ANOTHER_KEY = PersonalDataPolicy(personal=HASH, key=OTHER_KEY)
 DROPPED = PersonalDataPolicy(personal=DROP)
 # Some columns of each kind: all of them take a while to plan. The whole project is tested with all of them.
 SOME_COLUMNS = {
@@ -362,7 +362,7 @@ def test_stored_rows_follow_a_stricter_policy_with_any_load(
         (HASHED, KEPT, "buyer_email (hash to keep), "),
         (DROPPED, KEPT, "download_url (drop to keep), "),
         (DROPPED, HASHED, "buyer_email (drop to hash)"),
-        (HASHED, HASHED_ANEW, "buyer_email (another key)"),
+        (HASHED, HASHED_WITH_ANOTHER_KEY, "buyer_email (another key)"),
     ],
 )
 def test_what_a_policy_cannot_undo_ends_with_the_next_pull(

@@ -5,7 +5,7 @@ staging and load go through it over real HTTP, into a real DuckDB file. What is 
 
 - A run raises one of the project's own errors, and the table is as it was; the next run, of a store that is well again,
   succeeds.
-- Or it succeeds, and the table tells what the store has held between the beginning and the end of the pull: every row
+- Or it succeeds, and the table holds what the store has held between the beginning and the end of the pull: every row
   that was there throughout, no row that was not there at all, each in a version of that time, nothing twice, and
   nothing else touched.
 
@@ -341,14 +341,14 @@ def check(world: World, before: Sequence[Row], began_at: datetime) -> None:
     live = {row["id"]: row for row in after if row.get("_deleted_at") is None}
     touched = {number: row for number, row in live.items() if _is_covered(plan, row)}
     if plan.kind == "changes":
-        assert old.keys() <= live.keys(), "a row has gone, and only a whole list tells that"
+        assert old.keys() <= live.keys(), "a row has gone, and only a whole list shows that"
         touched = {number: row for number, row in touched.items() if row != old.get(number) or number in throughout}
     assert throughout <= touched.keys(), f"missing: {sorted(throughout - touched.keys())}"
     for number, row in touched.items():
         assert number in versions, f"{number}: the store has not held it during the pull"
         expected = [world.expected(version) for version in versions[number]]
-        told = {name: row[name] for name in expected[0]}
-        assert told in expected, f"{number}: {told} is no version of the pull's time, {expected}"
+        stored = {name: row[name] for name in expected[0]}
+        assert stored in expected, f"{number}: {stored} is no version of the pull's time, {expected}"
         assert row["_invalid"] is None
     for number, row in old.items():
         if number not in touched and (plan.kind == "changes" or not _is_covered(plan, row)):

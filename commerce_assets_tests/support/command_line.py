@@ -54,7 +54,7 @@ print(json.dumps(codes))
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A `dagster` command, the settings that it has of its own, and what it is to say."""
+    """A `dagster` command, its own settings, and what it is to say."""
 
     name: str
     arguments: Sequence[str]

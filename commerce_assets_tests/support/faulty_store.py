@@ -1,4 +1,4 @@
-"""A sample store behind a real HTTP server that misbehaves when it is told to, request by request.
+"""A sample store behind a real HTTP server that misbehaves as scripted, request by request.
 
     with faulty(SampleStore(shop)) as server:
         server.script(None, Status(503), Reset())
@@ -10,7 +10,7 @@ breaks off in mid-body, and all that follow are answered well again. `otherwise`
 `server.script(otherwise=Status(500))`: a store that is down. A fault is anything that can be called with an
 `Exchange`; the ones below are small values, so that a test can list, print and draw them at random.
 
-The server listens on loopback, answers each connection in a thread of its own, keeps connections alive as HTTP/1.1
+The server listens on loopback, answers each connection in a separate thread, keeps connections alive as HTTP/1.1
 does, and remembers every request. An error in a fault is raised where the `with` block ends.
 """
 
@@ -109,7 +109,7 @@ def head_of(answer: Answer, *, length: int | None = None) -> bytes:
     headers = {"date": formatdate(usegmt=True), **{name.lower(): value for name, value in answer.headers.items()}}
     if "transfer-encoding" not in headers and answer.status != HTTPStatus.NO_CONTENT:
         headers.setdefault("content-length", str(len(answer.body) if length is None else length))
-    lines = [f"HTTP/1.1 {answer.status} Told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    lines = [f"HTTP/1.1 {answer.status} Scripted", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
@@ -129,11 +129,11 @@ class Serve:
 
 @dataclass(frozen=True)
 class Status:
-    """Answers with a status of its own; the store is not asked."""
+    """Answers with a scripted status; the store is not asked."""
 
     code: int
     headers: Headers = field(default_factory=dict)
-    body: bytes = b'{"error": "told to"}'
+    body: bytes = b'{"error": "scripted"}'
 
     def __call__(self, exchange: Exchange) -> None:
         body = b"" if self.code == HTTPStatus.NO_CONTENT else self.body
@@ -335,7 +335,7 @@ class FaultyStore:
             self._requests.clear()
 
     def receive(self, request: Received) -> Fault:
-        """Remembers a request, and tells what becomes of it."""
+        """Records a request, and decides what becomes of it."""
         with self._lock:
             self._requests.append(request)
             fault = self._script.pop(0) if self._script else self._otherwise

@@ -173,7 +173,7 @@ def test_an_order_with_an_unreadable_created_at_fails(puller: World, sent: objec
 
 
 @pytest.mark.parametrize("said", ['{"errors": [{"message": "Throttled"}]}', '{"error": "Rate limit exceeded"}'])
-def test_an_error_in_a_200_that_passes_is_told_from_another_dialect(puller: World, said: str) -> None:
+def test_a_throttled_200_differs_from_another_dialect(puller: World, said: str) -> None:
     """Fault 87."""
     assert "the store answered 200 and an error: it is throttled" in failure(puller, said.encode())
 

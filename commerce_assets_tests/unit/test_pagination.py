@@ -1,4 +1,4 @@
-"""Where a list ends, what must not be believed of it, and how many requests it takes: over real HTTP."""
+"""Where a list ends, what proves it, and how many requests it takes: over real HTTP."""
 
 import json
 import random
@@ -126,7 +126,7 @@ def test_any_page_size_gives_the_same_rows(puller: World, per_page: int) -> None
     assert len(puller.server.requests) <= 60 // per_page + 2
 
 
-# What must not be believed
+# What proves nothing
 
 
 @pytest.mark.parametrize("repeated", [1, 2])

@@ -66,7 +66,7 @@ def puller(tmp_path: Path) -> Iterator[World]:
 
 
 def cut_short(puller: World, *, after: int = 3, pull: ListRequest = PRODUCT_LIST) -> Path:
-    """Leaves a pull behind that failed after so many pages; returns its folder."""
+    """Leave a pull behind that failed after `after` pages; returns its folder."""
     puller.server.script(otherwise=OnPage(after + 1, Status(410)))
     with pytest.raises(PullError):
         puller.pull(pull)
@@ -221,7 +221,7 @@ def test_garbage_at_the_end_of_the_index_is_cut_off(puller: World, garbage: byte
     assert puller.server.pages == [3, 4, 5, 6]
 
 
-def test_a_torn_line_amid_the_index_costs_what_follows_it(puller: World) -> None:
+def test_a_torn_line_in_the_index_costs_what_follows_it(puller: World) -> None:
     folder = cut_short(puller)
     first, second, third = (folder / "pages.jsonl").read_bytes().splitlines(keepends=True)
     (folder / "pages.jsonl").write_bytes(first + second[:20] + b"\n" + third)
@@ -257,7 +257,7 @@ def test_pages_whose_items_are_missing_are_pulled_again(puller: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "pages.jsonl", "items-00001.jsonl"])
-def test_without_one_of_its_files_a_staged_pull_starts_anew(puller: World, name: str) -> None:
+def test_without_one_of_its_files_a_pull_starts_again(puller: World, name: str) -> None:
     folder = cut_short(puller)
     (folder / name).unlink()
     assert puller.pull().ids == ALL
@@ -265,7 +265,7 @@ def test_without_one_of_its_files_a_staged_pull_starts_anew(puller: World, name:
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"pull_id": 1}', "\0\0\0", "[" * 10_000])
-def test_a_manifest_that_cannot_be_read_starts_anew(puller: World, content: str) -> None:
+def test_an_unreadable_manifest_starts_again(puller: World, content: str) -> None:
     folder = cut_short(puller)
     (folder / "manifest.json").write_text(content)
     assert puller.pull().ids == ALL
@@ -545,7 +545,7 @@ def test_a_missing_file_of_items_costs_the_pages_from_there_on(puller: World, mo
     assert puller.pull().ids == ALL
 
 
-# What is told of a page
+# The facts of a page
 
 
 def test_the_pull_began_when_the_stores_clock_says_so(puller: World) -> None:
