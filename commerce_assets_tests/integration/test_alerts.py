@@ -164,7 +164,7 @@ def test_a_failed_run_is_alerted_on_with_job_step_and_fix(alerts: Alerts, monkey
 
     (line,) = alerts.sent()
 
-    assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, Failure: orders changed since ")
+    assert line.startswith("- job orders_refresh: failed: step upsert_changed_orders, PullError: orders changed since ")
     assert "401 Unauthorized. Fix: The key or the secret is wrong" in line
     assert alerts.receiver.texts[-1].startswith("commerce_assets: 1 failed\n- ")
     assert alerts.receiver.headers[-1]["content-type"] == "application/json"
@@ -228,7 +228,7 @@ def test_a_blocking_check_is_part_of_the_failed_runs_line(alerts: Alerts) -> Non
     sent = alerts.sent()
 
     (line,) = [line for line in sent if "row_count_not_collapsed" in line]
-    failed = "failed: the store gives 0 rows where 5 were stored"
+    failed = "failed: products: the store returns 0 rows where 5 are stored. Nothing was stored."
     assert line.startswith(f"- job catalog: failed: check row_count_not_collapsed on products: {failed}")
 
 

@@ -90,8 +90,8 @@ def test_a_hundred_days_are_one_run_with_the_fewest_requests(
     events = materializations(result, "orders")
     assert [event.partition for event in events][:2] == ["2026-01-01", "2026-01-02"]
     assert len(events) == 100
-    # 20,000 orders fill 400 pages; that the last of them is full is known from the empty one after it.
-    assert project.requests() == 401
+    # 20,000 orders fill 400 pages. The last of them is full, so two more requests prove the end.
+    assert project.requests() == 402
     assert {numbers(event)["dagster/partition_row_count"] for event in events} == {200}
     assert numbers(events[-1])["dagster/row_count"] == 20_000
 
@@ -101,16 +101,16 @@ def test_a_range_pulls_its_padded_window_and_stops_after_its_end(project: World)
 
     result = project.run("orders", days=(date(2026, 1, 11), date(2026, 1, 20)))
 
-    # From the 10th, the padding, to the first page that reaches into the 21st: 11 days of 60 fill 13.2 pages.
-    assert project.requests() == 14
+    # A day more on either side: 13 days of 60 fill 15.6 pages, and one more request proves the end.
+    assert project.requests() == 17
     assert project.query("SELECT count(*), min(created_at)::DATE, max(created_at)::DATE FROM orders") == [
         (600, date(2026, 1, 11), date(2026, 1, 20))
     ]
     assert numbers(materializations(result, "orders")[-1])["rows_outside_window"] == 100
 
 
-@pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 1), (49, 1), (50, 2), (51, 2), (100, 3)])
-def test_a_list_takes_one_request_per_fifty_rows(project: World, rows: int, requests: int) -> None:
+@pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 2), (49, 2), (50, 2), (51, 3), (100, 4)])
+def test_a_list_takes_its_pages_and_one_request_for_its_end(project: World, rows: int, requests: int) -> None:
     product = build_shop(now=NEW_YEAR, days=1).products[0]
     give(project, Shop(products=[{**product, "id": number} for number in range(1, rows + 1)]))
 
@@ -170,8 +170,8 @@ def test_the_materialization_has_the_numbers_that_the_ui_plots(project: World) -
     assert (first["rows_updated"], first["rows_unchanged"], first["rows_removed"]) == (1, 29, 0)
     assert (second["rows_unchanged"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
     assert (second["dagster/row_count"], second["rows_loaded"]) == (59, 59)
-    # Two pages, and both again, for a stored order is not in them.
-    assert second["requests"] == 4
+    # Two pages and the proof of their end; and all again, for a stored order is not in them.
+    assert second["requests"] == 6
     assert second["bytes"] > 10_000
 
 
@@ -280,7 +280,7 @@ def test_a_delete_during_a_pull_loses_no_other_order(project: World, monkeypatch
 
     assert project.rows(ORDERS).keys() == {*ids} - {ids[2]}
     # The first reading misses another order than the second, so a third one decides.
-    assert project.requests() == 9
+    assert project.requests() == 12
 
 
 def test_a_product_that_returns_in_an_older_version_is_unmarked(project: World) -> None:

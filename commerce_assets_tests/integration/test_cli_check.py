@@ -495,7 +495,6 @@ ELSEWHERE = {
     "the answer is larger than": "test_client.py",
     "compressed in a way that was not asked for": "test_client.py",
     "the encrypted connection broke": "test_retry.py",
-    "the file of certificate authorities is missing": "test_client.py",
     "and drops the query": "test_client.py",
     "it is throttled": "test_decoding.py",
     "longer than a run is kept waiting": "test_client.py",

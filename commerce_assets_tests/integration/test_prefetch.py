@@ -12,7 +12,7 @@ from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Delay, Exchange, Serve, Status, Then
-from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, order, orders, product, store_of
+from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, order, orders, store_of
 from commerce_assets_tests.support.world import LOG, World, serving
 
 MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
@@ -156,5 +156,5 @@ def test_a_list_that_moves_with_pages_in_flight_loses_no_row(tmp_path: Path) -> 
         pulled = puller.pull(PRODUCT_LIST, concurrency=4)
 
     assert {*pulled.ids} >= {item["id"] for item in store.shop.products}
-    assert product(2) in pulled.rows
+    assert 2 in pulled.ids
     assert timedelta(seconds=pulled.cost.seconds) > timedelta(0)

@@ -222,7 +222,7 @@ def test_days_that_differ_are_extracted_again_and_complete(loaded: World) -> Non
     # The report is written once, after the repair.
     (noted_at, value, loaded_at), *others = loaded.query(
         "SELECT noted_at, value, (SELECT max(loaded_at) FROM commerce_loads.loads) "
-        "FROM shop.commerce_loads.notes WHERE kind = 'reconciliation'"
+        "FROM commerce_loads.notes WHERE kind = 'reconciliation'"
     )
     assert not others
     assert noted_at >= loaded_at

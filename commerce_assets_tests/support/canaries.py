@@ -87,9 +87,9 @@ ECHOES: Mapping[str, tuple[str, Fault]] = {
     "401 at once": ("401 Unauthorized. Fix: The key or", Status(401, body=ECHO.encode())),
     "401 later": ("401 Unauthorized after it had", OnPage(2, Status(401, body=ECHO.encode()))),
     "403": ("403 Forbidden", OnPage(2, Status(403, body=ECHO.encode()))),
-    "404": ("404 Not Found", OnPage(2, Status(404, body=ECHO.encode()))),
-    "422 of what is refused": ("(page too far)", OnPage(2, Status(422, body=json.dumps(REFUSED).encode()))),
-    "422 of what was sent": ("(page too far)", OnPage(2, Status(422, body=json.dumps(SENT).encode()))),
+    "404": ("404 Not Found", OnPage(1, Status(404, body=ECHO.encode()))),
+    "422 of what is refused": ("(page too far)", OnPage(1, Status(422, body=json.dumps(REFUSED).encode()))),
+    "422 of what was sent": ("(page too far)", OnPage(1, Status(422, body=json.dumps(SENT).encode()))),
     "500": ("attempt 4: the store answered 500", OnPage(2, Status(500, body=ECHO.encode()))),
     "error in a 200": ("an object other than", OnPage(2, Body(json.dumps({"error": ECHO}).encode()))),
     "web page": ("a web page", OnPage(2, Body(f"<html>{ECHO}".encode(), "text/html"))),
@@ -102,7 +102,10 @@ ECHOES: Mapping[str, tuple[str, Fault]] = {
         OnPage(2, Redirect(f"http://elsewhere.example/{EMAIL}")),
     ),
     "redirect with secret": ("to another host, where", OnPage(2, Redirect(f"http://{KEY}.example/{quote(SECRET)}"))),
-    "redirect within": ("404 Not Found", OnPage(2, Redirect(f"/{quote(SECRET)}?key={KEY}&mail={EMAIL}"))),
+    "redirect within": (
+        "redirects and drops the query",
+        OnPage(2, Redirect(f"/{quote(SECRET)}?key={KEY}&mail={EMAIL}")),
+    ),
 }
 
 

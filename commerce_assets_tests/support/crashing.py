@@ -28,8 +28,8 @@ from sample_store.store import SampleStore
 
 ROWS = 120
 PER_PAGE = 20
-# The last page is full, so that an empty one follows it.
-PAGES = ROWS // PER_PAGE + 1
+# The last page is full, so two more requests prove the end.
+PAGES = ROWS // PER_PAGE + 2
 # Half the work for DuckDB; all other fields are in `_extra`, and looked at as well.
 COLUMNS = ("id", "created_at", "updated_at", "tag", "settled_gross", "buyer_email")
 FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in COLUMNS))

@@ -78,7 +78,7 @@ def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytes
         puller.pull()
         address = f"{puller.server.base_url}products"
     begin, retry, end = said.messages
-    assert begin == f"products: asking {address}"
+    assert begin == f"products: GET {address}"
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; retrying in 7 s"
     assert end.startswith("products: page 2, 61 rows, ")
     assert end.endswith(" rows/s, 3 requests (1 retry), 7 s rate-limited, complete")

@@ -17,7 +17,6 @@ _NO_RUN = ""  # the run id of events that are reported without a run
 _BATCH = 500
 _OWN = f"{__name__.partition('.')[0]}."
 _WRAPPERS = "dagster._core.errors."
-_CHECK_FAILED = "DagsterAssetCheckFailedError"
 _DAY_TAGS = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -75,8 +74,9 @@ def _run(
         return
     failed = [check for check in checks if check.fault]
     steps = [step for event in events if (step := event.event_log_entry.dagster_event) and step.is_step_failure]
-    errors = [_error(f"step {step.step_key}", step.step_failure_data.error) for step in steps]
-    errors = [(name, text) for name, text in errors if not (failed and name == _CHECK_FAILED)]
+    errors = [_step_error(step) for step in steps]
+    # A failed check says the same as the step that it ends.
+    errors = [] if failed else errors
     details = [*(text for _, text in errors), *(f"{check.subject}: {check.detail}" for check in failed)]
     yield Sighting(
         subject=subject,
@@ -142,6 +142,16 @@ def _ticks(instance: dg.DagsterInstance, location: str | None) -> Iterator[Sight
             yield Sighting(
                 subject=subject, at=datetime.fromtimestamp(tick.timestamp, UTC), fault=name, detail=f"failed: {text}"
             )
+
+
+def _step_error(step: dg.DagsterEvent) -> tuple[str, str]:
+    """Return the error of a step; a known error is a `Failure` whose metadata name it, see `defs.failures`."""
+    data, where = step.step_failure_data, f"step {step.step_key}"
+    known = data.user_failure_data
+    if known and "error" in known.metadata:
+        name = str(known.metadata["error"].value)
+        return name, f"{where}, {name}: {known.description}"
+    return _error(where, data.error)
 
 
 def _error(where: str, error: Any) -> tuple[str, str]:
