@@ -317,7 +317,7 @@ def test_a_pull_reports_rows_and_checks(shell: Shell) -> None:
     assert checks == "9 of 11 checks passed"
     # Most days were never loaded; both checks name the command that loads them.
     assert all("`commerce-assets pull orders --from 2024-03-01" in line for line in failing)
-    assert "orders of 2024-03-02...2024-03-03: page 2, 50 rows, " in result.stderr
+    assert "orders of 2024-03-02...2024-03-03: 24 rows loaded in " in result.stderr
     assert not list((shell.folder / "shop.staging").glob("*/*/*"))
 
 

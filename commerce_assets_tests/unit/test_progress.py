@@ -80,8 +80,8 @@ def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytes
     begin, retry, end = said.messages
     assert begin == f"products: GET {address}"
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; retrying in 7 s"
-    assert end.startswith("products: page 2, 61 rows, ")
-    assert end.endswith(" rows/s, 3 requests (1 retry), 7 s rate-limited, complete")
+    assert end.startswith("products: page 4, 61 rows, ")
+    assert end.endswith(" rows/s, 4 requests (1 retry), 7 s rate-limited, complete")
 
 
 def test_the_last_page_is_logged_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
