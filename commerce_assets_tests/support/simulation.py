@@ -42,6 +42,7 @@ class SimulatedShop:
         orders: What the store holds now, by id.
         changed: The ids of orders that came or changed since the set was last emptied.
         deleted: When an item of the catalogue was deleted; only those that have not come back.
+        returned: Which items have come back, once at least.
         changes: How often an order has been changed or deleted.
     """
 
@@ -53,6 +54,7 @@ class SimulatedShop:
     orders: dict[int, Item] = field(init=False, default_factory=dict)
     changed: set[int] = field(init=False, default_factory=set)
     deleted: dict[tuple[str, int], datetime] = field(init=False, default_factory=dict)
+    returned: set[tuple[str, int]] = field(init=False, default_factory=set)
     changes: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -185,6 +187,7 @@ class SimulatedShop:
             kind, item = self._bin.pop(0)
             self._shop.rows(kind).append(item)
             del self.deleted[kind, item["id"]]
+            self.returned.add((kind, item["id"]))
 
 
 @dataclass
