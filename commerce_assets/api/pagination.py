@@ -7,13 +7,14 @@ reading can be trusted.
 after it has cut the page out. An end is proven by
 
 - an empty page after a page that was not full;
-- an empty page after a full one, or a refusal (404, 400, 416, 422, 204), if the page after it is empty or refused too,
-  for both can lie in the middle;
+- an empty page after a full one, or a page that is refused twice (404, 400, 416, 422, 204), if the page after it is
+  empty or refused too, for both can be in the middle;
 - an overlapping page (see below) that holds the last row read and nothing beyond it;
 - the last page once more, if an overlapping page confirms that nothing follows its last row;
 - the first page once more, with more rows than asked for: the list is not paged at all.
 
-That costs one request more than the pages of the list; two, where the last page is full, or the store refuses.
+That costs one request more than the pages of the list; two, where the last page is full; three, where the store
+refuses.
 
 **Was every row met?** A row that arrives in what has been read moves all that follows one place down, so that a row is
 met twice. The row that has arrived may be an old one that has moved, and so would be missed. Rows with equal stamps
@@ -383,7 +384,12 @@ class PageNumberPaginator:
         return "", page
 
     def _confirmed(self, fetch: Fetch, request: PageRequest, refusal: PullError | None) -> tuple[str, Page]:
-        """Ask for the page after an empty one, which follows a full one: it may lie in the middle of the list."""
+        """Ask for the page after an empty one, which follows a full one: it may be in the middle of the list.
+
+        A refused page is requested again first: a refusal may pass, and the next page may be empty in truth.
+        """
+        if refusal and (again := _ask(fetch, request)[0]).items:
+            return "", again
         if not _ask(fetch, PageRequest(request.number + 1, request.per_page))[0].items:
             return f"pages {request.number} and {request.number + 1} are empty", Page(request.number, ())
         if refusal:

@@ -177,7 +177,7 @@ class World:
             if step and step.change:
                 self._change(step.change)
         if len(self.server.requests) > self.most_requests:
-            Status(404)(exchange)
+            Status(410)(exchange)
         else:
             query = exchange.request.query
             query["per_page"] = str(size_given(self.plan, int(query["per_page"])))

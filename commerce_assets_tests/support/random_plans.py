@@ -92,9 +92,10 @@ PASSING: Sequence[Fault] = (
 FINAL: Sequence[Fault] = (
     Status(401),
     Status(403),
-    Status(404),
-    Status(204),
-    Status(422, body=b'[["page", "is not to its liking"]]'),
+    # Not 204, 400, 404, 416 or 422: after a full page they are what a store answers past the end.
+    Status(406),
+    Status(410),
+    Status(451, body=b'[["page", "is not to its liking"]]'),
     Status(429, {"retry-after": "36000"}),
     Body(b""),
     Body(b"null"),
