@@ -35,7 +35,7 @@ _LATER = frozenset({409, 420, 423, 430, 499})
 _GENERAL = frozenset({401, 407, 420, 429, 430})
 _RESETS = ("RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset")
 _REMAINING = ("RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining")
-# A reset beyond this is no number of seconds, but an instant since 1970; beyond the second, in milliseconds.
+# A larger reset is a Unix timestamp instead of a number of seconds; one above the second bound is in milliseconds.
 _EPOCH, _EPOCH_IN_MILLISECONDS = 1e9, 1e12
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _LONGEST_MESSAGE = 200

@@ -495,7 +495,7 @@ def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
         monkeypatch.setenv(name, value)
     project.run("orders_refresh")
     assert project.query("SELECT count(*) FROM orders WHERE buyer_email LIKE '%@%'") == [(0,)]
-    # The table of customers is built from orders, and still as it was.
+    # `customers` is built from orders and has not been rebuilt yet.
     assert found_in(project.folder) == {project.path.name}
     build_customers()
 

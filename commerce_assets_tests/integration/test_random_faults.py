@@ -1,10 +1,10 @@
-"""Whatever happens, a run succeeds with a table that is the store's, or fails with a table that is as it was.
+"""A run succeeds with a table that is the store's, or fails and leaves the table unchanged.
 
 Hypothesis draws stores, windows, dialects, page sizes, faults, changes between two pages, and kills; the real client,
 staging and load go through it over real HTTP, into a real DuckDB file. What is demanded of them:
 
-- A run raises one of the project's own errors, and the table is as it was; the next run, of a store that is well again,
-  succeeds.
+- A run raises one of the project's own errors and leaves the table unchanged; the next run, after the store has
+  recovered, succeeds.
 - Or it succeeds, and the table holds what the store has held between the beginning and the end of the pull: every row
   that was there throughout, no row that was not there at all, each in a version of that time, nothing twice, and
   nothing else touched.

@@ -323,7 +323,7 @@ def test_a_resumed_pull_notices_that_the_list_has_moved(puller: World) -> None:
         for number in (3, 4, 5):
             store.delete("products", number)
 
-    # What was staged last is asked for again, and is as it was; then rows vanish.
+    # The last staged page is requested again and is unchanged; then rows are deleted.
     puller.server.script(Then(vanish))
     assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
 

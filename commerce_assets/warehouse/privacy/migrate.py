@@ -77,7 +77,7 @@ def _mask(connection: duckdb.DuckDBPyConnection, name: str, stricter: dict[Colum
         for column, masking in stricter.items()
     )
     entries = each_entry(invalid, f"CASE e.key {misfits} ELSE e.value END")
-    # Any other row keeps its numbers as they were sent: a JSON function converts them to doubles.
+    # All other rows stay untouched, because a JSON function converts numbers to doubles.
     names = ", ".join(text(column.name) for column in stricter)
     holds_some = f"list_has_any(json_keys({invalid}), [{names}])"
     replaced[INVALID.name] = f"CASE WHEN {holds_some} THEN {entries} ELSE {invalid} END"
