@@ -187,7 +187,7 @@ class StagedPages:
         key = self.pull.endpoint.primary_key
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(msgspec.defstruct("Key", [(key, Any)], gc=False))
         for segment in self.segments:
-            with segment.open("rb") as file:
+            with _usable(self.folder), segment.open("rb") as file:
                 for line in file:
                     if (number := as_bigint(getattr(decoder.decode(line), key))) is not None:
                         yield number
@@ -451,9 +451,10 @@ def items_of(segment: Path, pages: Sequence[StagedPage]) -> Iterator[bytes]:
 
     Raises:
         StagedPageDamagedError: Names the page whose bytes have changed.
+        StagingError: The file cannot be read.
     """
     begin = 0
-    with segment.open("rb") as file:
+    with _usable(segment.parent), segment.open("rb") as file:
         for page in pages:
             items = file.read(page.items_end - begin)
             if page.checksum_with(items) != page.checksum:

@@ -13,6 +13,7 @@ import pytest
 
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest import staging
+from commerce_assets.ingest.staging import StagingError
 from commerce_assets.warehouse.diff import vanished_rows
 from commerce_assets.warehouse.file import DatabaseFile, DatabaseMemoryError
 from commerce_assets.warehouse.load import DayCounts, load
@@ -638,6 +639,16 @@ def test_a_byte_that_flips_before_the_load_is_noticed(storage: World, sent: byte
     at = written.index(sent) + len(sent) - 2
     segment.write_bytes(written[:at] + bytes([written[at] ^ 2]) + written[at + 1 :])
     with pytest.raises(StagedItemsUnreadableError, match=r"^products, page 1: the staged bytes changed .* Fix: "):
+        storage.put(staged)
+
+
+def test_staged_items_that_cannot_be_read_are_named(storage: World) -> None:
+    """Fault 54."""
+    staged = storage.stage(PRODUCTS, [product(1)])
+    (segment,) = staged.segments
+    segment.unlink()
+    segment.mkdir()
+    with pytest.raises(StagingError, match=rf"staging directory {segment.parent} cannot be used: .* Fix: free disk"):
         storage.put(staged)
 
 
