@@ -3,7 +3,6 @@
 `make test` disturbs a dozen runs, `make slow` hundreds of them: pytest -m slow -k crashes
 """
 
-import signal
 from itertools import pairwise
 
 from commerce_assets_tests.support.crashing import (
@@ -12,14 +11,14 @@ from commerce_assets_tests.support.crashing import (
     assert_prompt,
     end_at_random_moments,
     kill_at,
-    killed,
+    kill_in_phases,
 )
-from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
+from commerce_assets_tests.support.disturbances import AtOperation
 
 
-def test_a_few_random_kills_leave_old_rows_or_new_ones(scene: Scene) -> None:
+def test_a_kill_in_each_phase_leaves_old_rows_or_new_ones(scene: Scene) -> None:
     """Fault 52."""
-    assert killed(end_at_random_moments(scene, signal.SIGKILL, runs=6, seed=1))
+    assert kill_in_phases(scene, times=1, seed=1, empty=False)
 
 
 def test_the_next_run_resumes_after_a_kill_at_a_staging_step(scene: Scene) -> None:
@@ -47,4 +46,4 @@ def test_what_counts_is_on_the_disk_before_it_counts(scene: Scene) -> None:
 
 def test_a_run_ends_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
-    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=6, seed=5, disturb=handle_sigterm))
+    assert_prompt(end_at_random_moments(scene, runs=6, seed=5))

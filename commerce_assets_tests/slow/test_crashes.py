@@ -1,6 +1,7 @@
-"""Hundreds of runs that are killed or ended: old rows or new rows, and the next ordinary run continues and is right."""
+"""Hundreds of runs that are killed or ended: old rows or new rows, and the next ordinary run continues and is right.
 
-import signal
+With those of test_file_kills, which kill writes of a larger file, `make slow` kills over 500 times.
+"""
 
 import pytest
 
@@ -9,26 +10,27 @@ from commerce_assets_tests.support.crashing import (
     assert_prompt,
     end_at_random_moments,
     kill_at,
-    killed,
+    kill_in_phases,
 )
-from commerce_assets_tests.support.disturbances import AtOperation, handle_sigterm
+from commerce_assets_tests.support.disturbances import AtOperation
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2, 3, 4])
-def test_hundreds_of_random_kills_leave_old_rows_or_new_ones(scene: Scene, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "empty", "times"), [(2, False, 50), (3, True, 50)])
+def test_hundreds_of_kills_leave_old_rows_or_new_ones(scene: Scene, *, seed: int, empty: bool, times: int) -> None:
     """Fault 52."""
-    found = killed(end_at_random_moments(scene, signal.SIGKILL, runs=60, seed=seed))
+    killed = kill_in_phases(scene, times=times, seed=seed, empty=empty)
 
-    # How many come after the commit is a matter of how busy the machine is.
-    assert {"no", "old"} <= {outcome.table for outcome in found} <= {"no", "old", "new"}
+    # A run may end before its moment comes.
+    assert len(killed) > (2 if empty else 3) * times
+    assert {outcome.table for outcome in killed} == {"no" if empty else "old", "new"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True])
 def test_the_next_run_resumes_after_a_kill_at_each_staging_step(scene: Scene, *, empty: bool) -> None:
     """Fault 52."""
-    operations = scene.survive("a run that is not killed", AtOperation()).operations
+    operations = scene.survive("a run that is not killed", AtOperation(), empty=empty).operations
     for number in range(1, len(operations) + 1):
         kill_at(scene, operations, number, empty=empty)
 
@@ -36,4 +38,4 @@ def test_the_next_run_resumes_after_a_kill_at_each_staging_step(scene: Scene, *,
 @pytest.mark.slow
 def test_dozens_of_runs_end_within_two_seconds_of_sigterm(scene: Scene) -> None:
     """Faults 28 and 52."""
-    assert_prompt(end_at_random_moments(scene, signal.SIGTERM, runs=40, seed=6, disturb=handle_sigterm))
+    assert_prompt(end_at_random_moments(scene, runs=40, seed=6))

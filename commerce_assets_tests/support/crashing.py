@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
 from unittest import mock
 
 from commerce_assets.api.request import ListRequest
@@ -18,7 +17,7 @@ from commerce_assets.ingest import staging
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.window import Window
-from commerce_assets_tests.support.disturbances import AtOperation, undisturbed
+from commerce_assets_tests.support.disturbances import AtOperation, InPhase, handle_sigterm, undisturbed
 from commerce_assets_tests.support.forkserver import PROCESSES
 from commerce_assets_tests.support.items import DAY, ORDERS
 from commerce_assets_tests.support.world import LOG, World, build_client
@@ -61,13 +60,6 @@ class Outcome:
     seconds: float
 
 
-class Ending(NamedTuple):
-    """SIGKILL or SIGTERM, and how many seconds after its start a run is sent it."""
-
-    number: signal.Signals
-    after: float
-
-
 def rows_of(database: DatabaseFile) -> list[tuple[object, ...]]:
     """The orders to the row, but for the time of the pull: id and tag first; none if there is no table."""
     if not database.path.exists():
@@ -98,14 +90,14 @@ class Scene:
         return (folder / "pages.jsonl").read_bytes().count(b"\n")
 
     def survive(
-        self, case: str, *disturbances: Disturbance, ending: Ending | None = None, empty: bool = False
+        self, case: str, *disturbances: Disturbance, sigterm_after: float | None = None, empty: bool = False
     ) -> Outcome:
         """Disturb a run; assert that the table is then the old one or the new one and the next run is right.
 
         Args:
             case: Names it where it fails, so that it can be repeated.
             disturbances: One run after the other is disturbed so; what holds is looked at after the last of them.
-            ending: Of the last of them.
+            sigterm_after: Seconds after which the last of them is sent SIGTERM.
             empty: There is no table before.
         """
         if empty:
@@ -116,7 +108,9 @@ class Scene:
         version = self._change_every_order()
         for earlier in disturbances[:-1]:
             self._run(earlier)
-        error, operations, exit_code, seconds = self._run(disturbances[-1] if disturbances else undisturbed, ending)
+        error, operations, exit_code, seconds = self._run(
+            disturbances[-1] if disturbances else undisturbed, sigterm_after
+        )
         found, staged_pages = rows_of(self.database), self.staged_pages()
         requests = self._ordinary_run(case)
         new = rows_of(self.database)
@@ -125,6 +119,8 @@ class Scene:
         assert [row[:2] for row in new] == expected, f"{case}: the run after it did not bring every row"
         assert found in (old, new), f"{case}: the table is neither the old one nor the new one"
         assert not [*self.folder.glob("staging/**/*.jsonl")], f"{case}: the run after it has left pages behind"
+        beside = sorted(path.name for path in self.folder.iterdir())
+        assert beside == ["shop.duckdb", "staging"], f"{case}: the run after it has left something beside the file"
         if found != new:
             asked_again = min(staged_pages, 1)
             assert requests <= REQUESTS - staged_pages + asked_again, f"{case}: the run after it did not go on"
@@ -145,16 +141,18 @@ class Scene:
         assert (error, exit_code) == (None, 0), f"{case}: the run after it has failed"
         return len(self.store.requests) - before
 
-    def _run(self, disturb: Disturbance, ending: Ending | None = None) -> tuple[str | None, list[str], int, float]:
+    def _run(
+        self, disturb: Disturbance, sigterm_after: float | None = None
+    ) -> tuple[str | None, list[str], int, float]:
         ours, theirs = PROCESSES.Pipe(duplex=False)
         process = PROCESSES.Process(target=_report_its_end, args=(self._base_url, self.folder, disturb, theirs))
         began = time.monotonic()
         process.start()
         theirs.close()
-        if ending:
-            process.join(ending.after)
+        if sigterm_after is not None:
+            process.join(sigterm_after)
             began = time.monotonic()
-            process.kill() if ending.number == signal.SIGKILL else process.terminate()
+            process.terminate()
         try:
             error, operations = ours.recv()
         except EOFError:
@@ -192,24 +190,32 @@ def _ingest(base_url: str, folder: Path) -> None:
         ingest(PULL, client=client, warehouse=warehouse, log=LOG)
 
 
-def end_at_random_moments(
-    scene: Scene, number: signal.Signals, *, runs: int, seed: int, disturb: Disturbance = undisturbed
-) -> list[Outcome]:
-    """Sends each run a signal, anywhere from its first line to well after its end; every fifth has no table before."""
+def kill_in_phases(scene: Scene, *, times: int, seed: int, empty: bool) -> list[Outcome]:
+    """Kill runs at random moments of each phase; return the outcomes of those that were killed before their end."""
+    moments = random.Random(seed)
+    outcomes = []
+    timeline = scene.survive("a run that is not killed", InPhase(), empty=empty).operations
+    for (phase, began), (_, ended) in pairwise(map(str.split, timeline)):
+        for run in range(times):
+            after = moments.uniform(0, float(ended) - float(began))
+            case = f"seed {seed}, run {run}: killed {after:.4f} s after the beginning of {phase}"
+            outcomes.append(scene.survive(case, InPhase(phase, after), empty=empty))
+    return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGALRM]
+
+
+def end_at_random_moments(scene: Scene, *, runs: int, seed: int) -> list[Outcome]:
+    """Send each run SIGTERM, anywhere from its first line to after its end; every fifth has no table before."""
     moments = random.Random(seed)
     scene.survive("the run before all others")
     outcomes = []
     for run in range(runs):
         # One that is ended takes as long as the one before it, or a little longer.
         share = moments.uniform(0, 1.2)
-        case = f"seed {seed}, run {run}: {number.name} after {share:.0%} of {scene.seconds:.3f} s"
-        ending = Ending(number, after=share * scene.seconds)
-        outcomes.append(scene.survive(case, disturb, ending=ending, empty=moments.random() < 0.2))
+        case = f"seed {seed}, run {run}: SIGTERM after {share:.0%} of {scene.seconds:.3f} s"
+        outcomes.append(
+            scene.survive(case, handle_sigterm, sigterm_after=share * scene.seconds, empty=moments.random() < 0.2)
+        )
     return outcomes
-
-
-def killed(outcomes: list[Outcome]) -> list[Outcome]:
-    return [outcome for outcome in outcomes if outcome.exit_code == -signal.SIGKILL]
 
 
 def kill_at(scene: Scene, operations: list[str], number: int, *, empty: bool) -> None:

@@ -2,9 +2,12 @@
 
 import io
 import os
+import pkgutil
 import resource
 import signal
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,14 @@ from unittest import mock
 
 from commerce_assets.warehouse.file import DatabaseFile
 
+PHASES = {
+    "pull": "commerce_assets.ingest.ingest.stage",
+    "copy": "commerce_assets.warehouse.file._copy_with_wal",
+    "load": "commerce_assets.ingest.ingest.load",
+    "swap": "commerce_assets.warehouse.file.swap_in",
+    "discard": "commerce_assets.ingest.staging.StagedPages.discard",
+}
+"""The functions with which the phases of `ingest` begin. Without a file before, there is no copy."""
 _BY_PATH = {"open", "os.chmod", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.scandir", "os.utime"}
 
 
@@ -37,6 +48,35 @@ class Quota:
 
     def __call__(self, folder: Path) -> None:  # noqa: ARG002
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+
+
+@dataclass
+class InPhase:
+    """Kills a run in one of its phases; the kernel does it, wherever the process is then.
+
+    Attributes:
+        phase: One of PHASES; empty: the run is not killed.
+        after: Seconds since the phase began.
+        seen: Each phase and the second at which it began.
+    """
+
+    phase: str = ""
+    after: float = 0.0
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, folder: Path) -> None:  # noqa: ARG002
+        for phase, target in PHASES.items():
+            mock.patch(target, self._starting_clock(phase, pkgutil.resolve_name(target))).start()
+
+    def _starting_clock(self, phase: str, begin: Callable[..., Any]) -> Callable[..., Any]:
+        def begin_phase(*arguments: Any, **options: Any) -> Any:
+            self.seen.append(f"{phase} {time.monotonic()}")
+            if phase == self.phase:
+                # Nothing handles SIGALRM: it ends the process like SIGKILL. A timer of zero would never ring.
+                signal.setitimer(signal.ITIMER_REAL, max(self.after, 1e-6))
+            return begin(*arguments, **options)
+
+        return begin_phase
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import errno
 import re
-from collections.abc import Sequence
 
 from commerce_assets_tests.support.crashing import Disturbance, Outcome, Scene
 from commerce_assets_tests.support.disturbances import AtOperation, Quota, end_before_the_load
@@ -21,15 +20,12 @@ def survive_clearly(scene: Scene, case: str, *disturbances: Disturbance, empty: 
     return outcome
 
 
-def pull_with_quotas(scene: Scene, sizes: Sequence[int], *, empty: bool) -> list[Outcome]:
-    return [survive_clearly(scene, f"a pull, files of {size} bytes", Quota(size), empty=empty) for size in sizes]
+def pull_with_quota(scene: Scene, size: int, *, empty: bool) -> Outcome:
+    return survive_clearly(scene, f"a pull, files of {size} bytes", Quota(size), empty=empty)
 
 
-def load_with_quotas(scene: Scene, sizes: Sequence[int], *, empty: bool) -> list[Outcome]:
-    return [
-        survive_clearly(scene, f"a load, files of {size} bytes", end_before_the_load, Quota(size), empty=empty)
-        for size in sizes
-    ]
+def load_with_quota(scene: Scene, size: int, *, empty: bool) -> Outcome:
+    return survive_clearly(scene, f"a load, files of {size} bytes", end_before_the_load, Quota(size), empty=empty)
 
 
 def operations_of(scene: Scene, *before: Disturbance) -> list[str]:
