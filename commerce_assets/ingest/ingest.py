@@ -17,7 +17,7 @@ from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
-from commerce_assets.ingest.verify import StoreChangedError, Verified, check_store, verify
+from commerce_assets.ingest.verify import StoreChangedError, VerificationError, Verified, check_store, verify
 from commerce_assets.warehouse.file import DatabaseMemoryError
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
@@ -116,7 +116,8 @@ def ingest(
                 loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
                 if after_load:
                     after_load(connection, staged)
-        except StagedItemsUnreadableError:
+        except (VerificationError, StagedItemsUnreadableError):
+            # The next run reads the list again: the store may have recovered, and a person confirms what it says now.
             staged.discard()
             raise
         except (LoadMemoryError, DatabaseMemoryError):

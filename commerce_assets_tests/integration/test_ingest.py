@@ -55,6 +55,19 @@ def test_an_answer_with_one_of_nineteen_orders_deletes_nothing(shop: World) -> N
     assert shop.ingest(ORDERS_OF_DAY, allow_shrinkage=True).load.removed == 18
 
 
+def test_a_refused_reading_is_not_loaded_later(shop: World) -> None:
+    """Fault 78: the store has recovered, or a person has confirmed what it returns by now."""
+    shop.ingest(PRODUCTS)
+    products = [*shop.store.shop.products]
+    shop.remove("products", *range(2, 10))
+    with pytest.raises(RowCountCollapsedError):
+        shop.ingest(PRODUCTS)
+    shop.store.shop.products[:] = products
+    shop.store.touch()
+    assert shop.ingest(PRODUCTS, allow_shrinkage=True).load.removed == 0
+    assert count_products(shop) == 9
+
+
 def test_one_product_of_nine_deletes_nothing(shop: World) -> None:
     """Fault 78."""
     shop.ingest(PRODUCTS)
