@@ -39,18 +39,20 @@ _FILES = (
     ".ci/*",
 )
 _WITH_EXAMPLES = {"tools/words.py", "commerce_assets_tests/unit/test_words.py"}
+# Without a look behind and a flag, a pattern begins with a literal, which `re` finds many times faster.
 _PATTERNS = {
-    word: re.compile(rf"(?<![a-z])(?:{pattern})(?![a-z])".replace(" ", r"[\s_]+(?:#\s*)?"), re.IGNORECASE)
-    for word, pattern in BANNED.items()
+    word: re.compile(rf"(?:{pattern})(?![a-z])".replace(" ", r"[\s_]+(?:#\s*)?")) for word, pattern in BANNED.items()
 }
 
 
 def find(text: str) -> list[tuple[int, str]]:
     """Return the line and the banned word of each occurrence; names with underscores count too."""
+    lowered = text.lower()
     return sorted(
-        (text.count("\n", 0, match.start()) + 1, word)
+        (lowered.count("\n", 0, match.start()) + 1, word)
         for word, pattern in _PATTERNS.items()
-        for match in pattern.finditer(text)
+        for match in pattern.finditer(lowered)
+        if not ("a" <= lowered[match.start() - 1 : match.start()] <= "z")
     )
 
 
