@@ -35,6 +35,9 @@ steps back until it meets one. Overlapping is free up to 98 rows, and costs abou
 whole and changes are read so, and the orders of a window where a person asks for it or several pages are in flight: a
 page that is answered before the one that precedes it joins it only by a row that both hold.
 
+A row that moves up while another one leaves, both between the same two requests, keeps every other row at its place:
+one reading cannot show it. That is why a row is removed only after a second reading misses it too (`ingest/verify.py`).
+
 A server that does not honour sizes other than 50 (it snaps 49 down to 25, say) answers with more rows than asked for,
 or with fewer that begin too early. The paginator then falls back to pages of one size, which any server can count.
 """
@@ -152,7 +155,8 @@ class PageNumberPaginator:
         self._reading = 0
         self._met_before: set[int] = set()
         self._digests: list[str] = []
-        self._missing = 0
+        # Rows that the readings before did not meet; unknown until one of them has come to its end.
+        self._missing: int | None = None
         self._only_shifts = True
         self._begin_reading()
 
@@ -240,7 +244,9 @@ class PageNumberPaginator:
         end = request.end
         if request.number == 1 and self._size < request.per_page:
             end = self._size
-        return overlapping(end - self._overlap_rows + 1, per_page=self._size)
+        # An overlap of many rows may leave no page that reaches further than this one.
+        pages = (overlapping(end - rows + 1, per_page=self._size) for rows in range(self._overlap_rows, 0, -1))
+        return next(page for page in pages if page.end > end)
 
     def _resume(self, after: Sequence[PageFacts], last: Page | None, ids: Iterable[int]) -> PageRequest:
         if not after:
@@ -262,9 +268,9 @@ class PageNumberPaginator:
     def _take(self, request: PageRequest, page: Page) -> PageFacts:
         """Account for a page that goes on where the list was left."""
         on_page = {item.id for item in page.items}
-        met = self._met(page) if self.overlaps else len(on_page & self._ids)
-        repeated = self._count_repeats(request, page, met)
-        self._missing -= len(on_page - self._met_before - self._ids)
+        repeated = self._count_repeats(request, page)
+        if self._missing is not None:
+            self._missing -= len(on_page - self._met_before - self._ids)
         known = self._last_ids
         self._ids |= on_page
         facts = page.facts(per_page=request.per_page, known=known, repeated=repeated, reading=self._reading)
@@ -274,8 +280,9 @@ class PageNumberPaginator:
         self._remember(page)
         return facts
 
-    def _count_repeats(self, request: PageRequest, page: Page, met: int) -> int:
-        """Rows of a page that were `met` before, beyond those that an overlapping page repeats."""
+    def _count_repeats(self, request: PageRequest, page: Page) -> int:
+        """Rows of a page that were met before, in any version, beyond those that an overlapping page repeats."""
+        met = len({item.id for item in page.items} & self._ids)
         due = max(self._furthest - request.start, 0) if self.overlaps else 0
         repeated = max(met - due, 0)
         if repeated:
@@ -330,10 +337,10 @@ class PageNumberPaginator:
         """Whether the first page of another size shows that the store does not honour it."""
         if self._sizes_honoured or request.start == 0:
             return False
-        count, due, met = len(page.items), self._furthest - request.start, self._met(page)
-        if 0 < met <= due and count == request.per_page:
+        count, due = len(page.items), self._furthest - request.start
+        if count == request.per_page != self._size:
             self._sizes_honoured = True
-        return count > request.per_page or (met > due and count < request.per_page)
+        return count > request.per_page or (self._met(page) > due and count < request.per_page)
 
     def _joins(self, request: PageRequest, page: Page) -> bool:
         """Whether nothing can lie between what has been read and this page."""
@@ -376,12 +383,18 @@ class PageNumberPaginator:
             return self._confirmed(fetch, request, refusal)
         if self.overlaps and request.start > 0:
             met = self._met(page)
-            if met == len(page.items) < request.per_page:
-                self._count_repeats(request, page, met)
+            if met == len(page.items) < request.per_page and self._is_last(fetch, request):
+                self._count_repeats(request, page)
                 return f"page {request.number} holds nothing new", page
         elif (digest := page.facts(per_page=request.per_page).digest) in self._digests and request.number > 1:
             return self._proven_by_repetition(fetch, request, page, digest), page
         return "", page
+
+    def _is_last(self, fetch: Fetch, request: PageRequest) -> bool:
+        """Whether nothing follows a page that is not full. A page reached by a step back may only hide a row."""
+        if request.end > self._furthest:
+            return True
+        return not _ask(fetch, PageRequest(request.number + 1, request.per_page))[0].items
 
     def _confirmed(self, fetch: Fetch, request: PageRequest, refusal: PullError | None) -> tuple[str, Page]:
         """Ask for the page after an empty one, which follows a full one: it may be in the middle of the list.
@@ -426,7 +439,8 @@ class PageNumberPaginator:
         return max(len(self._ids) + self._repeats - len(self._met_before | self._ids), 0)
 
     def _is_paid_early(self) -> bool:
-        return self._reading > 1 and self._rows_stay and self._only_shifts and not self._repeats and self._missing <= 0
+        is_paid = self._missing is not None and self._missing <= 0
+        return is_paid and self._rows_stay and self._only_shifts and not self._repeats
 
     def _settled(self, proof: str) -> ListEnd | None:
         """The end, if every row is accounted for; None if the list must be read again.

@@ -328,6 +328,38 @@ def test_a_resumed_pull_notices_that_the_list_has_moved(puller: World) -> None:
     assert {*puller.pull().ids} >= {item["id"] for item in store.shop.products}
 
 
+def test_reading_goes_on_after_several_steps_back(puller: World) -> None:
+    """Fault 33: pages overlap the more, the more often the list moved, and still reach further one by one."""
+    store = fill(puller, products=59)
+    rows = store.shop.products
+
+    def vanish(first: int, count: int) -> Callable[[SampleStore], None]:
+        def change(store: SampleStore) -> None:
+            del rows[first : first + count]
+            store.touch()
+
+        return change
+
+    puller.server.script(None, None, Then(vanish(8, 30)), None, None, Then(vanish(16, 2)))
+    assert {*puller.pull(per_page=20).ids} >= {row["id"] for row in rows}
+    assert len(puller.server.requests) <= 15
+
+
+def test_a_row_hidden_from_a_page_stepped_back_to_is_not_the_end(puller: World) -> None:
+    """Faults 33 and 69: all rows of that page are known, and there is one less than was asked for."""
+    fill(puller, products=89).dialect.max_per_page = 20
+
+    def change(store: SampleStore) -> None:
+        for row in store.shop.products[60:]:
+            row["updated_at"] = "2024-02-01T00:00:00Z"
+        store.touch()
+
+    puller.server.script(*[hiding(49)] * 4, Then(change, hiding(49)), otherwise=hiding(49))
+    ids, end = kept_in(puller, PRODUCT_LIST)
+    assert ids == {*range(1, 90)} - {49}
+    assert end.proven
+
+
 @pytest.mark.parametrize("end", [50, 98, 144, 12_345, 10_000_000])
 def test_the_next_page_overlaps_the_last_one(end: int) -> None:
     request = overlapping(end, per_page=50)
@@ -428,6 +460,21 @@ def test_sizes_snapped_down_do_not_cut_a_list_short(puller: World, pull: ListReq
     assert ids == {*range(1, 181)}
     assert not end.gapless
     assert len(puller.server.requests) <= 6
+
+
+def test_orders_on_top_of_a_list_of_snapped_pages_are_found(puller: World) -> None:
+    """Faults 70 and 76: the reading that shows the snapped size has no end, and proves nothing about the next one."""
+    store = fill(puller, orders=orders(60, start=MIDNIGHT))
+    store.dialect.oldest_first = False
+
+    def arrive(store: SampleStore) -> None:
+        for item in orders(49, start=MIDNIGHT + timedelta(hours=12)):
+            store.add_order(item | {"id": 1000 + item["id"]})
+
+    snapped = sized(lambda asked: max(size for size in (1, 10, 25, 50) if size <= asked))
+    puller.server.script(Then(arrive, snapped), otherwise=snapped)
+    pulled = puller.pull(ORDERS_OF_DAY, overlap_windows=True)
+    assert {*pulled.ids} >= {row["id"] for row in store.shop.orders}
 
 
 def test_an_empty_page_in_the_middle_is_not_the_end(puller: World) -> None:
