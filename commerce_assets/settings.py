@@ -16,6 +16,7 @@ from logging import Logger
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, SecretStr, ValidationError, ValidationInfo
@@ -70,6 +71,13 @@ def _past(day: date) -> date:
     if day > datetime.now(UTC).date():
         raise ValueError("in the future")
     return day
+
+
+def _zone(name: str) -> str:
+    # DuckDB knows every zone but the machine's own. The default is read at every import, so it opens no file.
+    if name != "UTC" and (name not in available_timezones() or name == "localtime"):
+        raise ValueError("not a time zone")
+    return name
 
 
 def _setting(default: Any, description: str, *, accepts: str, **constraints: Any) -> Any:
@@ -139,6 +147,11 @@ class CommerceSettings(BaseSettings):
         False,
         "`true` keeps every version of an order in `orders_history`, with `valid_from` and `valid_to`",
         accepts="true or false",
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = _setting(
+        "UTC",
+        "Time zone of the days and months in the marts; partitions are UTC days",
+        accepts="an IANA time zone, such as Europe/Berlin",
     )
     reconcile_requests: int = _setting(
         200,

@@ -336,7 +336,7 @@ def _refund(rng: Random, order: Item, at: datetime) -> Item:
     partial = rng.random() < 0.3
     kept = gross // 2 if partial else 0
     transaction = {
-        "amount": amount(gross - kept),
+        "amount": amount(kept - gross),
         "currency": order["settled_currency"],
         "occurred_at": timestamp(at),
         "reason": rng.choice(_REASONS),

@@ -10,8 +10,8 @@ Item: TypeAlias = dict[str, Any]
 
 
 def amount(cents: int) -> str:
-    """Cents as the API's decimal string: 6490 is "64.90"."""
-    return f"{cents // 100}.{cents % 100:02d}"
+    """Cents as the API's decimal string: 6490 is "64.90", -300 is "-3.00"."""
+    return f"{'-' if cents < 0 else ''}{abs(cents) // 100}.{abs(cents) % 100:02d}"
 
 
 def cents(price: str | float) -> int:

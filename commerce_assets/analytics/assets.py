@@ -143,9 +143,9 @@ def build_models_asset(
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
                 if dg.AssetKey(model.name) in context.selected_asset_keys:
-                    built[model.name] = _build(connection, model, sources, window)
+                    built[model.name] = _build(connection, model, sources, window, warehouse.timezone)
                 elif checks[model.name]:
-                    outcomes = inspect(connection, model, sources, window)
+                    outcomes = inspect(connection, model, sources, window, timezone=warehouse.timezone)
                     is_there = exists(connection, ANALYTICS, model.name)
                     built[model.name] = _Built(result=None, outcomes=outcomes, is_there=is_there)
         for model in models:
@@ -156,9 +156,13 @@ def build_models_asset(
 
 
 def _build(
-    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None
+    connection: duckdb.DuckDBPyConnection,
+    model: Model,
+    endpoints: Sequence[Endpoint],
+    window: Window | None,
+    timezone: str,
 ) -> _Built:
-    result = build(connection, model, endpoints, window)
+    result = build(connection, model, endpoints, window, timezone=timezone)
     return _Built(
         result=result,
         outcomes=check(connection, model),

@@ -12,10 +12,10 @@ from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.file import request_rewrite
 from commerce_assets.warehouse.schema import describe, table_of
-from commerce_assets.warehouse.sql import identifier, table, within
+from commerce_assets.warehouse.sql import identifier, table, text, within
 from commerce_assets.window import Window
 
-_SHARED = ("order_amounts", "order_lines")
+_SHARED = ("sale", "order_amounts", "order_lines")
 _FRESH = "temp.main.fresh"
 _EXAMPLES = 10
 KEY_IS_UNIQUE = "key_is_unique"
@@ -33,6 +33,8 @@ class CheckOutcome(NamedTuple):
     check: str
     wrong: int
     examples: list[dict[str, str]]
+    warns: bool = False
+    """The table is correct, but somebody should look at these rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,12 @@ class BuildResult:
 
 
 def build(
-    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
+    connection: duckdb.DuckDBPyConnection,
+    model: Model,
+    endpoints: Sequence[Endpoint],
+    window: Window | None = None,
+    *,
+    timezone: str = "UTC",
 ) -> BuildResult:
     """Build a model's table, or the days of a window.
 
@@ -68,6 +75,7 @@ def build(
         model: The model to build.
         endpoints: The tables that the SQL may read. A table that was never loaded is empty, a missing column is NULL.
         window: The days of a partitioned model.
+        timezone: The zone of the days and months in the table, an IANA name.
 
     Raises:
         ModelError: The SQL does not return the model's columns.
@@ -83,8 +91,10 @@ def build(
     definitions = ", ".join(f"{identifier(name)} {kind}" for name, kind in declared.items())
     connection.execute(f"CREATE TABLE IF NOT EXISTS {target} ({definitions})")
     scope = _scope(model, window)
-    stored_rows = _count(connection, f"SELECT count(*) FROM {target}")
-    _create_source_views(connection, endpoints, window)
+    personal = " OR ".join(f"{identifier(c.name)} IS NOT NULL" for c in model.columns if c.sensitivity) or "FALSE"
+    personal_rows = f"SELECT count(*) FROM {target} WHERE {personal}"
+    stored_personal_rows = _count(connection, personal_rows)
+    _create_source_views(connection, endpoints, window, timezone)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
     selected = {name for name, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
@@ -97,12 +107,12 @@ def build(
     removed = _count(
         connection, f"DELETE FROM {target} AS t WHERE {scope} AND NOT EXISTS (FROM {_FRESH} f WHERE {same})"
     )
+    if stored_personal_rows and not _count(connection, personal_rows):
+        # Every one was replaced: the policy for personal data became stricter, and free blocks still hold old values.
+        request_rewrite(connection)
     written = _count(
         connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
     )
-    if removed and removed == stored_rows and any(column.sensitivity for column in model.columns):
-        # Every row was replaced: the policy for personal data became stricter, and free blocks still hold old values.
-        request_rewrite(connection)
     _create_model_view(connection, model, scope)
     rows = _count(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
@@ -113,17 +123,24 @@ def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[CheckOutc
     key = ", ".join(identifier(name) for name in model.key)
     # Everybody who can open the UI sees the examples, so they leave out keys that are personal data.
     shown = [identifier(column.name) for column in model.columns if column.name in model.key and not column.sensitivity]
-    queries = {
-        KEY_IS_UNIQUE: f"SELECT {', '.join([*shown, 'count(*) AS rows'])} FROM {identifier(model.name)} "
+    unique = (
+        f"SELECT {', '.join([*shown, 'count(*) AS rows'])} FROM {identifier(model.name)} "
         f"GROUP BY {key} HAVING count(*) > 1"
-    }
+    )
+    outcomes = [_outcome(connection, KEY_IS_UNIQUE, unique)]
     for declared in model.checks:
-        queries[declared.name] = (SQL / "checks" / model.name / f"{declared.name}.sql").read_text()
-    return [_outcome(connection, name, query) for name, query in queries.items()]
+        query = (SQL / "checks" / model.name / f"{declared.name}.sql").read_text()
+        outcomes.append(_outcome(connection, declared.name, query)._replace(warns=declared.warns))
+    return outcomes
 
 
 def inspect(
-    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], window: Window | None = None
+    connection: duckdb.DuckDBPyConnection,
+    model: Model,
+    endpoints: Sequence[Endpoint],
+    window: Window | None = None,
+    *,
+    timezone: str = "UTC",
 ) -> list[CheckOutcome] | None:
     """Run the model's checks on the stored table, without a build; the connection may be read-only.
 
@@ -136,7 +153,7 @@ def inspect(
         column.name: column.type for column in model.columns
     }:
         return None
-    _create_source_views(connection, endpoints, window)
+    _create_source_views(connection, endpoints, window, timezone)
     _create_model_view(connection, model, _scope(model, window))
     return check(connection, model)
 
@@ -150,9 +167,9 @@ def _outcome(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Ch
 
 
 def _create_source_views(
-    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None
+    connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None, timezone: str
 ) -> None:
-    """Create a view per endpoint, under its name and with every declared column, and the views that models share.
+    """Create a view per endpoint, under its name and with every stored column, and what the models share.
 
     A partitioned endpoint's view has only the rows of the window.
     """
@@ -163,11 +180,14 @@ def _create_source_views(
             identifier(column.name)
             if column.name in names
             else f"CAST(NULL AS {column.type}) AS {identifier(column.name)}"
-            for column in endpoint.columns
+            for column in endpoint.stored_columns
         )
         where = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
         source = f"FROM {table_of(endpoint)} WHERE {where}" if names else "WHERE FALSE"
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(endpoint.name)} AS SELECT {columns} {source}")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP MACRO day_of(moment) AS CAST(timezone({text(timezone)}, moment) AS DATE)"
+    )
     for name in _SHARED:
         connection.execute((SQL / "shared" / f"{name}.sql").read_text())
 

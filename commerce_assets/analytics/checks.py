@@ -5,16 +5,15 @@ from collections.abc import Iterable, Iterator
 from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
 
 from commerce_assets.analytics.build import KEY_IS_UNIQUE, CheckOutcome
-from commerce_assets.analytics.tables import Model
+from commerce_assets.analytics.tables import Check, Model
 
 
 def build_check_specs(*, model: Model) -> list[AssetCheckSpec]:
-    """Build the spec of each check. All of them block: a wrong sum is worse than a late one."""
-    described = {KEY_IS_UNIQUE: f"No two rows share {', '.join(model.key)}."}
-    described |= {check.name: check.description for check in model.checks}
+    """Build the spec of each check. They block, as a wrong sum is worse than a late one, unless they only warn."""
+    unique = Check(name=KEY_IS_UNIQUE, description=f"No two rows share {', '.join(model.key)}.")
     return [
-        AssetCheckSpec(name=name, asset=model.name, description=description, blocking=True)
-        for name, description in described.items()
+        AssetCheckSpec(name=check.name, asset=model.name, description=check.description, blocking=not check.warns)
+        for check in (unique, *model.checks)
     ]
 
 
@@ -25,7 +24,7 @@ def check_results(model: Model, outcomes: Iterable[CheckOutcome]) -> Iterator[As
             check_name=outcome.check,
             asset_key=model.name,
             passed=outcome.wrong == 0,
-            severity=AssetCheckSeverity.ERROR,
+            severity=AssetCheckSeverity.WARN if outcome.warns else AssetCheckSeverity.ERROR,
             description=f"{outcome.wrong:,} rows fail the check" if outcome.wrong else "no row fails the check",
             metadata={
                 "wrong": outcome.wrong,

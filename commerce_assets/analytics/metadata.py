@@ -96,6 +96,8 @@ def recent_revenue(connection: duckdb.DuckDBPyConnection) -> dict[str, RawMetada
 
 
 def _shown(value: object) -> str | int:
+    if value is None:
+        return "unknown"
     if isinstance(value, Decimal):
         return f"{value:,.2f}"
     return value if isinstance(value, int) else str(value)

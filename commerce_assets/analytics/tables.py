@@ -1,7 +1,8 @@
 """The models of the analytics layer. A new model is one entry here and one file in `sql/`.
 
-The API limits the amounts: it subtracts refunds from an order's `settled_gross`, books the renewals of a subscription
-on its first order, and shows no transaction for a chargeback.
+`sql/shared/sale.sql` defines what a sale is; no amount of another order is in any sum. The API limits the amounts: it
+subtracts refunds from an order's `settled_gross`, books the renewals of a subscription on its first order, shows no
+transaction for a chargeback, and may show none for the refunds in its list of orders.
 """
 
 from dataclasses import dataclass
@@ -26,10 +27,17 @@ class ModelColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A query in `sql/checks/<model>/<name>.sql` that returns the rows that fail; no rows: the check passes."""
+    """A query in `sql/checks/<model>/<name>.sql` that returns the rows that fail; no rows: the check passes.
+
+    Attributes:
+        name: The name of the check and the file.
+        description: When it passes.
+        warns: A failure does not stop the run: the table is correct, but the store's data needs a look.
+    """
 
     name: str
     description: str
+    warns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,14 @@ def _instant(name: str, description: str) -> ModelColumn:
     return ModelColumn(name=name, type="TIMESTAMP WITH TIME ZONE", description=description)
 
 
+def _share(name: str, description: str) -> ModelColumn:
+    return ModelColumn(name=name, type="DOUBLE", description=description)
+
+
+def _texts(name: str, description: str) -> ModelColumn:
+    return ModelColumn(name=name, type="VARCHAR[]", description=description)
+
+
 def _date(name: str, description: str) -> ModelColumn:
     return ModelColumn(name=name, type="DATE", description=description)
 
@@ -86,14 +102,111 @@ def _flag(name: str, description: str) -> ModelColumn:
 
 
 _CURRENCY = _text("currency", "Currency of the amounts, ISO 4217; XXX if the API returns none.")
-_GROSS = "Amount paid before refunds: net plus refunds. A chargeback reduces it."
-_REFUNDS = "Amount refunded in this currency, from the refund transactions in the API; 0 if it shows none."
+_CUSTOMER = _text("customer", "The email address in lower case, or its hash.", Sensitivity.PERSONAL)
+_DAY = "day in COMMERCE_TIMEZONE"
+_GROSS = "Amount paid before refunds: net plus the refunds, as far as they are known. A chargeback reduces it."
+_REFUNDS = "Amount refunded, as far as it is known; NULL if known_refund_share is 0."
 _NET = "Amount paid minus refunds and chargebacks: settled_gross of orders."
+_UNKNOWN_REFUNDS = _integer(
+    "unknown_refunds",
+    "Refunded or charged-back orders whose refunded amount the API does not show: gross and refunds lack it, net is "
+    "correct.",
+)
+_KNOWN_SHARE = _share(
+    "known_refund_share",
+    "Share of the refunded and charged-back orders whose refunded amount is known, from 0 to 1; NULL if there are "
+    "none.",
+)
 
 MODELS: tuple[Model, ...] = (
     Model(
+        name="orders_enriched",
+        description=(
+            "One row per order: whether it is a sale, its amounts, its customer and its cart. A sale is an order "
+            "with a "
+            "settled amount, unless it is a test (`test_mode`) or its state is initial, pending, failed or "
+            "fraud_review. "
+            "The amounts of other orders are NULL, so that sums need no filter."
+        ),
+        deps=("orders",),
+        # Not partitioned: the place of a sale among those of its customer depends on every earlier day.
+        key=("order_id",),
+        columns=(
+            _integer("order_id", "The order; see orders.id."),
+            _instant("created_at", "When the order was created."),
+            _instant("updated_at", "When the order last changed."),
+            _date("day", f"The {_DAY} on which the order was created."),
+            _text("state", "State of the order."),
+            _flag("is_sale", "The order is a sale; never NULL."),
+            _text("not_a_sale", "Why it is not a sale: test, the state, or 'no amount'; NULL for a sale."),
+            _CUSTOMER,
+            _integer("customer_sale_number", "1 for the customer's first sale; NULL without a customer or sale."),
+            _text("country", "Country of the VAT rate, ISO 3166."),
+            _text("gateway", "Payment gateway."),
+            _text("payment_method", "Payment method."),
+            _text("affiliate_system", "The affiliate system of the referral."),
+            _integer("plan_id", "The subscription plan."),
+            _integer("lines", "Lines of the cart."),
+            _integer("units", "Total quantity; a line without a quantity counts as one."),
+            _money("order_price", "Price at checkout, before discount; the API does not name its currency."),
+            _money("discount", "Discount; the API does not name its currency."),
+            _CURRENCY,
+            _money("gross", _GROSS),
+            _money(
+                "refunds", "Amount refunded; 0 if the order was not refunded, NULL if it was and the amount is unknown."
+            ),
+            _flag(
+                "refund_amount_known",
+                "The order was not refunded, or each refund transaction in the API has a readable amount in the "
+                "order's "
+                "currency; false for a chargeback.",
+            ),
+            _money("net", _NET),
+            _money("tax", "Tax, after refunds; included in net."),
+            _money("accounted_tax", "Tax to account for, as the API sends it."),
+            _money("shipping", "Shipping and handling; included in net."),
+            _money("fees", "Gateway fees; not subtracted from net."),
+            _money("affiliate_fees", "Affiliate fees; not subtracted from net."),
+            _money("proceeds", "net minus tax, fees and affiliate_fees. What shipping costs the shop is unknown."),
+            _money("excluded_amount", "settled_gross of an order that is not a sale."),
+            _texts("unreadable_amounts", "Amounts of the order that are not numbers; see `_invalid` of orders."),
+            _flag("is_refunded", "Refunded, fully or in part."),
+            _flag("is_charged_back", "Charged back."),
+            _flag(
+                "checkout_completed", "The order is a sale or the cart has a time of completion; NULL without a cart."
+            ),
+        ),
+        checks=(
+            Check(
+                name="net_and_sales_equal_orders",
+                description="Each order has one row; net is settled_gross for a sale, excluded_amount for another.",
+            ),
+            Check(
+                name="refunds_are_plausible",
+                description="No refund is negative, and gross minus refunds is net, so gross is never below net.",
+            ),
+            Check(
+                name="only_sales_have_amounts",
+                description="No test order, and no order in the state initial, pending, failed or fraud_review, has a "
+                "settled amount. The sums lack these amounts.",
+                warns=True,
+            ),
+            Check(
+                name="amounts_are_readable",
+                description="Every amount of a sale is a number. The sums lack the others.",
+                warns=True,
+            ),
+            Check(
+                name="net_excludes_refunds",
+                description="settled_gross of a refunded order is not the full price at checkout: the API has "
+                "subtracted the refund. If it has not, net of the listed orders is too high.",
+                warns=True,
+            ),
+        ),
+    ),
+    Model(
         name="order_items",
-        description="One row per line of an order's cart, whatever its state; net is NULL if it was never paid.",
+        description="One row per line of an order's cart, whatever its state; amounts are NULL if it is not a sale.",
         deps=("orders", "products", "packages", "subscriptions"),
         # Names are those at the time of the build, or each daily extraction of the catalog would build every day.
         ignored_deps=("products", "packages", "subscriptions"),
@@ -117,15 +230,22 @@ MODELS: tuple[Model, ...] = (
             _text("plan", "The plan's name when the day was built."),
             _integer("quantity", "Quantity in the cart; NULL if the cart has none."),
             _money("price_at_checkout", "Price in the cart; lines of a package or plan often have none."),
+            _text(
+                "split_by",
+                "What the shares follow. 'line price': the prices of the lines add up to the order's price; 'unit "
+                "price': prices times quantities do; 'unconfirmed price': neither does, so the prices are taken as "
+                "those "
+                "of the lines; 'equal': a line has no price.",
+            ),
             _CURRENCY,
             _money(
                 "gross",
-                "The line's share of the order's gross amount, tax and shipping included: by price if every line has "
-                "one, else equal shares; rounded to the cent, and the last line takes the rest. NULL: the order was "
-                "never paid.",
+                "The line's share of the order's gross amount, tax and shipping included; rounded down to the "
+                "currency's "
+                "decimals, and the largest line takes the rest.",
             ),
-            _money("refunds", "The line's share of the order's refunds, split the same way."),
-            _money("net", "gross minus refunds."),
+            _money("refunds", "The line's share of the order's refunds, split the same way; NULL: unknown."),
+            _money("net", "gross minus the known refunds."),
         ),
         checks=(
             Check(
@@ -134,39 +254,40 @@ MODELS: tuple[Model, ...] = (
             ),
             Check(
                 name="amounts_equal_orders",
-                description="The net amounts of an order's lines add up to its settled_gross, to the cent.",
+                description="The net amounts of a sale's lines add up to its settled_gross, to the cent.",
             ),
         ),
     ),
     Model(
         name="refunds",
-        description="One row per order that was refunded, fully or in part, or charged back.",
+        description=(
+            "One row per refund transaction of a sale. A sale that was charged back, or whose refund the API shows "
+            "without "
+            "a transaction, has a row without number, amount and time."
+        ),
         deps=("orders",),
-        key=("order_id",),
+        key=("order_id", "refund_number"),
         columns=(
             _integer("order_id", "The order; see orders.id."),
-            _date("day", "UTC day on which the order was created."),
+            _integer(
+                "refund_number", "Position among the transactions of the order, from 1; NULL if the API shows none."
+            ),
             _text("kind", "refund or chargeback."),
             _text("state", "State of the order."),
-            _CURRENCY,
-            _money("gross", _GROSS + " NULL: the order was never paid."),
-            _money("refunded", _REFUNDS),
-            _money("settled", _NET),
-            _flag(
-                "refund_amount_known",
-                "The refund transactions in the API add up to the full refund; always false for a chargeback.",
-            ),
-            _flag("fully_refunded", "net is 0."),
-            _integer("transactions", "Number of refund transactions in the API; a list may show none."),
-            _instant("first_refunded_at", "Time of the first refund transaction."),
-            _instant("last_refunded_at", "Time of the last refund transaction."),
+            _date("order_day", f"The {_DAY} on which the order was created."),
+            _instant("refunded_at", "When the refund happened; NULL: unknown."),
+            _date("refund_day", f"The {_DAY} on which the refund happened."),
+            _integer("days_to_refund", "Days from order_day to refund_day."),
+            _text("currency", "Currency of the refund, else of the order; XXX if the API returns none."),
+            _money("amount", "Amount refunded, positive; NULL: unknown."),
+            _flag("fully_refunded", "Nothing of the order's amount is left: net is 0."),
         ),
         checks=(
             Check(
-                name="every_refunded_order_is_there_once",
-                description="Each refunded or charged-back order has one row, and no other order has one.",
+                name="every_refund_is_there_once",
+                description="Each refunded or charged-back sale has a row per transaction, and no other order has one.",
             ),
-            Check(name="settled_equals_orders", description="settled equals settled_gross of the order."),
+            Check(name="amounts_are_those_of_orders", description="The amounts are the sizes of those in orders."),
         ),
     ),
     Model(
@@ -180,53 +301,98 @@ MODELS: tuple[Model, ...] = (
                 "The email address or its hash. Orders without an address are in no row.",
                 Sensitivity.PERSONAL,
             ),
-            _instant("first_order_at", "When the first order was created, paid or not."),
-            _instant("last_order_at", "When the last order was created, paid or not."),
-            _integer("orders", "Orders, paid or not."),
-            _integer("paid_orders", "Orders with a settled amount, including free and fully refunded ones."),
-            _integer("refunded_orders", "Orders that were refunded, fully or in part."),
-            _integer("charged_back_orders", "Orders that were charged back."),
-            ModelColumn(
-                name="net",
-                type=f"MAP(VARCHAR, {_MONEY})",
-                description="Net revenue by currency: net['EUR']; empty if nothing was ever paid.",
-            ),
+            _instant("first_order_at", "When the first order was created, a sale or not."),
+            _instant("last_order_at", "When the last order was created, a sale or not."),
+            _integer("orders", "Orders, sales or not."),
+            _integer("sales", "Sales, including free and fully refunded ones."),
+            _integer("refunded_orders", "Sales that were refunded, fully or in part."),
+            _integer("charged_back_orders", "Sales that were charged back."),
         ),
         checks=(
             Check(
                 name="orders_equal_orders", description="orders adds up to the number of orders with an email address."
             ),
+        ),
+    ),
+    Model(
+        name="customer_value",
+        description="One row per customer and currency of their sales: what the customer has paid so far.",
+        deps=("orders",),
+        key=("customer", "currency"),
+        columns=(
+            _CUSTOMER,
+            _CURRENCY,
+            _instant("first_sale_at", "When the first sale in this currency was created."),
+            _instant("last_sale_at", "When the last sale in this currency was created."),
+            _integer("sales", "Sales, including free and fully refunded ones."),
+            _money("gross", _GROSS),
+            _money("refunds", _REFUNDS),
+            _money("net", _NET),
+            _UNKNOWN_REFUNDS,
+            _KNOWN_SHARE,
+        ),
+        checks=(
             Check(
                 name="net_equals_orders",
-                description="net adds up to that of the orders with an email address, per currency, to the cent.",
+                description="net adds up to that of the sales with an email address, per currency, to the cent.",
+            ),
+        ),
+    ),
+    Model(
+        name="cohort_retention",
+        description=(
+            "One row per month of first sale and number of months since then: how many of the customers bought in that "
+            "month. Renewals of a subscription do not count, because the API books them on the first order."
+        ),
+        deps=("orders",),
+        key=("cohort", "months_later"),
+        columns=(
+            _date("cohort", f"First day of the month (a {_DAY}) of the customers' first sale."),
+            _integer("months_later", "Months since then, from 0 to the month of the newest sale."),
+            _integer("cohort_size", "Customers with their first sale in the month of the cohort."),
+            _integer("customers", "Those of them with a sale in the later month."),
+            _integer("sales", "Their sales in that month."),
+        ),
+        checks=(
+            Check(
+                name="sales_equal_orders",
+                description="sales adds up to the number of sales with an email address, and each customer is in one "
+                "cohort.",
             ),
         ),
     ),
     Model(
         name="daily_revenue",
         description=(
-            "One row per UTC day and currency of paid orders, including free ones. Refunds and renewals count on the "
-            "day of their order, because the API books them there. Never add amounts of different currencies."
+            f"One row per {_DAY} and currency with sales, including free ones. Refunds and renewals count on the day "
+            "of "
+            "their order, because the API books them there; refunds_paid_out counts on the day of the refund. Never "
+            "add "
+            "amounts of different currencies."
         ),
         deps=("orders",),
         # Not partitioned: whether a customer is new depends on every earlier day.
         key=("day", "currency"),
         columns=(
-            _date("day", "UTC day on which the orders were created."),
+            _date("day", f"The {_DAY} on which the orders were created."),
             _CURRENCY,
-            _integer("orders", "Orders with a settled amount, including 0."),
+            _integer("orders", "Sales, including free and fully refunded ones."),
             _money("gross", _GROSS),
             _money("refunds", _REFUNDS),
             _money("net", _NET),
-            _money("fees", "Gateway fees; not subtracted from net."),
             _money("tax", "Tax after refunds; included in net."),
-            _integer("refunded_orders", "Orders that were refunded, fully or in part."),
-            _integer(
-                "unknown_refunds",
-                "Refunded or charged-back orders whose transactions are missing from the API: gross and refunds are "
-                "too low by the same amount, net is correct.",
-            ),
-            _integer("new_customers", "Customers whose first paid order is on this day."),
+            _money("shipping", "Shipping and handling; included in net."),
+            _money("fees", "Gateway fees; not subtracted from net."),
+            _money("affiliate_fees", "Affiliate fees; not subtracted from net."),
+            _integer("refunded_orders", "Sales that were refunded, fully or in part."),
+            _integer("charged_back_orders", "Sales that were charged back."),
+            _UNKNOWN_REFUNDS,
+            _KNOWN_SHARE,
+            _money("refunds_paid_out", "Refunds that happened on this day, of any order, with known time and amount."),
+            _integer("unreadable_orders", "Sales with an amount that is not a number; the sums lack it."),
+            _integer("excluded_orders", "Orders that are not sales but have an amount; in no other column."),
+            _money("excluded_amount", "The settled amounts of these orders."),
+            _integer("new_customers", "Customers whose first sale is on this day."),
             _integer("returning_customers", "The other customers. Orders without an email address count for neither."),
         ),
         checks=(
@@ -236,29 +402,32 @@ MODELS: tuple[Model, ...] = (
             ),
             Check(
                 name="each_customer_is_new_once",
-                description="new_customers adds up to the number of customers with a paid order.",
+                description="new_customers adds up to the number of customers with a sale.",
             ),
         ),
     ),
     Model(
         name="product_performance",
         description=(
-            "One row per product, month and currency of paid orders. The row without a product has the amounts of "
-            "orders whose cart has no product: plans without products, imports."
+            "One row per product, month and currency of sales. The row without a product has the amounts of orders "
+            "whose "
+            "cart has no product: plans without products, imports."
         ),
         deps=("orders", "products"),
         key=("month", "product_id", "currency"),
         columns=(
-            _date("month", "First day of the UTC month in which the orders were created."),
+            _date("month", f"First day of the month (a {_DAY}) in which the orders were created."),
             _integer("product_id", "The product; NULL if the cart has none."),
             _text("product", "Current name."),
             _CURRENCY,
-            _integer("orders", "Paid orders with the product."),
+            _integer("orders", "Sales with the product."),
             _integer("units", "Total quantity; a line without a quantity counts as one."),
             _money("gross", "The product's share of the gross amounts; see order_items.gross."),
-            _money("refunds", "The product's share of the refunds."),
-            _money("net", "gross minus refunds."),
-            _integer("refunded_orders", "Orders with the product that were refunded, fully or in part."),
+            _money("refunds", "The product's share of the known refunds; NULL if known_refund_share is 0."),
+            _money("net", "gross minus the known refunds."),
+            _integer("refunded_orders", "Sales with the product that were refunded, fully or in part."),
+            _UNKNOWN_REFUNDS,
+            _KNOWN_SHARE,
         ),
         checks=(
             Check(
@@ -268,7 +437,11 @@ MODELS: tuple[Model, ...] = (
     ),
     Model(
         name="subscription_orders",
-        description="One row per order of a subscription plan: the state of the subscription.",
+        description=(
+            "One row per order of a subscription plan: the state of the subscription. The API shows neither the "
+            "dates of "
+            "renewals nor that of a cancellation, so there are no past months here."
+        ),
         deps=("orders", "subscriptions"),
         key=("order_id",),
         columns=(
@@ -276,10 +449,17 @@ MODELS: tuple[Model, ...] = (
             _integer("plan_id", "The plan; NULL if the API returns none."),
             _text("plan", "The plan's current name, or the order's name if the plan is unknown."),
             _text("state", "State of the order: subscription_active, subscription_cancelled and so on."),
-            _flag("is_active", "The subscription is active, or cancelled to the end of a period."),
+            _flag("is_active", "The subscription is a sale and active, or cancelled to the end of a period."),
             _instant("started_at", "When the order was created."),
             _instant("last_change_at", "When the order last changed: a renewal, a cancellation or any other edit."),
             _integer("payments", "Number of gateway transactions so far, including the first."),
+            _money(
+                "monthly_price",
+                "The plan's current price per month of a year of 365 days, before tax and discounts: summed over "
+                "active "
+                "subscriptions, the monthly recurring revenue. NULL for a plan with a fixed number of payments.",
+            ),
+            _text("price_currency", "Currency of monthly_price, ISO 4217; XXX if the plan has none."),
             _CURRENCY,
             _money("net", _NET + " Includes all renewals."),
         ),

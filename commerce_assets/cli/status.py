@@ -20,6 +20,7 @@ from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session, say_json
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
 from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded, loaded_windows
@@ -148,7 +149,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
         session.settings.database_file(session.log).read() as connection,
         session.aside.status("reading the tables") as progress,
     ):
-        for each in table_statuses(connection, session.settings.orders_start_date, now):
+        for each in table_statuses(connection, session.settings, now):
             tables.append(each)
             progress.update(f"reading the tables, {each.table} done")
     if all(each.rows is None for each in tables):
@@ -276,14 +277,17 @@ def _days_text(days: Sequence[date]) -> str:
     return f"{len(days):,} ({', '.join(shown)}{more})"
 
 
-def table_statuses(connection: duckdb.DuckDBPyConnection, start: date, now: datetime) -> Iterator[TableStatus]:
+def table_statuses(
+    connection: duckdb.DuckDBPyConnection, settings: CommerceSettings, now: datetime
+) -> Iterator[TableStatus]:
     """Yield the state of each endpoint's table and history, and of each mart that is built.
 
     Args:
         connection: May be read-only.
-        start: The first partition.
+        settings: The first partition, and the time zone of the marts.
         now: The time to compare with.
     """
+    start = settings.orders_start_date
     for endpoint in ENDPOINTS:
         if not exists(connection, SCHEMA, endpoint.name):
             yield TableStatus(table=endpoint.name, endpoint=endpoint)
@@ -294,7 +298,7 @@ def table_statuses(connection: duckdb.DuckDBPyConnection, start: date, now: date
             yield TableStatus(table=history_of(endpoint), rows=rows, newest=newest)
     for model in MODELS:
         if exists(connection, ANALYTICS, model.name):
-            yield _of_model(connection, model, start, now)
+            yield _of_model(connection, model, start, now, settings.timezone)
 
 
 def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:
@@ -325,13 +329,15 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
     )
 
 
-def _of_model(connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime) -> TableStatus:
+def _of_model(
+    connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime, timezone: str
+) -> TableStatus:
     name = table(ANALYTICS, model.name)
     windows = _loaded_days(connection, model, start, now) if model.is_partitioned else [None]
-    found = [inspect(connection, model, ENDPOINTS, window) for window in windows]
+    found = [inspect(connection, model, ENDPOINTS, window, timezone=timezone) for window in windows]
     rows_wrong = Counter[str]()
     for outcome in chain.from_iterable(outcomes or () for outcomes in found):
-        rows_wrong[outcome.check] += outcome.wrong
+        rows_wrong[outcome.check] += 0 if outcome.warns else outcome.wrong
     wrong = [f"{name}: {count:,} rows" for name, count in rows_wrong.items() if count]
     if None in found:
         wrong = ["it has the columns of another version"]

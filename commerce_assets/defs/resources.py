@@ -58,6 +58,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
     personal_data: str = resource_field("personal_data")
     capability_urls: str = resource_field("capability_urls")
     personal_data_key: str | None = resource_field("personal_data_key")
+    timezone: str = resource_field("timezone")
 
     def open(self, log: logging.Logger) -> Warehouse:
         """The warehouse; it logs to `log` whom it waits for.
@@ -99,6 +100,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             personal_data=settings.personal_data,
             capability_urls=settings.capability_urls,
             personal_data_key=_env_var("personal_data_key") if settings.policy.hashes else None,
+            timezone=settings.timezone,
         ),
         "warehouse_io_manager": CommerceDuckDBIOManager(
             database=str(settings.duckdb_path),

@@ -21,6 +21,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
+from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import set_mark
@@ -39,7 +40,7 @@ PATIENCE_SECONDS = 150
 ORDINARY: ViewportSize = {"width": 1500, "height": 1100}
 TALL: ViewportSize = {"width": 1280, "height": 1400}
 RAW = ("products", "packages", "orders", "subscriptions")
-ANALYTICS = ("order_items", "refunds", "customers", "daily_revenue", "product_performance", "subscription_orders")
+ANALYTICS = tuple(model.name for model in MODELS)
 SENSOR = "default_automation_condition_sensor"
 
 
@@ -240,7 +241,7 @@ def test_materialize_all_fills_every_table_of_both_groups(ui: Ui) -> None:
     ui.open("/asset-groups")
     ui.page.get_by_role("button", name="Materialize all").click()
     ui.dialog.get_by_role("button", name="All", exact=True).click()
-    expect(ui.dialog.get_by_text("Launch runs to materialize 10 assets")).to_be_visible()
+    expect(ui.dialog.get_by_text("Launch runs to materialize 13 assets")).to_be_visible()
     ui.picture("materialize-all")
 
     ui.dialog.get_by_role("button", name="Launch backfill").click()

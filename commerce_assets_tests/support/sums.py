@@ -1,274 +1,452 @@
 """What the analytics tables must hold, computed from the store's orders in Python, without the project's code.
 
-Amounts are exact. A line's part of an order's amounts is a fraction: the table has it to the cent.
+It reads the orders as the store sends them: amounts as text with spaces, refunds with a minus, states in capitals.
 """
 
 import hashlib
 import hmac
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from decimal import Decimal
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from itertools import groupby
 from typing import Any
+from zoneinfo import ZoneInfo
 
 Order = Mapping[str, Any]
 Catalog = Mapping[str, Sequence[Mapping[str, Any]]]
 Row = tuple[Any, ...]
+Table = dict[Any, Row]
 ZERO = Decimal(0)
+NO_SALES = {"initial", "pending", "failed", "fraud_review"}
+MINOR_UNITS = {"JPY": 0, "KWD": 3}
+AMOUNTS = (
+    *("settled_gross", "settled_gateway_fee", "settled_tax", "settled_handling", "settled_shipping"),
+    *("settled_affiliate_fee", "accounted_tax"),
+)
 
 
-def money(value: str | None) -> Decimal:
-    return Decimal(value or 0)
+def number(value: object) -> Decimal | None:
+    """A value of the API as an amount; None if it is missing or not a number."""
+    try:
+        return Decimal(str(value).strip()) if value is not None else None
+    except InvalidOperation:
+        return None
 
 
-def day_of(order: Order) -> date:
-    return date.fromisoformat(order["created_at"][:10])
+def money(value: object) -> Decimal:
+    return number(value) or ZERO
 
 
-def currency_of(order: Order) -> str:
-    return (order["settled_currency"] or "XXX").upper()
+def total(amounts: Iterable[Decimal | None]) -> Decimal:
+    return sum((amount for amount in amounts if amount is not None), ZERO)
 
 
-def is_paid(order: Order) -> bool:
-    return order["settled_gross"] is not None
+def instant(written: str) -> datetime:
+    return datetime.fromisoformat(written)
 
 
-def is_charged_back(order: Order) -> bool:
-    return bool(order["state"] == "chargeback")
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """A transaction: its size, None if it is not a number."""
+
+    size: Decimal | None
+    currency: str
+    at: datetime | None
 
 
-def is_refunded(order: Order) -> bool:
-    return bool(order["refunded"] or order["refund_transactions"])
-
-
-def transactions_of(order: Order) -> list[Mapping[str, Any]]:
-    return [transaction.get("refund_transaction", transaction) for transaction in order["refund_transactions"]]
-
-
-def is_in_its_currency(order: Order, transaction: Mapping[str, Any]) -> bool:
-    return (transaction["currency"] or currency_of(order)).upper() == currency_of(order)
-
-
-def refunded(order: Order) -> Decimal:
-    """What was refunded in the order's own currency."""
-    return sum((money(t["amount"]) for t in transactions_of(order) if is_in_its_currency(order, t)), ZERO)
-
-
-def is_known(order: Order) -> bool:
-    """Whether the transactions tell the whole refund."""
-    transactions = transactions_of(order)
-    return bool(transactions) and not is_charged_back(order) and all(is_in_its_currency(order, t) for t in transactions)
-
-
-def gross(order: Order) -> Decimal | None:
-    return money(order["settled_gross"]) + refunded(order) if is_paid(order) else None
-
-
-def customer_of(order: Order, hash_key: str | None = None) -> str | None:
-    address = (order["buyer_email"] or "").strip().lower()
-    if address and hash_key:
-        return hmac.new(hash_key.encode(), address.encode(), hashlib.sha256).hexdigest()
-    return address or None
-
-
-def days(orders: Iterable[Order]) -> dict[tuple[date, str], Row]:
-    """`daily_revenue` by its key."""
-    known: set[str] = set()
-    groups: dict[tuple[date, str], list[Order]] = defaultdict(list)
-    new: dict[tuple[date, str], set[str]] = defaultdict(set)
-    for order in sorted(filter(is_paid, orders), key=lambda o: (o["created_at"], o["id"])):
-        key = day_of(order), currency_of(order)
-        groups[key].append(order)
-        customer = customer_of(order)
-        if customer and customer not in known:
-            known.add(customer)
-            new[key].add(customer)
-    return {
-        key: (
-            len(group),
-            sum((gross(o) or ZERO for o in group), ZERO),
-            sum((refunded(o) for o in group), ZERO),
-            sum((money(o["settled_gross"]) for o in group), ZERO),
-            sum((money(o["settled_gateway_fee"]) for o in group), ZERO),
-            sum((money(o["settled_tax"]) for o in group), ZERO),
-            sum(is_refunded(o) for o in group),
-            sum((is_refunded(o) or is_charged_back(o)) and not is_known(o) for o in group),
-            len(new[key]),
-            len({customer_of(o) for o in group} - {None} - new[key]),
-        )
-        for key, group in groups.items()
-    }
-
-
-def customers(orders: Iterable[Order], hash_key: str | None = None) -> dict[str, Row]:
-    groups: dict[str, list[Order]] = defaultdict(list)
-    for order in orders:
-        if customer := customer_of(order, hash_key):
-            groups[customer].append(order)
-    computed = {}
-    for customer, group in groups.items():
-        net: dict[str, Decimal] = defaultdict(Decimal)
-        for order in filter(is_paid, group):
-            net[currency_of(order)] += money(order["settled_gross"])
-        stamps = [order["created_at"] for order in group]
-        flags = (is_paid, is_refunded, is_charged_back)
-        counts = (sum(map(flag, group)) for flag in flags)
-        computed[customer] = (min(stamps), max(stamps), len(group), *counts, dict(net))
-    return computed
-
-
-def refunds(orders: Iterable[Order]) -> dict[int, Row]:
-    computed: dict[int, Row] = {}
-    for order in orders:
-        if is_refunded(order) or is_charged_back(order):
-            stamps = [t["occurred_at"] for t in transactions_of(order) if t.get("occurred_at")]
-            computed[order["id"]] = (
-                day_of(order),
-                "chargeback" if is_charged_back(order) else "refund",
-                order["state"],
-                currency_of(order),
-                gross(order),
-                refunded(order),
-                money(order["settled_gross"]) if is_paid(order) else None,
-                is_known(order),
-                is_paid(order) and money(order["settled_gross"]) == 0,
-                len(order["refund_transactions"]),
-                min(stamps, default=None),
-                max(stamps, default=None),
-            )
-    return computed
-
-
-def subscriptions(orders: Iterable[Order], catalog: Catalog) -> dict[int, Row]:
-    plans = {plan["id"]: plan["name"] for plan in catalog["subscriptions"]}
-    return {
-        order["id"]: (
-            order["subscription_id"],
-            plans.get(order["subscription_id"], order["order_name"]),
-            order["state"],
-            order["state"] in {"subscription_active", "subscription_cancelling"},
-            order["created_at"],
-            order["updated_at"],
-            len(order["gateway_transaction_ids"]),
-            currency_of(order),
-            money(order["settled_gross"]) if is_paid(order) else None,
-        )
-        for order in orders
-        if order["subscription_id"] or order["state"].startswith("subscription_")
-    }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A line of a cart: what it is, and its part of the order's gross and refunds; None if it was never paid."""
-
-    order: Order
-    item: Mapping[str, Any]
-    what: Row
-    gross: Fraction | None
-    refunds: Fraction | None
-
-
-def lines(orders: Iterable[Order], catalog: Catalog) -> dict[tuple[int, int], Line]:
-    """`order_items` by its key."""
-    products = {product["id"]: product for product in catalog["products"]}
-    packages = {package["id"]: package["name"] for package in catalog["packages"]}
-    plans = {plan["id"]: plan["name"] for plan in catalog["subscriptions"]}
-    computed = {}
-    for order in orders:
-        items = items_of(order)
-        for number, (item, share) in enumerate(zip(items, shares(items), strict=True), start=1):
-            product = products.get(item["product_id"], {})
-            package = package_of(order, item, catalog)
-            what = (
-                order["created_at"],
-                order["state"],
-                item["product_id"],
-                product.get("name"),
-                product.get("product_type"),
-                package,
-                packages.get(package),
-                order["subscription_id"],
-                plans.get(order["subscription_id"]),
-                item["quantity"],
-                Decimal(item["price_at_checkout"]) if item["price_at_checkout"] else None,
-                currency_of(order),
-            )
-            whole = gross(order)
-            computed[order["id"], number] = Line(
-                order=order,
-                item=item,
-                what=what,
-                gross=None if whole is None else Fraction(whole) * share,
-                refunds=None if whole is None else Fraction(refunded(order)) * share,
-            )
-    return computed
-
-
-def items_of(order: Order) -> list[Mapping[str, Any]]:
-    return [item.get("cart_item", item) for item in (order["cart"] or {"cart_items": []})["cart_items"]]
-
-
-def shares(items: Sequence[Mapping[str, Any]]) -> list[Fraction]:
-    """By price if every line has one, else in equal parts."""
-    prices = [Fraction(item["price_at_checkout"] or 0) for item in items]
-    if all(item["price_at_checkout"] for item in items) and sum(prices) > 0:
-        return [price / sum(prices) for price in prices]
-    return [Fraction(1, len(items)) for _ in items]
-
-
-def package_of(order: Order, item: Mapping[str, Any], catalog: Catalog) -> int | None:
-    """The package that the line names, or else the only one that is called like the order and holds the product."""
-    if named := item.get("package_id"):
-        return int(named)
-    called = [
-        package["id"]
-        for package in catalog["packages"]
-        if package["name"] == order["order_name"] and item["product_id"] in package["components"]["product_ids"]
-    ]
-    return called[0] if len(called) == 1 and not order["subscription_id"] else None
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Sold:
-    """What was sold of a product in a month and a currency."""
+    """A line of a cart, its part of the order's gross and refunds, and what the parts follow."""
 
-    orders: set[int] = field(default_factory=set)
-    refunded_orders: set[int] = field(default_factory=set)
-    units: int = 0
-    lines: int = 0
-    gross: Fraction = Fraction(0)
-    refunds: Fraction = Fraction(0)
+    item: Mapping[str, Any]
+    split_by: str
+    gross: Decimal | None
+    refunds: Decimal | None
 
 
-def performance(orders: Sequence[Order], catalog: Catalog) -> dict[tuple[date, int | None, str], Sold]:
-    """`product_performance` by its key."""
-    computed: dict[tuple[date, int | None, str], Sold] = defaultdict(Sold)
+class Books:
+    """The tables of a store's orders, by their keys; days are those of the zone."""
 
-    def count(order: Order, product: int | None, units: int, amounts: tuple[Fraction, Fraction]) -> None:
-        sold = computed[day_of(order).replace(day=1), product, currency_of(order)]
-        sold.orders.add(order["id"])
-        if is_refunded(order):
-            sold.refunded_orders.add(order["id"])
-        sold.units += units
-        sold.lines += 1
-        sold.gross += amounts[0]
-        sold.refunds += amounts[1]
+    def __init__(
+        self, orders: Iterable[Order], catalog: Catalog, *, zone: str = "UTC", hash_key: str | None = None
+    ) -> None:
+        self.orders = sorted(orders, key=lambda o: (instant(o["created_at"]), o["id"]))
+        self.catalog = catalog
+        self.zone = ZoneInfo(zone)
+        self.hash_key = hash_key
+        self.sales = [order for order in self.orders if self.why_not(order) is None]
 
-    for line in lines(filter(is_paid, orders), catalog).values():
-        units = 1 if line.item["quantity"] is None else line.item["quantity"]
-        count(line.order, line.item["product_id"], units, (line.gross or Fraction(0), line.refunds or Fraction(0)))
-    for order in filter(is_paid, orders):
-        if not items_of(order):
-            count(order, None, 0, (Fraction(gross(order) or 0), Fraction(refunded(order))))
-    return computed
+    # An order
+
+    def day(self, moment: datetime) -> date:
+        return moment.astimezone(self.zone).date()
+
+    def day_of(self, order: Order) -> date:
+        return self.day(instant(order["created_at"]))
+
+    def month_of(self, order: Order) -> date:
+        return self.day_of(order).replace(day=1)
+
+    def status(self, order: Order) -> str:
+        return (order["state"] or "").strip().lower()
+
+    def why_not(self, order: Order) -> str | None:
+        """Why the order is not a sale."""
+        if order.get("test_mode") in (True, "true"):
+            return "test"
+        if self.status(order) in NO_SALES:
+            return self.status(order)
+        return "no amount" if order["settled_gross"] is None else None
+
+    def currency(self, order: Order) -> str:
+        return (order["settled_currency"] or "").strip().upper() or "XXX"
+
+    def customer(self, order: Order) -> str | None:
+        address = unicodedata.normalize("NFC", (order["buyer_email"] or "").strip()).lower()
+        if address and self.hash_key:
+            return hmac.new(self.hash_key.encode(), address.encode(), hashlib.sha256).hexdigest()
+        return address or None
+
+    def refunds_of(self, order: Order) -> list[Refund]:
+        sent = [each.get("refund_transaction", each) for each in order["refund_transactions"] or ()]
+        return [
+            Refund(
+                size=None if (amount := number(each["amount"])) is None else abs(amount),
+                currency=(each.get("currency") or "").strip().upper() or self.currency(order),
+                at=instant(each["occurred_at"]) if each.get("occurred_at") else None,
+            )
+            for each in sent
+        ]
+
+    def is_refunded(self, order: Order) -> bool:
+        return bool(order["refunded"] or order["refund_transactions"] or self.status(order) == "refunded")
+
+    def is_charged_back(self, order: Order) -> bool:
+        return self.status(order) == "chargeback"
+
+    def is_reversed(self, order: Order) -> bool:
+        return self.is_refunded(order) or self.is_charged_back(order)
+
+    def is_known(self, order: Order) -> bool:
+        """Whether the transactions name the full refund, or there is none."""
+        if not self.is_reversed(order):
+            return True
+        refunds = self.refunds_of(order)
+        readable = [each for each in refunds if each.size is not None and each.currency == self.currency(order)]
+        return bool(refunds) and not self.is_charged_back(order) and len(readable) == len(refunds)
+
+    def refunded(self, order: Order) -> Decimal | None:
+        return total(each.size for each in self.refunds_of(order)) if self.is_known(order) else None
+
+    def net(self, order: Order) -> Decimal | None:
+        return number(order["settled_gross"])
+
+    def gross(self, order: Order) -> Decimal | None:
+        net = self.net(order)
+        return None if net is None else net + (self.refunded(order) or ZERO)
+
+    def unreadable(self, order: Order) -> list[str]:
+        return [name for name in AMOUNTS if order[name] is not None and number(order[name]) is None]
+
+    def measure(self, order: Order, *names: str) -> Decimal | None:
+        if any(name in self.unreadable(order) for name in names):
+            return None
+        return total(number(order[name]) for name in names)
+
+    def cart(self, order: Order) -> list[Sold]:
+        """The lines with their parts of the order's amounts, to the currency's decimals."""
+        items = [item.get("cart_item", item) for item in (order["cart"] or {}).get("cart_items") or ()]
+        prices = [number(item.get("price_at_checkout")) for item in items]
+        counts = [1 if item.get("quantity") is None else int(item["quantity"]) for item in items]
+        split_by, weights = "equal", [Decimal(1)] * len(items)
+        if items and all(price is not None and price >= 0 for price in prices) and total(prices) > 0:
+            lines = [price or ZERO for price in prices]
+            units = [price * count for price, count in zip(lines, counts, strict=True)]
+            whole = number(order["price_at_checkout"])
+            split_by, weights = "unconfirmed price", lines
+            if total(lines) == whole:
+                split_by = "line price"
+            elif total(units) == whole:
+                split_by, weights = "unit price", units
+        is_sale = self.why_not(order) is None
+        grosses = self.parts(self.gross(order) if is_sale else None, weights, self.currency(order))
+        refunds = self.parts(self.refunded(order) if is_sale else None, weights, self.currency(order))
+        return [Sold(item, split_by, *amounts) for item, *amounts in zip(items, grosses, refunds, strict=True)]
+
+    def parts(self, amount: Decimal | None, weights: Sequence[Decimal], currency: str) -> Sequence[Decimal | None]:
+        if amount is None or not weights:
+            return [None] * len(weights)
+        smallest = Decimal(10) ** -MINOR_UNITS.get(currency, 2)
+        parts = [amount * weight / sum(weights) // smallest * smallest for weight in weights]
+        parts[weights.index(max(weights))] += amount - sum(parts)
+        return parts
+
+    def totals(self, orders: Sequence[Order]) -> tuple[Decimal, Decimal | None, Decimal, int, float | None]:
+        """Gross, refunds and net, the number of unknown refunds, and the share of the known ones."""
+        known = [self.is_known(order) for order in orders if self.is_reversed(order)]
+        share = sum(known) / len(known) if known else None
+        refunds = None if share == 0 else total(map(self.refunded, orders))
+        return total(map(self.gross, orders)), refunds, total(map(self.net, orders)), known.count(False), share
+
+    # The tables
+
+    def orders_enriched(self) -> Table:
+        places: dict[str | None, int] = defaultdict(int)
+        table: Table = {}
+        for order in self.orders:
+            why, customer, cart = self.why_not(order), self.customer(order), self.cart(order)
+            if why is None:
+                places[customer] += 1
+            fees = [
+                self.measure(order, *names)
+                for names in (
+                    ("settled_tax",),
+                    ("settled_shipping", "settled_handling"),
+                    ("settled_gateway_fee",),
+                    ("settled_affiliate_fee",),
+                )
+            ]
+            tax, shipping, gateway, affiliate = fees if why is None else [None] * 4
+            net = self.net(order) if why is None else None
+            costs = (tax, gateway, affiliate)
+            proceeds = None if net is None or None in costs else net - total(costs)
+            table[order["id"]] = (
+                self.day_of(order),
+                why is None,
+                why,
+                customer,
+                places[customer] if why is None and customer else None,
+                len(cart),
+                sum(1 if line.item.get("quantity") is None else int(line.item["quantity"]) for line in cart),
+                self.currency(order),
+                self.gross(order) if why is None else None,
+                self.refunded(order) if why is None else None,
+                self.is_known(order),
+                net,
+                tax,
+                shipping,
+                gateway,
+                affiliate,
+                proceeds,
+                self.net(order) if why else None,
+                sorted(self.unreadable(order)),
+                self.is_refunded(order),
+                self.is_charged_back(order),
+                None
+                if order["cart"] is None
+                else why is None or order["cart"].get("completed_checkout_at") is not None,
+            )
+        return table
+
+    def daily_revenue(self) -> Table:
+        known: set[str | None] = {None}
+        groups: dict[tuple[date, str], list[Order]] = defaultdict(list)
+        new: dict[tuple[date, str], set[str | None]] = defaultdict(set)
+        excluded: dict[tuple[date, str], list[Decimal]] = defaultdict(list)
+        paid_out: dict[tuple[date, str], Decimal] = defaultdict(Decimal)
+        for order in self.orders:
+            key = self.day_of(order), self.currency(order)
+            if self.why_not(order) is None:
+                groups[key].append(order)
+                if (customer := self.customer(order)) not in known:
+                    known.add(customer)
+                    new[key].add(customer)
+                for refund in self.refunds_of(order):
+                    if refund.at and refund.size is not None:
+                        paid_out[self.day(refund.at), refund.currency] += refund.size
+            elif (amount := self.net(order)) is not None:
+                excluded[key].append(amount)
+        table: Table = {}
+        for key in {*groups, *excluded, *paid_out}:
+            group = groups.get(key, [])
+            gross, refunds, net, unknown, share = self.totals(group)
+            names = (["settled_tax"], ["settled_shipping", "settled_handling"])
+            table[key] = (
+                len(group),
+                gross,
+                refunds,
+                net,
+                *(total(self.measure(o, *each) for o in group) for each in names),
+                total(self.measure(o, "settled_gateway_fee") for o in group),
+                total(self.measure(o, "settled_affiliate_fee") for o in group),
+                sum(map(self.is_refunded, group)),
+                sum(map(self.is_charged_back, group)),
+                unknown,
+                share,
+                paid_out.get(key, ZERO),
+                sum(bool(self.unreadable(order)) for order in group),
+                len(excluded.get(key, [])),
+                total(excluded.get(key, [])),
+                len(new.get(key, set())),
+                len({self.customer(o) for o in group} - {None} - new.get(key, set())),
+            )
+        return table
+
+    def _grouped(self, orders: Iterable[Order], key: Callable[[Order], Any]) -> dict[Any, list[Order]]:
+        groups: dict[Any, list[Order]] = defaultdict(list)
+        for order in orders:
+            groups[key(order)].append(order)
+        return groups
+
+    def customers(self) -> Table:
+        table: Table = {}
+        for customer, group in self._grouped(self.orders, self.customer).items():
+            sales = [order for order in group if self.why_not(order) is None]
+            moments = [instant(order["created_at"]) for order in group]
+            flags = (self.is_refunded, self.is_charged_back)
+            counts = (sum(map(flag, sales)) for flag in flags)
+            if customer:
+                table[customer] = (min(moments), max(moments), len(group), len(sales), *counts)
+        return table
+
+    def customer_value(self) -> Table:
+        table: Table = {}
+        for key, group in self._grouped(self.sales, lambda o: (self.customer(o), self.currency(o))).items():
+            moments = [instant(order["created_at"]) for order in group]
+            if key[0]:
+                table[key] = (min(moments), max(moments), len(group), *self.totals(group))
+        return table
+
+    def cohort_retention(self) -> Table:
+        months = self._grouped(self.sales, self.customer)
+        months.pop(None, None)
+        bought = {who: [self.month_of(order) for order in group] for who, group in months.items()}
+        newest = max(max(each) for each in bought.values())
+        table: Table = {}
+        for cohort in {min(each) for each in bought.values()}:
+            members = [each for each in bought.values() if min(each) == cohort]
+            for later in range((newest.year - cohort.year) * 12 + newest.month - cohort.month + 1):
+                year, month = divmod(cohort.year * 12 + cohort.month - 1 + later, 12)
+                sales = [each.count(date(year, month + 1, 1)) for each in members]
+                table[cohort, later] = (len(members), sum(map(bool, sales)), sum(sales))
+        return table
+
+    def refunds(self) -> Table:
+        table: Table = {}
+        for order in filter(self.is_reversed, self.sales):
+            refunds: list[tuple[int | None, Refund | None]] = list(enumerate(self.refunds_of(order), start=1))
+            if self.is_charged_back(order) or not refunds:
+                refunds.append((None, None))
+            for place, refund in refunds:
+                at = refund.at if refund else None
+                table[order["id"], place] = (
+                    "chargeback" if self.is_charged_back(order) and refund is None else "refund",
+                    order["state"],
+                    self.day_of(order),
+                    at,
+                    self.day(at) if at else None,
+                    (self.day(at) - self.day_of(order)).days if at else None,
+                    refund.currency if refund else self.currency(order),
+                    refund.size if refund else None,
+                    self.net(order) == 0,
+                )
+        return table
+
+    def subscription_orders(self) -> Table:
+        plans = {plan["id"]: plan for plan in self.catalog["subscriptions"]}
+        return {
+            order["id"]: (
+                order["subscription_id"],
+                plan["name"] if plan else order["order_name"],
+                order["state"],
+                self.why_not(order) is None
+                and self.status(order) in {"subscription_active", "subscription_cancelling"},
+                instant(order["created_at"]),
+                instant(order["updated_at"]),
+                len(order["gateway_transaction_ids"] or ()),
+                monthly_price(plan) if plan else None,
+                (plan["currency_code"] or "XXX").strip().upper() if plan else None,
+                self.currency(order),
+                self.net(order) if self.why_not(order) is None else None,
+            )
+            for order in self.orders
+            if order["subscription_id"] or self.status(order).startswith("subscription_")
+            for plan in [plans.get(order["subscription_id"])]
+        }
+
+    def order_items(self, last: date) -> Table:
+        """The lines of the orders to the last UTC day."""
+        products = {product["id"]: product for product in self.catalog["products"]}
+        packages = {package["id"]: package["name"] for package in self.catalog["packages"]}
+        plans = {plan["id"]: plan["name"] for plan in self.catalog["subscriptions"]}
+        table: Table = {}
+        for order in self.orders:
+            if instant(order["created_at"]).astimezone(UTC).date() > last:
+                continue
+            for place, line in enumerate(self.cart(order), start=1):
+                product = products.get(line.item["product_id"], {})
+                package = self.package_of(order, line.item)
+                table[order["id"], place] = (
+                    instant(order["created_at"]),
+                    order["state"],
+                    line.item["product_id"],
+                    product.get("name"),
+                    product.get("product_type"),
+                    package,
+                    packages.get(package),
+                    order["subscription_id"],
+                    plans.get(order["subscription_id"]),
+                    line.item["quantity"],
+                    number(line.item["price_at_checkout"]),
+                    line.split_by,
+                    self.currency(order),
+                    line.gross,
+                    line.refunds,
+                    None if line.gross is None else line.gross - (line.refunds or ZERO),
+                )
+        return table
+
+    def package_of(self, order: Order, item: Mapping[str, Any]) -> int | None:
+        """The package that the line names, or else the only one that has the order's name and holds the product."""
+        if named := item.get("package_id"):
+            return int(named)
+        called = [
+            package["id"]
+            for package in self.catalog["packages"]
+            if package["name"] == order["order_name"] and item["product_id"] in package["components"]["product_ids"]
+        ]
+        return called[0] if len(called) == 1 and not order["subscription_id"] else None
+
+    def product_performance(self) -> Table:
+        names = {product["id"]: product["name"] for product in self.catalog["products"]}
+        nothing: Mapping[str, Any] = {"product_id": None, "quantity": 0}
+        lines = [
+            ((self.month_of(order), line.item["product_id"], self.currency(order)), order, line)
+            for order in self.sales
+            for line in self.cart(order) or [Sold(nothing, "", self.gross(order), self.refunded(order))]
+        ]
+        table: Table = {}
+        for key, group in groupby(sorted(lines, key=lambda each: repr(each[0])), key=lambda each: each[0]):
+            sold = list(group)
+            orders = list({order["id"]: order for _, order, _ in sold}.values())
+            *_, unknown, share = self.totals(orders)
+            gross, refunds = (total(getattr(line, name) for *_, line in sold) for name in ("gross", "refunds"))
+            table[key] = (
+                names.get(key[1]),
+                len(orders),
+                sum(1 if line.item["quantity"] is None else line.item["quantity"] for *_, line in sold),
+                gross,
+                None if share == 0 else refunds,
+                gross - refunds,
+                sum(map(self.is_refunded, orders)),
+                unknown,
+                share,
+            )
+        return table
 
 
-def totals(amounts: Iterable[tuple[Any, Decimal | None]]) -> dict[Any, Decimal]:
-    """The sum of the amounts of each key."""
-    summed: dict[Any, Decimal] = defaultdict(Decimal)
-    for key, amount in amounts:
-        summed[key] += amount or ZERO
-    return dict(summed)
+def monthly_price(plan: Mapping[str, Any]) -> Decimal | None:
+    """The price of a plan per month of a year of 365 days; None for a fixed number of payments."""
+    price = number(plan["recurring_price"])
+    if price is None or (plan["recurring_type"] or "").strip().lower() == "fixed":
+        return None
+    legacy = {"daily": "day", "weekly": "week", "monthly": "month", "yearly": "year"}
+    unit = plan["frequency_interval"] or legacy.get(plan["frequency"] or "")
+    count = (plan["frequency_value"] or 1) if plan["frequency_interval"] else 1
+    periods = {"day": Decimal(365), "week": Decimal(365) / 7, "month": Decimal(12), "year": Decimal(1)}
+    if unit not in periods:
+        return None
+    return (price * periods[unit] / 12 / count).quantize(Decimal("0.0001"), ROUND_HALF_UP)

@@ -52,6 +52,7 @@ def test_defaults() -> None:
         "orders_lookback_days": 30,
         "orders_overlap": False,
         "order_history": False,
+        "timezone": "UTC",
         "reconcile_requests": 200,
         "duckdb_path": Path("data/shop.duckdb"),
         "duckdb_lock_timeout": 300.0,
@@ -72,6 +73,7 @@ def test_defaults() -> None:
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0", "api_requests_per_second", 0.0),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0.5", "api_requests_per_second", 0.5),
         ("COMMERCE_API_CONCURRENCY", "1", "api_concurrency", 1),
+        ("COMMERCE_TIMEZONE", "Europe/Berlin", "timezone", "Europe/Berlin"),
         ("COMMERCE_ORDERS_OVERLAP", "true", "orders_overlap", True),
         ("COMMERCE_ORDERS_OVERLAP", "False", "orders_overlap", False),
         ("COMMERCE_API_ORDERS_PATH", "../v1_3/orders", "api_paths", {"orders": "../v1_3/orders"}),
@@ -214,6 +216,10 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
                 *("2024-01-01T00:00:00Z", "yesterday", "0000-01-01", "2024-01-01'; DROP TABLE orders; --"),
                 *(TOMORROW, "9999-12-31", "\u0662\u0660\u0662\u0664-01-01"),
             )
+        ),
+        *(
+            ("COMMERCE_TIMEZONE", value)
+            for value in ("Berlin", "localtime", "../etc/passwd", "UTC'; DROP TABLE orders; --", "+01:00")
         ),
         *(
             ("COMMERCE_API_REQUESTS_PER_SECOND", value)

@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import duckdb
 
+from tools.docs.sample import REFRESHED as TODAY
+
 QUERY = re.compile(r"```sql\n(.+?)\n```\n(?:\n(?:\|[^\n]*\n)+)?", re.DOTALL)
 """A query of the page, with its result if there is one."""
 
@@ -14,12 +16,12 @@ _CENTS = Decimal("0.01")
 
 
 def cookbook(page: str, connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the page with the current result of each query."""
+    """Return the page with the result of each query, on the day of the sample shop."""
     return QUERY.sub(lambda query: f"```sql\n{query[1]}\n```\n\n{_result(connection, query[1])}", page)
 
 
 def _result(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
-    answered = connection.execute(sql)
+    answered = connection.execute(sql.replace("current_date", f"DATE '{TODAY:%Y-%m-%d}'"))
     names = [name for name, *_ in answered.description or ()]
     rows = answered.fetchall()
     rules = ["---:" if _are_numbers([row[place] for row in rows]) else "---" for place in range(len(names))]

@@ -23,7 +23,9 @@ _INTRODUCTION = """\
 Written by `make docs` from [the endpoint table](../commerce_assets/endpoints.py) and
 [the models](../commerce_assets/analytics/tables.py); a test keeps it current.
 
-Days and months are in UTC. A column may be NULL unless its description says otherwise. Sensitivity:
+Days and months of the schema `analytics` are in `COMMERCE_TIMEZONE`, UTC unless set; partitions are UTC days. A sale is
+an order that [sale.sql](../commerce_assets/analytics/sql/shared/sale.sql) counts as one. A column may be NULL unless
+its description says otherwise. Sensitivity:
 
 | sensitivity | meaning |
 |---|---|

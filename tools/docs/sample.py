@@ -25,7 +25,7 @@ from sample_store.store import SampleStore
 
 _OPENED = datetime(2025, 7, 1, tzinfo=UTC)
 _BACKFILLED = datetime(2026, 6, 24, tzinfo=UTC)
-_REFRESHED = datetime(2026, 7, 1, tzinfo=UTC)
+REFRESHED = datetime(2026, 7, 1, tzinfo=UTC)
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,7 +53,7 @@ def build_sample_database(folder: Path) -> Path:
             ListRequest(endpoint=versioned, window=days),
             ListRequest(endpoint=versioned, updated_after=days.end),
         ):
-            store.now = _REFRESHED if request.updated_after else _BACKFILLED
+            store.now = REFRESHED if request.updated_after else _BACKFILLED
             ingest(request, client=client, warehouse=warehouse, log=_LOG)
         with database.write() as connection:
             for model in MODELS:
@@ -81,7 +81,7 @@ class _Store(SampleStore):
 def _shop() -> Shop:
     """Build a year of orders, with two prices that are not numbers and an undeclared field as examples."""
     days = (_BACKFILLED - _OPENED) // timedelta(days=1)
-    shop = build_shop(now=_BACKFILLED, days=days, ahead=_REFRESHED - _BACKFILLED)
+    shop = build_shop(now=_BACKFILLED, days=days, ahead=REFRESHED - _BACKFILLED)
     for product in shop.products[:2]:
         product["price"] = f"£{product['price']}"
     for order in shop.orders[::500]:

@@ -20,9 +20,10 @@ SELECT
     subscriptions.name AS plan,
     l.quantity,
     l.price_at_checkout,
+    l.split_by,
     l.currency,
     l.gross,
-    CASE WHEN l.net IS NOT NULL THEN l.refunds END AS refunds,
+    l.refunds,
     l.net
 FROM order_lines AS l
 LEFT JOIN products ON products.id = l.product_id

@@ -1,63 +1,95 @@
--- XXX is the ISO 4217 code for no currency.
-CREATE OR REPLACE TEMP MACRO currency_code(written) AS coalesce(nullif(upper(trim(written)), ''), 'XXX');
+-- An amount of a sale: 0 if the API sends none, NULL if it could not be read.
+CREATE OR REPLACE TEMP MACRO measure(is_sale, unreadable, name, amount) AS
+    CASE WHEN is_sale AND NOT list_contains(unreadable, name) THEN coalesce(amount, 0) END;
 
--- One customer per address: however it is capitalised, and whether its accents are one code point or two.
-CREATE OR REPLACE TEMP MACRO customer_key(email) AS nullif(lower(nfc_normalize(trim(email))), '');
+-- The share of the refunds and chargebacks whose amount is known; NULL if there are none.
+CREATE OR REPLACE TEMP MACRO known_share(is_refund, is_known) AS avg(CASE WHEN is_refund THEN CAST(is_known AS INTEGER) END);
 
--- One row per order. Each measure of the models is defined here only.
-CREATE OR REPLACE TEMP VIEW order_amounts AS
-WITH refunds AS (
+-- One row per refund transaction that the API shows.
+CREATE OR REPLACE TEMP VIEW refund_transactions AS
+WITH listed AS (
     SELECT
         id AS order_id,
         settled_currency,
         -- With or without its wrapper.
-        unnest(list_transform(json_extract(refund_transactions, '$[*]'), lambda t: coalesce(t -> '$.refund_transaction', t)))
-            AS refund
+        list_transform(json_extract(refund_transactions, '$[*]'), lambda t: coalesce(t -> '$.refund_transaction', t))
+            AS transactions
     FROM orders
 ),
-known AS (
+single AS (
     SELECT
         order_id,
-        -- A refund in another currency than the order's cannot be added to it.
-        CASE WHEN currency_code(coalesce(nullif(refund ->> '$.currency', ''), settled_currency))
-            = currency_code(settled_currency) THEN TRY_CAST(refund ->> '$.amount' AS DECIMAL(18, 4)) END AS amount,
-        TRY_CAST(refund ->> '$.occurred_at' AS TIMESTAMPTZ) AS occurred_at
-    FROM refunds
-),
-refunds_of AS (
+        settled_currency,
+        unnest(transactions) AS refund,
+        unnest(range(1, len(transactions) + 1)) AS number
+    FROM listed
+)
+SELECT
+    order_id,
+    number,
+    currency_code(coalesce(bare(refund ->> '$.currency'), settled_currency)) AS currency,
+    -- A refund in another currency than the order's cannot be added to it.
+    currency_code(coalesce(bare(refund ->> '$.currency'), settled_currency)) = currency_code(settled_currency)
+        AS is_in_order_currency,
+    refund_size(refund ->> '$.amount') AS amount,
+    TRY_CAST(refund ->> '$.occurred_at' AS TIMESTAMPTZ) AS occurred_at
+FROM single;
+
+-- One row per order. Each measure of the models is defined here only. The amounts of an order that is not a sale are
+-- NULL, so that no sum contains them.
+CREATE OR REPLACE TEMP VIEW order_amounts AS
+WITH refunds_of AS (
     SELECT
         order_id,
         count(*) AS transactions,
-        coalesce(sum(amount), 0) AS total,
-        count(amount) = count(*) AS amount_known,
-        min(occurred_at) AS first_refunded_at,
-        max(occurred_at) AS last_refunded_at
-    FROM known
+        sum(amount) AS total,
+        count(*) = count_if(amount IS NOT NULL AND is_in_order_currency) AS are_known
+    FROM refund_transactions
     GROUP BY order_id
+),
+flagged AS (
+    SELECT
+        *,
+        lower(bare(state)) AS status,
+        exclusion(state, settled_gross, _extra, _invalid) AS not_a_sale,
+        not_a_sale IS NULL AS is_sale,
+        -- In version 1 of the API a refund is a state, in later versions a flag.
+        coalesce(refunded, FALSE) OR status IS NOT DISTINCT FROM 'refunded' OR transactions IS NOT NULL AS is_refunded,
+        status IS NOT DISTINCT FROM 'chargeback' AS is_charged_back,
+        -- The API shows no transaction of a chargeback, and lists may show none of refunds.
+        NOT is_charged_back AND (NOT is_refunded OR coalesce(are_known, FALSE)) AS refund_amount_known,
+        CASE WHEN refund_amount_known THEN coalesce(total, 0) END AS known_refunds,
+        list_filter(coalesce(json_keys(_invalid), []), lambda k: k[:8] = 'settled_' OR k = 'accounted_tax') AS unreadable
+    FROM orders
+    LEFT JOIN refunds_of ON order_id = id
 )
 SELECT
     id AS order_id,
     created_at,
     updated_at,
-    CAST(created_at AS DATE) AS day,
+    day_of(created_at) AS day,
     state,
+    status,
+    is_sale,
+    not_a_sale,
     order_name,
     subscription_id,
     gateway_transaction_ids,
     cart,
+    price_at_checkout AS order_price,
     customer_key(buyer_email) AS customer,
     currency_code(settled_currency) AS currency,
-    settled_gross + coalesce(total, 0) AS gross,
-    coalesce(total, 0) AS refunds,
-    settled_gross AS net,
-    coalesce(settled_gateway_fee, 0) AS fees,
-    coalesce(settled_tax, 0) AS tax,
-    -- In version 1 of the API a refund is a state, in later versions a flag.
-    coalesce(refunded, FALSE) OR state IS NOT DISTINCT FROM 'refunded' OR transactions IS NOT NULL AS is_refunded,
-    state IS NOT DISTINCT FROM 'chargeback' AS is_charged_back,
-    coalesce(amount_known, FALSE) AND NOT is_charged_back AS refund_amount_known,
-    coalesce(transactions, 0) AS transactions,
-    first_refunded_at,
-    last_refunded_at
-FROM orders
-LEFT JOIN refunds_of ON order_id = id;
+    CASE WHEN is_sale THEN settled_gross + coalesce(known_refunds, 0) END AS gross,
+    CASE WHEN is_sale THEN known_refunds END AS refunds,
+    CASE WHEN is_sale THEN settled_gross END AS net,
+    measure(is_sale, unreadable, 'settled_tax', settled_tax) AS tax,
+    measure(is_sale, unreadable, 'settled_shipping', settled_shipping)
+        + measure(is_sale, unreadable, 'settled_handling', settled_handling) AS shipping,
+    measure(is_sale, unreadable, 'settled_gateway_fee', settled_gateway_fee) AS fees,
+    measure(is_sale, unreadable, 'settled_affiliate_fee', settled_affiliate_fee) AS affiliate_fees,
+    CASE WHEN NOT is_sale THEN settled_gross END AS excluded_amount,
+    unreadable,
+    is_refunded,
+    is_charged_back,
+    refund_amount_known
+FROM flagged;

@@ -1,7 +1,18 @@
--- The part of an amount between two cumulative shares, rounded to cents; the last part takes the rest.
-CREATE OR REPLACE TEMP MACRO part(amount, since, up_to, is_last) AS
-    CASE WHEN is_last THEN amount ELSE CAST(round(CAST(amount AS DOUBLE) * up_to, 2) AS DECIMAL(38, 4)) END
-    - CASE WHEN since = 0 THEN 0 ELSE CAST(round(CAST(amount AS DOUBLE) * since, 2) AS DECIMAL(38, 4)) END;
+-- Decimals of a currency in ISO 4217, and the smallest amount of it in ten-thousandths.
+CREATE OR REPLACE TEMP MACRO decimals(code) AS CASE
+    WHEN code IN (
+        'BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'VND', 'VUV', 'XAF', 'XOF', 'XPF'
+    ) THEN 0
+    WHEN code IN ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') THEN 3
+    ELSE 2
+END;
+CREATE OR REPLACE TEMP MACRO smallest(code) AS CASE decimals(code) WHEN 0 THEN 10000 WHEN 3 THEN 10 ELSE 100 END;
+
+-- An amount's share `weight / total`, rounded towards 0 to the currency's decimals. Exact: HUGEINT holds the product.
+CREATE OR REPLACE TEMP MACRO share(amount, weight, total, code) AS CAST(
+    sign(amount) * ((CAST(abs(CAST(amount AS DECIMAL(38, 4))) * 10000 AS HUGEINT) * weight) // (CAST(total AS HUGEINT) * smallest(code)))
+    * smallest(code) AS DECIMAL(34, 0)
+) * 0.0001::DECIMAL(4, 4);
 
 -- One row per cart line with its share of the order's amounts; an order without lines has one row with line NULL.
 CREATE OR REPLACE TEMP VIEW order_lines AS
@@ -15,7 +26,7 @@ items AS (
         unnest(CASE WHEN len(cart) > 0 THEN range(1, len(cart) + 1) ELSE [NULL] END) AS line
     FROM carts
 ),
-bare AS (
+plain AS (
     -- With or without its wrapper.
     SELECT * REPLACE (coalesce(item -> '$.cart_item', item) AS item) FROM items
 ),
@@ -25,37 +36,58 @@ lines AS (
         TRY_CAST(item ->> '$.product_id' AS BIGINT) AS product_id,
         TRY_CAST(item ->> '$.package_id' AS BIGINT) AS named_package_id,
         TRY_CAST(item ->> '$.quantity' AS BIGINT) AS quantity,
-        TRY_CAST(item ->> '$.price_at_checkout' AS DECIMAL(18, 4)) AS price_at_checkout
-    FROM bare
+        TRY_CAST(item ->> '$.price_at_checkout' AS DECIMAL(18, 4)) AS price_at_checkout,
+        TRY_CAST(price_at_checkout * coalesce(quantity, 1) AS DECIMAL(18, 4)) AS price_of_units
+    FROM plain
 ),
-placed AS (
+priced AS (
     SELECT
         *,
-        count(*) OVER cart AS lines,
-        row_number() OVER so_far AS place,
-        sum(price_at_checkout) OVER cart AS price_of_all,
-        sum(price_at_checkout) OVER so_far AS price_so_far,
         -- Shares follow the prices only if each line has one.
         count(price_at_checkout) OVER cart = count(*) OVER cart
-            AND min(price_at_checkout) OVER cart >= 0
-            AND sum(price_at_checkout) OVER cart > 0 AS is_priced
+            AND min(price_at_checkout) OVER cart >= 0 AND sum(price_at_checkout) OVER cart > 0 AS has_prices,
+        count(price_of_units) OVER cart = count(*) OVER cart
+            AND min(price_of_units) OVER cart >= 0 AND sum(price_of_units) OVER cart > 0 AS has_unit_prices,
+        -- The API does not say whether a line's price is that of a unit or of the line.
+        CASE
+            WHEN has_prices AND sum(price_at_checkout) OVER cart = order_price THEN 'line price'
+            WHEN has_prices AND has_unit_prices AND sum(price_of_units) OVER cart = order_price THEN 'unit price'
+            WHEN has_prices THEN 'unconfirmed price'
+            ELSE 'equal'
+        END AS split_by
     FROM lines
-    WINDOW cart AS (PARTITION BY order_id), so_far AS (PARTITION BY order_id ORDER BY line)
+    WINDOW cart AS (PARTITION BY order_id)
 ),
-shares AS (
-    -- The cumulative share of the order's amounts before and after the line: rounded parts then add up to the total.
+weighted AS (
     SELECT
         *,
-        place = lines AS is_last,
-        CASE WHEN is_priced THEN CAST(price_so_far - price_at_checkout AS DOUBLE) / CAST(price_of_all AS DOUBLE)
-            ELSE (place - 1) / lines END AS since,
-        CASE WHEN is_priced THEN CAST(price_so_far AS DOUBLE) / CAST(price_of_all AS DOUBLE)
-            ELSE place / lines END AS up_to
-    FROM placed
+        CASE split_by
+            WHEN 'equal' THEN 1
+            WHEN 'unit price' THEN CAST(CAST(price_of_units AS DECIMAL(38, 4)) * 10000 AS HUGEINT)
+            ELSE CAST(CAST(price_at_checkout AS DECIMAL(38, 4)) * 10000 AS HUGEINT)
+        END AS weight
+    FROM priced
+),
+shares AS (
+    SELECT
+        *,
+        share(gross, weight, sum(weight) OVER cart, currency) AS gross_share,
+        share(refunds, weight, sum(weight) OVER cart, currency) AS refunds_share,
+        row_number() OVER (PARTITION BY order_id ORDER BY weight DESC, line) = 1 AS takes_rest
+    FROM weighted
+    WINDOW cart AS (PARTITION BY order_id)
+),
+parts AS (
+    -- The largest line takes the rest of the rounding, so that the parts add up to the order's amount.
+    SELECT
+        * EXCLUDE (gross, refunds, net),
+        gross_share + CASE WHEN takes_rest THEN gross - sum(gross_share) OVER cart ELSE 0 END AS gross,
+        refunds_share + CASE WHEN takes_rest THEN refunds - sum(refunds_share) OVER cart ELSE 0 END AS refunds,
+        net IS NOT NULL AS has_net
+    FROM shares
+    WINDOW cart AS (PARTITION BY order_id)
 )
 SELECT
-    * EXCLUDE (gross, refunds, net, lines, place, price_of_all, price_so_far, is_priced, is_last, since, up_to),
-    part(gross, since, up_to, is_last) AS gross,
-    part(refunds, since, up_to, is_last) AS refunds,
-    part(gross, since, up_to, is_last) - part(refunds, since, up_to, is_last) AS net
-FROM shares;
+    * EXCLUDE (has_prices, has_unit_prices, price_of_units, weight, gross_share, refunds_share, takes_rest, has_net),
+    CASE WHEN has_net THEN gross - coalesce(refunds, 0) END AS net
+FROM parts;

@@ -3,11 +3,11 @@ WITH stored AS (
 ),
 expected AS (
     SELECT
-        CAST(date_trunc('month', created_at) AS DATE) AS month,
-        coalesce(nullif(upper(trim(settled_currency)), ''), 'XXX') AS currency,
-        sum(settled_gross) AS in_orders
+        CAST(date_trunc('month', day_of(created_at)) AS DATE) AS month,
+        currency_code(settled_currency) AS currency,
+        coalesce(sum(settled_gross), 0) AS in_orders
     FROM orders
-    WHERE settled_gross IS NOT NULL
+    WHERE exclusion(state, settled_gross, _extra, _invalid) IS NULL
     GROUP BY ALL
 )
 SELECT month, currency, in_table, in_orders

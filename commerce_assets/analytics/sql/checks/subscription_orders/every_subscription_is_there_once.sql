@@ -1,5 +1,5 @@
 WITH expected AS (
-    SELECT id FROM orders WHERE subscription_id IS NOT NULL OR state LIKE 'subscription\_%' ESCAPE '\'
+    SELECT id FROM orders WHERE subscription_id IS NOT NULL OR starts_with(lower(bare(state)), 'subscription_')
 )
 SELECT coalesce(id, order_id) AS order_id, id IS NOT NULL AS in_orders, order_id IS NOT NULL AS in_table
 FROM expected FULL JOIN subscription_orders ON order_id = id
