@@ -18,6 +18,8 @@ class Dialect:
     ignores_updated_after: bool = False
     ignores_dates: bool = False
     oldest_first: bool = True
+    sorted_by_id: bool = False
+    """Orders are listed by id, so that a back-dated one is among the latest."""
     wrapped: Literal["items", "object"] = "items"
     """The shape of a list: `[{"order": {...}}, ...]`, or one object `{"orders": [{...}, ...]}`."""
 

@@ -59,6 +59,7 @@ class _Filter(NamedTuple):
     created_before: float = float("inf")
     updated_from: float = float("-inf")
     newest_first: bool = False
+    sorted_by_id: bool = False
 
 
 class SampleStore:
@@ -207,6 +208,8 @@ class SampleStore:
                 if wanted.created_from <= created(row) < wanted.created_before
                 and wanted.updated_from <= epoch(str(row.get(endpoint.updated_at)))
             ]
+            if wanted.sorted_by_id:
+                selected.sort(key=lambda row: int(row[endpoint.primary_key]))
             self._lists[key] = selected[::-1] if wanted.newest_first else selected
         return self._lists[key]
 
@@ -231,7 +234,7 @@ class SampleStore:
         reversing, value = endpoint.newest_first
         newest_first = query.get(reversing) == value or not dialect.oldest_first
         read.finish()
-        wanted = _Filter(newest_first=newest_first)
+        wanted = _Filter(newest_first=newest_first, sorted_by_id=dialect.sorted_by_id)
         if updated_from is not None and not dialect.ignores_updated_after:
             wanted = wanted._replace(updated_from=updated_from)
         if first_day and not dialect.ignores_dates:

@@ -14,7 +14,7 @@ import duckdb
 from pydantic import Field
 
 from commerce_assets.api.decoding import PageDecoder
-from commerce_assets.api.offset_search import OffsetSearch
+from commerce_assets.api.offset_search import NotInOrderError, OffsetSearch
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_checks, report_health, report_load
@@ -81,29 +81,36 @@ def _build_reconcile_op(
         log = context.log
         with known_errors_as_failures(), commerce_api.client(log) as client:
             opened = warehouse.open(log)
-            found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
-            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
-            windows = _to_extract(found, missing) if found and config.repair else []
-            if named := [
-                day for day in missing if not any(window.first_day <= day <= window.last_day for window in windows)
-            ]:
-                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, named))
-            if found is None:
-                log.info("%s: no day has been loaded yet, nothing to compare", endpoint.name)
-                return
-            if windows:
+
+            def extract(windows: Sequence[Window], *, why: str) -> None:
                 for window in windows:
                     request = ListRequest(endpoint=endpoint, window=window)
                     ingested = ingest(request, client=client, warehouse=opened, log=log)
                     report_load(
-                        context,
-                        ingested,
-                        opened.file,
-                        partitions=partitions,
-                        description="Differed from the store",
-                        whole_window=True,
+                        context, ingested, opened.file, partitions=partitions, description=why, whole_window=True
                     )
                     report_checks(context, ingested, opened.file, partitions=partitions)
+
+            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
+            try:
+                found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
+                windows = _to_extract(found, missing) if found and config.repair else []
+            except NotInOrderError as error:
+                budget = config.requests if config.repair else 0
+                found, windows = None, [_all_days(opened, endpoint, error, budget=budget)]
+            if named := [
+                day for day in missing if not any(window.first_day <= day <= window.last_day for window in windows)
+            ]:
+                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, named))
+            if found is None and not windows:
+                log.info("%s: no day has been loaded yet, nothing to compare", endpoint.name)
+                return
+            if found is None:
+                log.warning("%s: the list is not sorted by creation; extracting all loaded days", endpoint.name)
+                extract(windows, why="Extracted again, because the list cannot be compared")
+                found = _as_extracted(opened, endpoint, windows[0], client.tally.requests)
+            elif windows:
+                extract(windows, why="Differed from the store")
                 found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests) or found
             with opened.file.write() as connection:
                 write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
@@ -123,6 +130,33 @@ def _to_extract(found: ReconciliationReport, missing: Sequence[date]) -> list[Wi
     """Return the days that differ, and the compared days that were never loaded; consecutive days are one window."""
     gaps = (Window.of_days(day, day) for day in missing if day >= found.window.first_day)
     return join_windows([*(difference.window for difference in found.differences), *gaps])
+
+
+def _all_days(warehouse: Warehouse, endpoint: Endpoint, error: NotInOrderError, *, budget: int) -> Window:
+    """Return the window of all loaded days, of a list that cannot be compared.
+
+    Raises:
+        NotInOrderError: Extracting them would take more requests than the budget.
+    """
+    with warehouse.file.read() as connection:
+        window = days_to_compare(loaded_windows(connection, endpoint)[0].first_day, datetime.now(UTC))
+        rows = sum(count_by_day(connection, endpoint, window).values())
+    pages = rows // endpoint.paginator.limit + 2
+    if window is None or pages > budget:
+        raise NotInOrderError(
+            f"{error.reason}; to extract all loaded days again takes about {pages:,} requests",
+            hint=f"Backfill the days of which you are not sure, or set COMMERCE_RECONCILE_REQUESTS to {pages:,}.",
+        )
+    return window
+
+
+def _as_extracted(warehouse: Warehouse, endpoint: Endpoint, window: Window, requests: int) -> ReconciliationReport:
+    """Return the report of days that have just been extracted, and so do not differ from the store."""
+    with warehouse.file.read() as connection:
+        rows = sum(count_by_day(connection, endpoint, window).values())
+    return ReconciliationReport(
+        window=window, in_store=rows, stored=rows, differences=(), requests=requests, within_budget=True
+    )
 
 
 def _compare(

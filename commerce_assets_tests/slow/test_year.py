@@ -13,7 +13,7 @@ Run it with `-s` to see the bill.
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -29,6 +29,7 @@ from commerce_assets_tests.support.expected import as_stored
 from commerce_assets_tests.support.items import BY_NAME
 from commerce_assets_tests.support.machine import Machine, machine_of
 from commerce_assets_tests.support.simulation import CATALOG, SimulatedShop
+from sample_store.dialect import Dialect
 
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday
 ORDERS = BY_NAME["orders"]
@@ -264,9 +265,16 @@ def test_a_refresh_after_a_month_loads_all_changes(tmp_path: Path, monkeypatch: 
         assert machine.bill[-1].requests <= machine.bill[-1].minimum * 1.3 + 1
 
 
+HOSTILE = Dialect(max_per_page=40, sorted_by_id=True)
+
+
 @pytest.mark.slow
-def test_a_year_of_a_shop_equals_the_store_each_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=60, seed=7)
+@pytest.mark.parametrize("dialect", [Dialect(), HOSTILE], ids=["sorted", "by id, forty a page"])
+def test_a_year_of_a_shop_equals_the_store_each_week(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect
+) -> None:
+    """Faults 70 and 75: the hostile store clamps its pages, and lists the orders that it imports by their ids."""
+    shop = SimulatedShop(TwoClocks(NEW_YEAR), orders_a_day=60, seed=7, dialect=replace(dialect))
     plan = Plan(
         seed=1,
         refresh_hours=(14, 22),
@@ -277,6 +285,7 @@ def test_a_year_of_a_shop_equals_the_store_each_week(tmp_path: Path, monkeypatch
         all_off=range(200, 212),
         filter_ignored=range(155, 158),
     )
+    monkeypatch.setenv("COMMERCE_RECONCILE_REQUESTS", "1000")
     with machine_of(shop, tmp_path, monkeypatch) as machine:
         life = Life(machine, plan)
         life.live(weeks=52)

@@ -17,8 +17,6 @@ from commerce_assets_tests.support.faulty_store import FaultyStore, Received, fa
 from commerce_assets_tests.support.simulation import Api, SimulatedShop
 from commerce_assets_tests.support.world import World
 
-_PAGE = 50
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -87,7 +85,7 @@ class Machine:
         if "updated_after" in request.query and store.dialect.ignores_updated_after:
             return 1
         rows = store.select(request.path, request.query)
-        return len(rows) // _PAGE + 2 if rows else 1
+        return len(rows) // store.dialect.max_per_page + 2 if rows else 1
 
 
 @contextmanager

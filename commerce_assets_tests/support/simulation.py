@@ -15,6 +15,7 @@ from random import Random
 
 from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.faulty_store import CutOff, Exchange, Reset, Serve, Status
+from sample_store.dialect import Dialect
 from sample_store.orders import Catalog, Change, later_changes, place_order
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
@@ -39,6 +40,7 @@ class SimulatedShop:
 
     Attributes:
         clocks: The store's is moved by `live_until`.
+        dialect: How the store lists what it has.
         orders: What the store holds now, by id.
         changed: The ids of orders that came or changed since the set was last emptied.
         deleted: When an item of the catalogue was deleted; only those that have not come back.
@@ -49,6 +51,7 @@ class SimulatedShop:
     clocks: TwoClocks
     orders_a_day: float
     seed: int
+    dialect: Dialect = field(default_factory=Dialect)
     random: Random = field(init=False)
     store: SampleStore = field(init=False)
     orders: dict[int, Item] = field(init=False, default_factory=dict)
@@ -61,7 +64,7 @@ class SimulatedShop:
         self.random = Random(self.seed)
         self._catalog = Catalog()
         self._shop = Shop(self._catalog.products, self._catalog.packages, self._catalog.subscriptions)
-        self.store = SampleStore(self._shop, now=lambda: self.clocks.store)
+        self.store = SampleStore(self._shop, dialect=self.dialect, now=lambda: self.clocks.store)
         self._opened = self._drawn_until = self.clocks.store
         self._numbers = count(1)
         self._queue: list[tuple[datetime, int, Event]] = []
