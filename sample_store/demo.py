@@ -82,7 +82,7 @@ def _show_tables() -> None:
     """Print row counts and the last week's revenue."""
     tables = [
         *(f"commerce.{endpoint.name}" for endpoint in ENDPOINTS),
-        *(f"analytics.{model.name}" for model in MODELS),
+        *(f"analytics.{model.name}" for model in MODELS if not model.needs_history),
     ]
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{_DATABASE}' AS demo (READ_ONLY)")

@@ -27,12 +27,17 @@ GROUP = "analytics"
 def build_analytics_assets(
     *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition
 ) -> list[dg.AssetsDefinition]:
-    """Build the assets of the models whose endpoints are defined.
+    """Build the assets of the models whose endpoints are defined, with row history if a model needs it.
 
     A write copies the database file, so one op builds all unpartitioned tables. Each partitioned model has its own op.
     """
     names = {endpoint.name for endpoint in endpoints}
-    models = [model for model in MODELS if names.issuperset(model.deps)]
+    versioned = {endpoint.name for endpoint in endpoints if endpoint.keeps_versions}
+    models = [
+        model
+        for model in MODELS
+        if names.issuperset(model.deps) and (versioned.issuperset(model.deps) or not model.needs_history)
+    ]
     unpartitioned = [model for model in models if not model.is_partitioned]
     return [
         *(

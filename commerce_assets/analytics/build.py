@@ -11,7 +11,9 @@ import duckdb
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.file import request_rewrite
-from commerce_assets.warehouse.schema import describe, table_of
+from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
+from commerce_assets.warehouse.schema import describe
+from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
 from commerce_assets.warehouse.sql import identifier, table, text, within
 from commerce_assets.window import Window
 
@@ -169,22 +171,28 @@ def _outcome(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Ch
 def _create_source_views(
     connection: duckdb.DuckDBPyConnection, endpoints: Sequence[Endpoint], window: Window | None, timezone: str
 ) -> None:
-    """Create a view per endpoint, under its name and with every stored column, and what the models share.
+    """Create a view per endpoint and history, under its name and with every stored column, and what the models share.
 
     A partitioned endpoint's view has only the rows of the window.
     """
+    views = [(endpoint.name, endpoint.stored_columns, endpoint.cursor) for endpoint in endpoints]
+    views += [
+        (history_of(endpoint), (*endpoint.stored_columns, VALID_FROM, VALID_TO), None)
+        for endpoint in endpoints
+        if endpoint.update_filter
+    ]
     # Read before the views exist: DuckDB binds every view to list columns.
-    stored = {endpoint: {column.name for column in describe(connection, endpoint.name)} for endpoint in endpoints}
-    for endpoint, names in stored.items():
+    stored = {name: {column.name for column in describe(connection, name)} for name, _, _ in views}
+    for name, declared, cursor in views:
         columns = ", ".join(
             identifier(column.name)
-            if column.name in names
+            if column.name in stored[name]
             else f"CAST(NULL AS {column.type}) AS {identifier(column.name)}"
-            for column in endpoint.stored_columns
+            for column in declared
         )
-        where = within(identifier(endpoint.cursor), window.start, window.end) if window and endpoint.cursor else "TRUE"
-        source = f"FROM {table_of(endpoint)} WHERE {where}" if names else "WHERE FALSE"
-        connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(endpoint.name)} AS SELECT {columns} {source}")
+        where = within(identifier(cursor), window.start, window.end) if window and cursor else "TRUE"
+        source = f"FROM {table(SOURCE_SCHEMA, name)} WHERE {where}" if stored[name] else "WHERE FALSE"
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT {columns} {source}")
     connection.execute(
         f"CREATE OR REPLACE TEMP MACRO day_of(moment) AS CAST(timezone({text(timezone)}, moment) AS DATE)"
     )

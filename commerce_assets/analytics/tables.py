@@ -53,6 +53,7 @@ class Model:
         cursor: The column whose UTC day is the row's partition. None: every build replaces the table.
         ignored_deps: Endpoints whose materializations do not trigger a build.
         checks: Checks in addition to the uniqueness of the key.
+        needs_history: The query reads the row history of the endpoint; without it, there is no asset.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Model:
     cursor: str | None = None
     ignored_deps: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    needs_history: bool = False
 
     @property
     def is_partitioned(self) -> bool:
@@ -403,6 +405,33 @@ MODELS: tuple[Model, ...] = (
             Check(
                 name="each_customer_is_new_once",
                 description="new_customers adds up to the number of customers with a sale.",
+            ),
+        ),
+    ),
+    Model(
+        name="revenue_movements",
+        description=(
+            f"One row per {_DAY} and currency on which net revenue changed: by new orders, renewals or refunds. A "
+            "change counts on the day of the order's updated_at, and as one if two extractions saw no version between. "
+            "The first stored version of an order counts on the day of the order, with the renewals until then. Exists "
+            "with COMMERCE_ORDER_HISTORY=true."
+        ),
+        deps=("orders",),
+        needs_history=True,
+        key=("day", "currency"),
+        columns=(
+            _date("day", f"The {_DAY} of the order, or of its change."),
+            _CURRENCY,
+            _money("new_orders", "Net of the first version of sales created on this day."),
+            _money("renewals", "Increases of orders with a subscription plan, in the same currency."),
+            _money("increases", "Increases of other orders."),
+            _money("decreases", "Refunds, chargebacks and other decreases; negative."),
+            _money("net", "Sum of the four: over all days, net of daily_revenue."),
+        ),
+        checks=(
+            Check(
+                name="net_adds_up_to_orders",
+                description="Per currency, the movements of all days add up to settled_gross of the sales.",
             ),
         ),
     ),

@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 150
 ORDINARY: ViewportSize = {"width": 1500, "height": 1100}
 TALL: ViewportSize = {"width": 1280, "height": 1400}
 RAW = ("products", "packages", "orders", "subscriptions")
-ANALYTICS = tuple(model.name for model in MODELS)
+ANALYTICS = tuple(model.name for model in MODELS if not model.needs_history)
 SENSOR = "default_automation_condition_sensor"
 
 

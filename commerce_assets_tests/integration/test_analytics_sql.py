@@ -55,7 +55,7 @@ FULL = paid(
     buyer_email="a@example.com",
     cart=cart({"product_id": 7}, {"product_id": 8}),
 )
-FULL_ROWS = {"order_items": 2, "product_performance": 2}
+FULL_ROWS = {"order_items": 2, "product_performance": 2, "revenue_movements": 0}
 
 
 def cents(*amounts: str) -> list[Decimal]:
@@ -343,6 +343,33 @@ def test_a_day_has_one_row_per_currency_without_unpaid_orders(storage: World) ->
     ]
 
 
+def test_movements_follow_an_order_through_its_versions(storage: World) -> None:
+    versioned = replace(ORDERS, keeps_versions=True)
+    first = paid(1, "10.00", subscription_id=3)
+    storage.load(versioned, [first, paid(2, "5.00")], window=ALWAYS)
+    steps: list[dict[str, Any]] = [
+        {"settled_gross": "20.00", "updated_at": "2024-04-15T12:00:00Z"},
+        {"settled_gross": "12.00", "updated_at": "2024-05-15T12:00:00Z"},
+        {"settled_currency": "USD", "updated_at": "2024-06-15T12:00:00Z"},
+        {"state": "failed", "updated_at": "2024-07-15T12:00:00Z"},
+    ]
+    for number, step in enumerate(steps):
+        first = {**first, **step}
+        other = {**paid(2, "5.50"), "updated_at": "2024-04-15T12:00:00Z"}
+        storage.load(versioned, [first] if number else [first, other], updated_after=ALWAYS.start)
+    _, outcomes = built(storage, BY_MODEL["revenue_movements"])
+
+    assert not [outcome for outcome in outcomes if outcome.wrong]
+    assert storage.query("FROM analytics.revenue_movements ORDER BY ALL") == [
+        (date(2024, 3, 15), "EUR", *cents("15", "0", "0", "0", "15")),
+        (date(2024, 4, 15), "EUR", *cents("0", "10", "0.5", "0", "10.5")),
+        (date(2024, 5, 15), "EUR", *cents("0", "0", "0", "-8", "-8")),
+        (date(2024, 6, 15), "EUR", *cents("0", "0", "0", "-12", "-12")),
+        (date(2024, 6, 15), "USD", *cents("0", "0", "12", "0", "12")),
+        (date(2024, 7, 15), "USD", *cents("0", "0", "0", "-12", "-12")),
+    ]
+
+
 def test_days_and_months_are_those_of_the_zone(storage: World) -> None:
     """Fault 114."""
     orders = [
@@ -566,6 +593,7 @@ TAMPERINGS: list[tuple[str, str, Callable[[str], str]]] = [
     ("daily_revenue", "money_equals_orders", "UPDATE {} SET tax = tax + 0.01".format),
     ("daily_revenue", "money_equals_orders", "UPDATE {} SET gross = gross + 0.01".format),
     ("daily_revenue", "each_customer_is_new_once", "UPDATE {} SET new_customers = 0".format),
+    ("revenue_movements", "net_adds_up_to_orders", "UPDATE {} SET net = net + 0.01".format),
     ("product_performance", "net_equals_orders", "UPDATE {} SET net = net + 0.01 WHERE product_id = 7".format),
     ("subscription_orders", "every_subscription_is_there_once", "UPDATE {} SET order_id = 2".format),
 ]
@@ -574,7 +602,7 @@ TAMPERINGS: list[tuple[str, str, Callable[[str], str]]] = [
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> World:
     storage = World(tmp_path_factory.mktemp("full"))
-    storage.load(ORDERS, [FULL], window=ALWAYS)
+    storage.load(replace(ORDERS, keeps_versions=True), [FULL], window=ALWAYS)
     return storage
 
 

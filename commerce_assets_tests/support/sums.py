@@ -324,6 +324,22 @@ class Books:
                 table[cohort, later] = (len(members), sum(map(bool, sales)), sum(sales))
         return table
 
+    def revenue_movements(self, before: "Books | None" = None) -> Table:
+        """The movements of orders whose first stored version is that of `before`."""
+        earlier = {order["id"]: order for order in before.sales} if before else {}
+        existed = {order["id"] for order in before.orders} if before else set()
+        table: dict[tuple[date, str], list[Decimal]] = defaultdict(lambda: [ZERO] * 4)
+        for order in earlier.values() if before else self.sales:
+            table[self.day_of(order), self.currency(order)][0] += self.net(order) or ZERO
+        now = {order["id"]: order for order in self.sales}
+        for order in self.orders if before else ():
+            assert order["id"] in existed
+            old, new = (self.net(sales[order["id"]]) if order["id"] in sales else None for sales in (earlier, now))
+            change = (new or ZERO) - (old or ZERO)
+            place = 3 if change < 0 else 1 if order["subscription_id"] else 2
+            table[self.day(instant(order["updated_at"])), self.currency(order)][place] += change
+        return {key: (*row, sum(row)) for key, row in table.items() if any(row)}
+
     def refunds(self) -> Table:
         table: Table = {}
         for order in filter(self.is_reversed, self.sales):

@@ -144,6 +144,7 @@ def _of_model(model: Model) -> Iterator[str]:
         "asset": f"`{model.name}`, from {_listed(model.deps)} by [{model.name}.sql]({_SQL}/{model.name}.sql)",
         "key": _listed(model.key),
         "partitions": f"the UTC day of `{model.cursor}`" if model.cursor else "none: every build replaces the table",
+        **({"built": "only with `COMMERCE_ORDER_HISTORY=true`"} if model.needs_history else {}),
     }
     specs = model_checks.build_check_specs(model=model)
     yield from _table(f"{ANALYTICS}.{model.name}", model.description, facts, model.columns, specs)
