@@ -30,15 +30,15 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
-    def page(self, number: int, count: int, *, is_last: bool) -> None:
-        """Count a page; `done` logs the last one."""
+    def page(self, number: int, count: int) -> None:
         self._rows += count
-        if not is_last and time.monotonic() >= self._next:
+        if time.monotonic() >= self._next:
             self._write(number)
             self._pause = min(self._pause * 2, _LONGEST_PAUSE_SECONDS)
             self._next = time.monotonic() + self._pause
 
     def done(self, number: int) -> None:
+        """Log the end; `number` is the last page with rows."""
         self._write(number, end=", complete")
 
     def _write(self, number: int, end: str = "") -> None:

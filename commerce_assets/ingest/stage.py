@@ -101,10 +101,11 @@ def stage(
             with staged.writer() as writer, ahead:
                 ids = staged.item_ids() if last else ()
                 for page, facts, end in paginator.pages(ahead, after=staged.pages, last=last, ids=ids):
-                    number = page.number
                     _check_filter(staged, facts)
                     writer.write(page, facts, end=end, store_clock=client.store_clock)
-                    progress.page(number, facts.count, is_last=end is not None)
+                    if end is None:  # the end is staged as an empty page, which the store did not return
+                        number = page.number
+                        progress.page(number, facts.count)
                     if watcher:
                         watcher.page(facts)
         except ApiError as error:

@@ -33,7 +33,7 @@ def test_progress_is_logged_after_5_s_and_then_less_often(clock: Clock, said: py
     logged_at = []
     for number in range(1, 3 * 3600 + 1):
         clock.now += 1
-        telling.page(number, 50, is_last=False)
+        telling.page(number, 50)
         if said.records:
             logged_at.append(number)
             said.clear()
@@ -46,7 +46,7 @@ def test_a_pull_of_a_moment_says_only_that_it_is_complete(clock: Clock, said: py
     telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in (1, 2, 3):
         clock.now += 1
-        telling.page(number, 50, is_last=False)
+        telling.page(number, 50)
     assert said.messages == []
     telling.done(3)
     assert said.messages == [
@@ -58,7 +58,7 @@ def test_pages_that_take_minutes_are_logged_one_by_one(clock: Clock, said: pytes
     telling = Progress(PRODUCT_LIST, Tally(), LOG)
     for number in range(1, 5):
         clock.now += 400
-        telling.page(number, 50, is_last=False)
+        telling.page(number, 50)
     assert len(said.messages) == 4
 
 
@@ -66,7 +66,7 @@ def test_a_progress_line_has_page_rows_rate_and_cost(clock: Clock, said: pytest.
     tally = Tally(requests=1234, retries=5, seconds_paced=1200.4, seconds_backing_off=30)
     telling = Progress(ORDERS_OF_DAY, tally, LOG, rows_before=10_000)
     clock.now += 100
-    telling.page(1400, 5000, is_last=False)
+    telling.page(1400, 5000)
     assert said.messages == [
         "orders of 2024-03-15: page 1,400, 15,000 rows, 50 rows/s, 1,234 requests (5 retries), 1230 s rate-limited"
     ]
@@ -80,13 +80,5 @@ def test_a_pull_logs_its_url_each_retry_and_its_cost(tmp_path: Path, said: pytes
     begin, retry, end = said.messages
     assert begin == f"products: GET {address}"
     assert retry == "products, page 2, attempt 1: the store answered 429 Too Many Requests; retrying in 7 s"
-    assert end.startswith("products: page 4, 61 rows, ")
+    assert end.startswith("products: page 2, 61 rows, ")
     assert end.endswith(" rows/s, 4 requests (1 retry), 7 s rate-limited, complete")
-
-
-def test_the_last_page_is_logged_once(clock: Clock, said: pytest.LogCaptureFixture) -> None:
-    telling = Progress(PRODUCT_LIST, Tally(), LOG)
-    clock.now += 60
-    telling.page(1, 7, is_last=True)
-    telling.done(1)
-    assert [record.getMessage().endswith("complete") for record in said.records] == [True]
