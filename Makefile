@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types mutate slow browser bench docs lock audit clean
+.PHONY: help install dev demo test check lint format types mutate slow clocks browser bench docs lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(VENV)/.dev  ## run the quick tests
 
 slow: $(VENV)/.dev  ## run the tests that take minutes; SEED=n draws other examples
 	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-seed=$(or $(SEED),0)
+
+clocks: $(VENV)/.dev  ## run the quick tests at 23:50 UTC, on 29 February and on 31 December, in three time zones
+	$(BIN)/python -m tools.clocks
 
 browser: $(VENV)/.dev  ## run the tests that drive the UI in headless Chromium
 	$(BIN)/python -m pytest -m browser

@@ -90,6 +90,7 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
         segment: The number of its file of items, from 1.
         items_end: The offset in bytes at which its items end in that file.
         end: How the list ended, if it ended here.
+        staged_at: When it was staged, by this machine's clock (UTC).
         store_clock: Seconds by which the store's clock was ahead of this machine's.
         largest_item: Bytes of its longest line.
         checksum: CRC-32 of its items and of this line without the checksum.
@@ -98,6 +99,7 @@ class StagedPage(msgspec.Struct, frozen=True, kw_only=True):
     facts: PageFacts
     segment: int
     items_end: int
+    staged_at: datetime
     store_clock: float
     largest_item: int
     end: ListEnd | None = None
@@ -201,10 +203,7 @@ class StagedPages:
     @property
     def last_written_at(self) -> datetime:
         """When the last page was staged, or the extraction began if no page is staged."""
-        index = self.folder / "pages.jsonl"
-        if not self._pages:
-            return self.manifest.began_at
-        return datetime.fromtimestamp(index.stat().st_mtime, UTC)
+        return self._pages[-1].staged_at if self._pages else self.manifest.began_at
 
     @contextmanager
     def writer(self) -> Iterator["StagingWriter"]:
@@ -278,6 +277,7 @@ class StagingWriter:
             facts=facts,
             segment=self._segment,
             items_end=self._items.tell(),
+            staged_at=datetime.now(UTC),
             store_clock=store_clock,
             end=end,
             largest_item=max(map(len, lines), default=0),
@@ -376,7 +376,8 @@ class Staging:
                     ) from None
         try:
             with _usable(self._directory):
-                path.touch()
+                now = time.time()  # not the clock of a file server
+                os.utime(path, (now, now))
             yield
         finally:
             lock.release()

@@ -18,6 +18,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+import time_machine
 
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
@@ -328,14 +329,13 @@ def test_pages_of_other_parameters_lie_in_a_folder_of_their_own(puller: World) -
 
 @pytest.mark.parametrize(("hours", "kept"), [(-1, 0), (11.9, 147), (12.1, 0), (500, 0)])
 def test_pages_that_are_too_old_or_from_the_future_are_dropped(puller: World, hours: float, kept: int) -> None:
+    """Fault 111: the age of a page is its own time of staging, not that of a file, which `make clocks` cannot move."""
     folder = cut_short(puller)
     manifest = json.loads((folder / "manifest.json").read_text())
     # Counted from the last page: a pull of five million orders takes over a day.
     began_at = datetime.now(UTC) - timedelta(days=30)
     (folder / "manifest.json").write_text(json.dumps({**manifest, "began_at": began_at.isoformat()}))
-    paused_at = (datetime.now(UTC) - timedelta(hours=hours)).timestamp()
-    os.utime(folder / "pages.jsonl", (paused_at, paused_at))
-    with puller.hold(PRODUCT_LIST) as staged:
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)), puller.hold(PRODUCT_LIST) as staged:
         assert staged.count == kept
         assert (pull_id(folder) == manifest["pull_id"]) is (kept > 0)
 
