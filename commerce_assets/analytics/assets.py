@@ -36,7 +36,7 @@ def build_analytics_assets(
     models = [
         model
         for model in MODELS
-        if names.issuperset(model.deps) and (versioned.issuperset(model.deps) or not model.needs_history)
+        if names.issuperset(model.deps) and (versioned.intersection(model.deps) or not model.needs_history)
     ]
     unpartitioned = [model for model in models if not model.is_partitioned]
     return [

@@ -125,10 +125,8 @@ MODELS: tuple[Model, ...] = (
         name="orders_enriched",
         description=(
             "One row per order: whether it is a sale, its amounts, its customer and its cart. A sale is an order "
-            "with a "
-            "settled amount, unless it is a test (`test_mode`) or its state is initial, pending, failed or "
-            "fraud_review. "
-            "The amounts of other orders are NULL, so that sums need no filter."
+            "with a settled amount, unless it is a test (`test_mode`) or its state is initial, pending, failed or "
+            "fraud_review. The amounts of other orders are NULL, so that sums need no filter."
         ),
         deps=("orders",),
         # Not partitioned: the place of a sale among those of its customer depends on every earlier day.
@@ -160,8 +158,7 @@ MODELS: tuple[Model, ...] = (
             _flag(
                 "refund_amount_known",
                 "The order was not refunded, or each refund transaction in the API has a readable amount in the "
-                "order's "
-                "currency; false for a chargeback.",
+                "order's currency; false for a chargeback.",
             ),
             _money("net", _NET),
             _money("tax", "Tax, after refunds; included in net."),
@@ -224,8 +221,8 @@ MODELS: tuple[Model, ...] = (
             _text("product_type", "digital, software, redirect, tangible, service or drip."),
             _integer(
                 "package_id",
-                "The package that the line belongs to: the line's own package id or, as most lines have none, the only "
-                "package that has the order's name and contains the product.",
+                "The package that the line belongs to: the line's own package id or, as most lines have none, the "
+                "only package that has the order's name and contains the product.",
             ),
             _text("package", "The package's name when the day was built."),
             _integer("plan_id", "The order's subscription plan."),
@@ -236,15 +233,13 @@ MODELS: tuple[Model, ...] = (
                 "split_by",
                 "What the shares follow. 'line price': the prices of the lines add up to the order's price; 'unit "
                 "price': prices times quantities do; 'unconfirmed price': neither does, so the prices are taken as "
-                "those "
-                "of the lines; 'equal': a line has no price.",
+                "those of the lines; 'equal': a line has no price.",
             ),
             _CURRENCY,
             _money(
                 "gross",
                 "The line's share of the order's gross amount, tax and shipping included; rounded down to the "
-                "currency's "
-                "decimals, and the largest line takes the rest.",
+                "currency's decimals, and the largest line takes the rest.",
             ),
             _money("refunds", "The line's share of the order's refunds, split the same way; NULL: unknown."),
             _money("net", "gross minus the known refunds."),
@@ -264,8 +259,7 @@ MODELS: tuple[Model, ...] = (
         name="refunds",
         description=(
             "One row per refund transaction of a sale. A sale that was charged back, or whose refund the API shows "
-            "without "
-            "a transaction, has a row without number, amount and time."
+            "without a transaction, has a row without number, amount and time."
         ),
         deps=("orders",),
         key=("order_id", "refund_number"),
@@ -343,8 +337,8 @@ MODELS: tuple[Model, ...] = (
     Model(
         name="cohort_retention",
         description=(
-            "One row per month of first sale and number of months since then: how many of the customers bought in that "
-            "month. Renewals of a subscription do not count, because the API books them on the first order."
+            "One row per month of first sale and number of months since then: how many of the customers bought in "
+            "that month. Renewals of a subscription do not count, because the API books them on the first order."
         ),
         deps=("orders",),
         key=("cohort", "months_later"),
@@ -367,10 +361,8 @@ MODELS: tuple[Model, ...] = (
         name="daily_revenue",
         description=(
             f"One row per {_DAY} and currency with sales, including free ones. Refunds and renewals count on the day "
-            "of "
-            "their order, because the API books them there; refunds_paid_out counts on the day of the refund. Never "
-            "add "
-            "amounts of different currencies."
+            "of their order, because the API books them there; refunds_paid_out counts on the day of the refund. "
+            "Never add amounts of different currencies."
         ),
         deps=("orders",),
         # Not partitioned: whether a customer is new depends on every earlier day.
@@ -412,9 +404,9 @@ MODELS: tuple[Model, ...] = (
         name="revenue_movements",
         description=(
             f"One row per {_DAY} and currency on which net revenue changed: by new orders, renewals or refunds. A "
-            "change counts on the day of the order's updated_at, and as one if two extractions saw no version between. "
-            "The first stored version of an order counts on the day of the order, with the renewals until then. Exists "
-            "with COMMERCE_ORDER_HISTORY=true."
+            "change counts on the day of the order's updated_at, and as one if two extractions saw no version "
+            "between. The first stored version of an order counts on the day of the order, with the renewals until "
+            "then. Exists with COMMERCE_ORDER_HISTORY=true."
         ),
         deps=("orders",),
         needs_history=True,
@@ -439,8 +431,7 @@ MODELS: tuple[Model, ...] = (
         name="product_performance",
         description=(
             "One row per product, month and currency of sales. The row without a product has the amounts of orders "
-            "whose "
-            "cart has no product: plans without products, imports."
+            "whose cart has no product: plans without products, imports."
         ),
         deps=("orders", "products"),
         key=("month", "product_id", "currency"),
@@ -468,8 +459,8 @@ MODELS: tuple[Model, ...] = (
         name="subscription_orders",
         description=(
             "One row per order of a subscription plan: the state of the subscription. The API shows neither the "
-            "dates of "
-            "renewals nor that of a cancellation, so there are no past months here."
+            "dates of renewals nor that of a cancellation: past months are in subscription_months and "
+            "revenue_movements, which need COMMERCE_ORDER_HISTORY=true."
         ),
         deps=("orders", "subscriptions"),
         key=("order_id",),
@@ -485,8 +476,8 @@ MODELS: tuple[Model, ...] = (
             _money(
                 "monthly_price",
                 "The plan's current price per month of a year of 365 days, before tax and discounts: summed over "
-                "active "
-                "subscriptions, the monthly recurring revenue. NULL for a plan with a fixed number of payments.",
+                "active subscriptions, the monthly recurring revenue. NULL for a plan with a fixed number of "
+                "payments.",
             ),
             _text("price_currency", "Currency of monthly_price, ISO 4217; XXX if the plan has none."),
             _CURRENCY,
@@ -496,6 +487,38 @@ MODELS: tuple[Model, ...] = (
             Check(
                 name="every_subscription_is_there_once",
                 description="Each order with a plan or a subscription state has one row, and no other order has one.",
+            ),
+        ),
+    ),
+    Model(
+        name="subscription_months",
+        description=(
+            "One row per plan and month: how many subscriptions started and ended, how many were active at its end, "
+            "and the monthly recurring revenue. An end counts on the day of the order's updated_at, so one from "
+            "before the history may be shown too late. Exists with COMMERCE_ORDER_HISTORY=true."
+        ),
+        deps=("orders", "subscriptions"),
+        needs_history=True,
+        key=("month", "plan_id"),
+        columns=(
+            _date("month", f"First day of the month (a {_DAY}), up to that of the newest start or end."),
+            _integer("plan_id", "The plan that the orders have now; NULL if the API returns none."),
+            _text("plan", "The plan's current name; NULL if it is not in subscriptions."),
+            _integer("started", "Subscriptions that started or became active again."),
+            _integer(
+                "cancelled",
+                "Subscriptions that ended before their last payment. Divided by active of the month before, the "
+                "churn rate.",
+            ),
+            _integer("completed", "Subscriptions of a fixed length that ended with their last payment."),
+            _integer("active", "Active at the end of the month, or cancelled to the end of a period."),
+            _money("recurring", "active times the plan's price per month; see subscription_orders.monthly_price."),
+            _text("price_currency", "Currency of recurring, ISO 4217; XXX if the plan has none."),
+        ),
+        checks=(
+            Check(
+                name="active_equals_orders",
+                description="Per plan, active of the newest month is the number of active subscriptions in orders.",
             ),
         ),
     ),

@@ -257,6 +257,8 @@ def test_tables_equal_a_second_store_also_after_late_changes(second: World) -> N
     before = sums.Books(deepcopy(second.store.shop.orders), catalog_of(second), zone=TOKYO)
     assert_tables_equal(second, zone=TOKYO)
     assert stored(second, "revenue_movements", columns, key=2) == before.revenue_movements()
+    months = "month plan_id started cancelled completed active recurring"
+    assert stored(second, "subscription_months", months, key=2) == before.subscription_months()
 
     orders = second.store.shop.orders
     for order in [order for order in orders if sums.money(order["settled_gross"]) > 1][:40:2]:
@@ -267,15 +269,17 @@ def test_tables_equal_a_second_store_also_after_late_changes(second: World) -> N
     for order in orders[1:90:9]:
         second.store.update_order(order["id"], state="chargeback", settled_gross="0.00", buyer_email="a@example.com")
     for order in [order for order in orders if order["subscription_id"] and not order["refunded"]]:
-        # A renewal.
+        # A renewal, and some of them the last one.
         more = str(sums.money(order["settled_gross"]) + 10)
-        second.store.update_order(order["id"], settled_gross=more, gateway_transaction_ids=["a", "b"])
+        state = {0: "subscription_cancelled", 1: "subscription_complete"}.get(order["id"] % 5, "subscription_active")
+        second.store.update_order(order["id"], settled_gross=more, state=state, gateway_transaction_ids=["a", "b"])
     second.run("orders_refresh")
     result = second.run("analytics", days=((NOW - timedelta(days=SECOND_DAYS)).date(), YESTERDAY))
 
     assert_tables_equal(second, zone=TOKYO)
     books = sums.Books(orders, catalog_of(second), zone=TOKYO)
     assert stored(second, "revenue_movements", columns, key=2) == books.revenue_movements(before)
+    assert stored(second, "subscription_months", months, key=2) == books.subscription_months(before)
     assert warnings_of(result) == {"only_sales_have_amounts", "amounts_are_readable"}
 
 
@@ -386,8 +390,8 @@ def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
         assert Path(reference.file_path).read_text()
 
 
-def test_a_mart_of_the_history_exists_with_the_history_only() -> None:
+def test_marts_of_the_history_exist_with_the_history_only() -> None:
     keys = build_definitions(environment={}).resolve_asset_graph().get_all_asset_keys()
 
-    assert dg.AssetKey("revenue_movements") not in keys
+    assert not {dg.AssetKey("revenue_movements"), dg.AssetKey("subscription_months")} & {*keys}
     assert dg.AssetKey("daily_revenue") in keys

@@ -49,13 +49,14 @@ def cart(*items: Any, wrapped: bool = True) -> dict[str, Any]:
 FULL = paid(
     1,
     "5.00",
+    state="subscription_active",
     settled_tax="0.80",
     refunded=True,
     subscription_id=3,
     buyer_email="a@example.com",
     cart=cart({"product_id": 7}, {"product_id": 8}),
 )
-FULL_ROWS = {"order_items": 2, "product_performance": 2, "revenue_movements": 0}
+FULL_ROWS = {"order_items": 2, "product_performance": 2, "revenue_movements": 0, "subscription_months": 0}
 
 
 def cents(*amounts: str) -> list[Decimal]:
@@ -144,6 +145,7 @@ def test_shares_have_the_decimals_of_their_currency(storage: World) -> None:
         "order_id, line, net",
         paid(1, "100", "JPY", cart=three),
         paid(2, "1.000", "KWD", cart=three),
+        paid(6, "10.00", "EUR", cart=cart(*({"product_id": n, "price_at_checkout": f"{n}"} for n in (1, 2)))),
         # More decimals than the currency has: the first line takes them.
         paid(3, "1.0001", "EUR", cart=three),
         paid(4, "99999999999999.9999", "EUR", cart=huge),
@@ -163,6 +165,8 @@ def test_shares_have_the_decimals_of_their_currency(storage: World) -> None:
         (5, 1, Decimal("-0.34")),
         (5, 2, Decimal("-0.33")),
         (5, 3, Decimal("-0.33")),
+        (6, 1, Decimal("3.33")),
+        (6, 2, Decimal("6.67")),
     ]
 
 
@@ -367,6 +371,45 @@ def test_movements_follow_an_order_through_its_versions(storage: World) -> None:
         (date(2024, 6, 15), "EUR", *cents("0", "0", "0", "-12", "-12")),
         (date(2024, 6, 15), "USD", *cents("0", "0", "12", "0", "12")),
         (date(2024, 7, 15), "USD", *cents("0", "0", "0", "-12", "-12")),
+    ]
+
+
+def test_months_follow_a_subscription_through_its_versions(storage: World) -> None:
+    versioned = replace(ORDERS, keeps_versions=True)
+    plan = {"recurring_price": "9.00", "frequency_interval": "month", "currency_code": "EUR"}
+    storage.load(BY_NAME["subscriptions"], [{"id": 3, "name": "Monthly", "updated_at": "2024-01-01T00:00:00Z", **plan}])
+
+    def version(number: int, state: str, updated_at: str) -> dict[str, Any]:
+        return {**paid(number, "9.00", subscription_id=3, state=state), "updated_at": updated_at}
+
+    storage.load(
+        versioned,
+        [
+            version(1, "subscription_active", "2024-03-15T12:00:00Z"),
+            version(2, "subscription_active", "2024-03-15T12:00:00Z"),
+            # Stored after its end, set up but never paid for, and a payment that failed.
+            version(3, "subscription_cancelled", "2024-04-15T12:00:00Z"),
+            version(4, "subscription_setup", "2024-03-15T12:00:00Z"),
+            version(5, "failed", "2024-03-15T12:00:00Z"),
+        ],
+        window=ALWAYS,
+    )
+    for states in (
+        [(1, "subscription_cancelling", "2024-04-20T12:00:00Z"), (2, "subscription_complete", "2024-04-20T12:00:00Z")],
+        [(1, "subscription_cancelled", "2024-06-20T12:00:00Z")],
+        [(1, "subscription_active", "2024-07-20T12:00:00Z")],
+    ):
+        storage.load(versioned, [version(*each) for each in states], updated_after=ALWAYS.start)
+    _, outcomes = built(storage, BY_MODEL["subscription_months"])
+
+    assert not [outcome for outcome in outcomes if outcome.wrong]
+    columns = "month, started, cancelled, completed, active, recurring"
+    assert storage.query(f"SELECT {columns} FROM analytics.subscription_months ORDER BY ALL") == [
+        (date(2024, 3, 1), 3, 0, 0, 3, Decimal(27)),
+        (date(2024, 4, 1), 0, 1, 1, 1, Decimal(9)),
+        (date(2024, 5, 1), 0, 0, 0, 1, Decimal(9)),
+        (date(2024, 6, 1), 0, 1, 0, 0, Decimal(0)),
+        (date(2024, 7, 1), 1, 0, 0, 1, Decimal(9)),
     ]
 
 
@@ -594,6 +637,7 @@ TAMPERINGS: list[tuple[str, str, Callable[[str], str]]] = [
     ("daily_revenue", "money_equals_orders", "UPDATE {} SET gross = gross + 0.01".format),
     ("daily_revenue", "each_customer_is_new_once", "UPDATE {} SET new_customers = 0".format),
     ("revenue_movements", "net_adds_up_to_orders", "UPDATE {} SET net = net + 0.01".format),
+    ("subscription_months", "active_equals_orders", "UPDATE {} SET active = active + 1".format),
     ("product_performance", "net_equals_orders", "UPDATE {} SET net = net + 0.01 WHERE product_id = 7".format),
     ("subscription_orders", "every_subscription_is_there_once", "UPDATE {} SET order_id = 2".format),
 ]

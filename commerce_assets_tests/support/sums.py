@@ -368,8 +368,7 @@ class Books:
                 order["subscription_id"],
                 plan["name"] if plan else order["order_name"],
                 order["state"],
-                self.why_not(order) is None
-                and self.status(order) in {"subscription_active", "subscription_cancelling"},
+                self.is_active(order),
                 instant(order["created_at"]),
                 instant(order["updated_at"]),
                 len(order["gateway_transaction_ids"] or ()),
@@ -382,6 +381,39 @@ class Books:
             if order["subscription_id"] or self.status(order).startswith("subscription_")
             for plan in [plans.get(order["subscription_id"])]
         }
+
+    def subscription_months(self, before: "Books | None" = None) -> Table:
+        """The months of subscriptions whose first stored version is that of `before`, or the present one."""
+        plans = {plan["id"]: plan for plan in self.catalog["subscriptions"]}
+        first = {order["id"]: order for order in (before or self).orders}
+        events: dict[Any, list[tuple[date, int]]] = defaultdict(list)
+        for order in self.orders:
+            old, plan = first[order["id"]], order["subscription_id"]
+            over = self.why_not(old) is None and self.status(old) in {"subscription_cancelled", "subscription_complete"}
+            if self.is_active(old) or over:
+                events[plan].append((self.month_of(order), 0))
+            if over:
+                end = 1 if self.status(old) == "subscription_cancelled" else 2
+                events[plan].append((self.day(instant(old["updated_at"])).replace(day=1), end))
+            if self.is_active(old) != self.is_active(order):
+                completed = self.status(order) in {"subscription_complete", "complete"}
+                kind = 0 if self.is_active(order) else 2 if completed else 1
+                events[plan].append((self.day(instant(order["updated_at"])).replace(day=1), kind))
+        newest = max(max(each) for each in events.values())[0]
+        table: Table = {}
+        for plan, each in events.items():
+            month, active = min(each)[0], 0
+            while month <= newest:
+                counts = [each.count((month, kind)) for kind in range(3)]
+                active += counts[0] - counts[1] - counts[2]
+                price = monthly_price(plans[plan]) if plan in plans else None
+                table[month, plan] = (*counts, active, None if price is None else active * price)
+                month = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+        return table
+
+    def is_active(self, order: Order) -> bool:
+        status = self.status(order)
+        return self.why_not(order) is None and status in {"subscription_active", "subscription_cancelling"}
 
     def order_items(self, last: date) -> Table:
         """The lines of the orders to the last UTC day."""
