@@ -82,7 +82,7 @@ def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bo
         raise StoreChangedError(
             f"{endpoint.name}: the stored rows came from another store or API key: loading this one's would delete "
             "them. Fix: set COMMERCE_DUCKDB_PATH to another file; or, if the store has a new address or a new key, "
-            "run it once with the run config store_moved: true."
+            f"run it once with the run config store_moved: true (commerce-assets pull {endpoint.name} --store-moved)."
         )
 
 

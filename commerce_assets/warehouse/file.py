@@ -47,6 +47,7 @@ _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _WRAPPED = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
 # The part of DuckDB's refusal that says that the file contains a later checkpoint than the WAL.
 _STALE_WAL = "the WAL was created for an older version of this database"
+_UNUSABLE_WAL = "Failure while replaying WAL file"
 _REWRITE = "rewrite_file"
 _MOUNTED = (
     "the database {path} is a mount point itself, so a load cannot replace it. "
@@ -463,11 +464,13 @@ def _is_of_memory(error: BaseException) -> bool:
 
 
 def _why_not(path: Path, done: str, error: BaseException) -> str:
-    return (
-        f"the database {path} cannot be {done}: {short_error(error)}; the file is unchanged. Fix: check that the "
-        "folder can be written to, that its disk has room for a second copy, and that the file is a DuckDB database; "
-        "restore a damaged file from a backup."
+    fix = (
+        f"if the file was restored or replaced, delete the WAL of the file before it: {wal_path(path)}."
+        if _UNUSABLE_WAL in str(error)
+        else "check that the folder can be written to, that its disk has room for a second copy, and that the file is "
+        "a DuckDB database; restore a damaged file from a backup."
     )
+    return f"the database {path} cannot be {done}: {short_error(error)}; the file is unchanged. Fix: {fix}"
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

@@ -114,6 +114,9 @@ def swap_in(part: Path, path: Path) -> None:
         shutil.copystat(path, part)
         # Backup programs notice a change by the time.
         os.utime(part)
+    else:
+        # The WAL of a file that was deleted does not belong to the new one.
+        wal_path(path).unlink(missing_ok=True)
     _sync(part)
     part.replace(path)
     # Outside programs leave a WAL when they are killed. The copy contains its rows.

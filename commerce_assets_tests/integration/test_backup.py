@@ -1,27 +1,23 @@
-"""Backups: made while others use the file, whole or not at all, and enough to be in step with the store again."""
+"""Backups, and each procedure of docs/operations.md after a kill."""
 
-import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
 from commerce_assets_tests.support import killed_writes as kills
-from commerce_assets_tests.support.items import BY_NAME, order
 from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
 from commerce_assets_tests.support.other_programs import held, leave_a_wal
-from commerce_assets_tests.support.pages import DOCS, blocks
+from commerce_assets_tests.support.procedures import follow, restore, rows_of
 from commerce_assets_tests.support.units import BACKUP, UNITS, Services, read_unit
-from commerce_assets_tests.support.world import World
 
-YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+DAYS = [datetime.now(UTC).date() - timedelta(days=days) for days in (3, 2, 1)]
 
 
 @pytest.fixture
@@ -32,13 +28,6 @@ def services(tmp_path: Path) -> Services:
 
 def database_of(services: Services) -> Path:
     return services.folder / "data" / "shop.duckdb"
-
-
-def rows_of(path: Path, table: str) -> int:
-    with duckdb.connect() as connection:
-        connection.execute(f"ATTACH '{path}' AS copy (READ_ONLY)")
-        (count,) = connection.execute(f"SELECT count(*) FROM copy.{table}").fetchone() or (0,)
-        return int(count)
 
 
 def test_the_unit_executes_the_backup() -> None:
@@ -89,22 +78,10 @@ def test_no_backup_is_made_without_a_database(services: Services) -> None:
 # The page's instructions, after a kill.
 
 
-def commands_with(word: str) -> str:
-    """The commands of the page's one block that contains a word."""
-    (found,) = [block for block in blocks(DOCS / "operations.md", "") if word in block]
-    return found
-
-
 def fill(database: DatabaseFile) -> None:
     write_version(database, 1)
     with database.write() as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS id")
-
-
-def restore(services: Services) -> None:
-    (backup,) = (services.folder / "backups").iterdir()
-    commands = commands_with("restored.duckdb").replace("2026-01-31T042500Z", backup.name)
-    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
 
 
 KILLS = [
@@ -122,6 +99,7 @@ KILLS = [
 def test_a_restore_after_a_kill_gives_the_rows_of_the_backup(
     services: Services, step: Callable[[], None], *, leaves_wal: bool
 ) -> None:
+    """Fault 104."""
     database = DatabaseFile(path=database_of(services))
     fill(database)
     services.run(BACKUP)
@@ -136,6 +114,29 @@ def test_a_restore_after_a_kill_gives_the_rows_of_the_backup(
     write_version(database, 4)
     assert version_in(database) == 4
     assert rows_of(database.path, "main.t") == 1
+    assert [path.name for path in database.path.parent.iterdir()] == ["shop.duckdb"]
+
+
+@pytest.mark.parametrize("step", KILLS, ids=lambda step: step.__name__)
+def test_a_deleted_file_is_created_again_beside_its_leftovers(services: Services, step: Callable[[], None]) -> None:
+    """Fault 105."""
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    assert killed_write(database.path, 2, step)[0] < 0
+    leave_a_wal(database.path, "INSERT INTO t VALUES (99)")
+    database.path.unlink()
+
+    with (
+        pytest.raises(WarehouseError, match=r"there is no database at .* Fix: pull or materialize an asset first"),
+        database.read(),
+    ):
+        pytest.fail("it was opened")
+    # The next load may be killed, too.
+    killed_write(database.path, 3, kills.after_the_replace)
+
+    assert version_in(database) == 3
+    write_version(database, 4)
+    assert version_in(database) == 4
     assert [path.name for path in database.path.parent.iterdir()] == ["shop.duckdb"]
 
 
@@ -157,8 +158,7 @@ def test_a_file_moved_after_a_kill_is_complete(services: Services, tmp_path: Pat
     assert killed_write(database.path, 2, step)[0] < 0
     before = version_in(database)
     (tmp_path / "srv").mkdir()
-    commands = commands_with("mv data/shop.duckdb").replace("/srv/shop", str(tmp_path / "srv"))
-    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
+    follow(services, "mv data/shop.duckdb", **{"/srv/shop": str(tmp_path / "srv")})
 
     moved = DatabaseFile(path=tmp_path / "srv" / "shop.duckdb")
     assert version_in(moved) == before
@@ -197,10 +197,8 @@ os._exit(0)
 """
     subprocess.run([sys.executable, "-c", code, str(history)], check=True)
     assert Path(f"{history}-journal").exists()
-    (backup,) = (services.folder / "backups").iterdir()
 
-    commands = commands_with("rm -r data/dagster").replace("2026-01-31T042500Z", backup.name)
-    subprocess.run(["bash", "-e", "-c", commands], cwd=services.folder, check=True)
+    follow(services, "rm -r data/dagster")
 
     with closing(sqlite3.connect(history)) as connection:
         assert connection.execute("SELECT id FROM runs").fetchall() == [(1,)]
@@ -221,25 +219,10 @@ def test_old_backups_are_removed_and_other_files_kept(services: Services) -> Non
     assert names[-1] == "before the move"
 
 
-def test_a_restore_equals_the_store_after_refresh_and_reconcile(project: World) -> None:
-    noon = datetime.combine(YESTERDAY, time(12), UTC)
-    days = (YESTERDAY - timedelta(days=2), YESTERDAY)
-    for number in range(1, 4):
-        project.store.add_order(order(number, noon - timedelta(days=number - 1)))
-    project.run("orders", days=days)
-    project.run("orders_refresh")
-    services = Services(project.folder, port=0)
-    services.run(BACKUP, COMMERCE_DUCKDB_PATH=str(project.path))
-    (backup,) = project.folder.glob("backups/*")
-    # What the file of the backup does not know of.
-    project.store.update_order(1, refunded=True, tag="late")
-    project.store.add_order(order(4, noon, updated_at=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"))
-    project.store.delete("orders", 3)
-    project.run("orders_refresh")
-
-    shutil.copy(backup / project.path.name, project.path)
-    project.run("orders_refresh")
-    project.run("reconcile")
-
-    stored = project.rows(BY_NAME["orders"])
-    assert {number: row["tag"] for number, row in stored.items()} == {1: "late", 2: None, 4: None}
+def test_a_backup_after_a_kill_has_the_rows_of_the_file(services: Services) -> None:
+    database = DatabaseFile(path=database_of(services))
+    fill(database)
+    assert killed_write(database.path, 2, kills.during_the_load)[0] < 0
+    services.run(BACKUP)
+    (backup,) = (services.folder / "backups").iterdir()
+    assert version_in(DatabaseFile(path=backup / "shop.duckdb")) == 1

@@ -475,7 +475,7 @@ def test_a_hashed_or_dropped_buyer_is_in_no_file(
 def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
     project: World, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
-    """Faults 65, 66."""
+    """Faults 65, 66, 106."""
     day = (datetime.now(UTC) - timedelta(days=2)).date()
     orders = build_orders(start=datetime(day.year, day.month, day.day, tzinfo=UTC), days=1, per_day=200)
     for number, item in enumerate(orders):
