@@ -31,7 +31,7 @@ def test_the_benchmark_runs_all_scenarios_and_finds_every_order(tmp_path: Path) 
         "Refresh, 1 % of",
         "Backfill of 30 days",
         "200 ms latency",
-        "one request a second",
+        "one request per second",
     ):
         assert scenario in text.partition("## Runs")[2], scenario
     # Each run of the project was looked into by another process.

@@ -269,6 +269,7 @@ HOSTILE = Dialect(max_per_page=40, sorted_by_id=True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("dialect", [Dialect(), HOSTILE], ids=["sorted", "by id, forty a page"])
 def test_a_year_of_a_shop_equals_the_store_each_week(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect

@@ -67,8 +67,14 @@ class Services:
         with (self.folder / f"{name}.log").open("w") as log:
 
             def start(command: list[str]) -> "subprocess.Popen[bytes]":
+                # Dagster gives SIGTERM the handler of SIGINT, which a test run in the background would ignore.
                 return subprocess.Popen(
-                    command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+                    ["env", "--default-signal=INT", *command],
+                    cwd=self.folder,
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                 )
 
             for before in unit.settings.get("ExecStartPre", ()):
