@@ -232,7 +232,7 @@ def test_a_blocking_check_is_part_of_the_failed_runs_line(alerts: Alerts) -> Non
     assert line.startswith(f"- job catalog: failed: check row_count_not_collapsed on products: {failed}")
 
 
-def test_a_perfect_first_load_sends_no_alert_and_reconcile_clears_one(alerts: Alerts) -> None:
+def test_a_first_load_sends_no_alert_and_reconcile_clears_one(alerts: Alerts) -> None:
     project = alerts.project
     start, yesterday = ((datetime.now(UTC) - timedelta(days=back)).date() for back in (3, 1))
     project.settings["COMMERCE_ORDERS_START_DATE"] = start.isoformat()

@@ -141,9 +141,7 @@ def test_checks_of_a_mart_that_was_never_built_pass_as_not_yet(loaded: World) ->
     assert {check.check_name for check in before} == {key.name for key in keys}
 
 
-def test_status_and_ui_agree_on_days_of_which_only_changes_are_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_status_and_ui_agree_on_days_with_changes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=20, per_day=3)))
     loaded_day = (FIRST + timedelta(days=15)).date()
     monkeypatch.chdir(tmp_path)

@@ -185,7 +185,7 @@ FOUND = {"first_day": "2024-01-01", "last_day": "2024-03-15", "in_store": 1200, 
 
 
 @pytest.mark.parametrize(("age", "passed"), [(0, True), (7, True), (9, False)])
-def test_a_reconciliation_that_never_ran_is_not_yet_due_for_a_week(storage: World, age: int, *, passed: bool) -> None:
+def test_a_reconciliation_that_never_ran_is_due_in_a_week(storage: World, age: int, *, passed: bool) -> None:
     load_days(storage, at=NOW - timedelta(days=age))
 
     found = outcome(storage, freshness.complete)
@@ -285,7 +285,7 @@ def test_a_perfect_first_load_is_green(project: World) -> None:
     assert not any("not yet" in str(check.description) for check in second.values())
 
 
-def test_before_the_first_load_the_health_checks_say_what_to_load(project: World) -> None:
+def test_before_the_first_load_the_checks_say_what_to_load(project: World) -> None:
     set_up_days(project, per_day=3)
 
     result = project.run("health_checks")
@@ -300,7 +300,7 @@ def test_before_the_first_load_the_health_checks_say_what_to_load(project: World
     assert not project.path.exists()
 
 
-def test_a_store_that_ignores_the_filter_warns_and_orders_are_fresh(project: World) -> None:
+def test_a_store_that_ignores_the_filter_warns_and_is_fresh(project: World) -> None:
     all_days = set_up_days(project, per_day=30)
     project.store.dialect.ignores_updated_after = True
     project.run("orders", days=all_days)

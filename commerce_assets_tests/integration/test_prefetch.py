@@ -105,9 +105,7 @@ def test_when_one_request_backs_off_all_of_them_do(puller: World) -> None:
 @pytest.mark.parametrize(
     ("slow", "position"), [(6, 60), (6, 230), (6, 260), (6, 300), (8, 330), (8, 350), (8, 360), (8, 375), (8, 390)]
 )
-def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(
-    puller: World, slow: int, position: int
-) -> None:
+def test_a_back_dated_order_during_a_slow_page_hides_no_other(puller: World, slow: int, position: int) -> None:
     """Fault 77: before the slow page, on it and after it; the pages that follow are answered first."""
     arrived: list[int] = []
 
@@ -126,7 +124,7 @@ def test_a_back_dated_order_that_arrives_while_a_page_is_slow_hides_no_other(
     assert arrived
 
 
-def test_a_newest_first_window_loses_no_order_to_one_that_arrives(puller: World) -> None:
+def test_an_order_on_top_of_a_newest_first_window_hides_none(puller: World) -> None:
     """Faults 32 and 77."""
     store = puller.server.store
     store.dialect.oldest_first = False

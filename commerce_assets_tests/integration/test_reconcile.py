@@ -78,7 +78,7 @@ def test_the_rows_before_an_instant_are_found_whatever_the_guess(puller: World, 
 
 
 @pytest.mark.parametrize("clamp", [50, 25])
-def test_one_order_missing_among_a_million_is_narrowed_down_to_its_day(puller: World, clamp: int) -> None:
+def test_one_order_missing_among_a_million_is_found_by_day(puller: World, clamp: int) -> None:
     """Fault 83."""
     every, count = timedelta(seconds=90), 1_000_000
     first, days = datetime(2023, 1, 1, tzinfo=UTC), 1_041

@@ -87,9 +87,7 @@ def test_a_window_costs_one_request_more_than_its_pages(puller: World, count: in
     ("count", "pages"),
     [(0, 1), (1, 2), (49, 2), (50, 2), (51, 3), (97, 3), (98, 3), (100, 4), (143, 4), (144, 4), (500, 13)],
 )
-def test_a_list_costs_at_most_one_request_more_than_its_overlapping_pages(
-    puller: World, count: int, pages: int
-) -> None:
+def test_a_list_costs_one_request_more_than_overlapping_pages(puller: World, count: int, pages: int) -> None:
     """Faults 29 and 33."""
     fill(puller, products=count)
     pulled = puller.pull()
@@ -192,7 +190,7 @@ def test_orders_that_come_in_while_paging_lose_none(puller: World) -> None:
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, 101), *range(1001, 1031), *range(2001, 2031)]
 
 
-def test_an_order_that_arrives_on_top_is_looked_for_once_the_list_is_read(puller: World) -> None:
+def test_an_order_that_arrives_on_top_is_looked_for_at_the_end(puller: World) -> None:
     """Faults 32 and 76: a row is met twice, so that another one has come in before it; one more request finds it."""
     store = fill(puller, orders=orders(120, start=MIDNIGHT))
     store.dialect.oldest_first = False
@@ -487,7 +485,7 @@ def test_an_empty_page_in_the_middle_is_not_the_end(puller: World) -> None:
         puller.pull(ORDERS_OF_DAY)
 
 
-def test_an_empty_page_in_the_middle_of_an_overlapping_list_is_not_the_end(puller: World) -> None:
+def test_an_empty_page_among_overlapping_ones_is_not_the_end(puller: World) -> None:
     """Fault 71."""
     fill(puller, products=300)
     puller.server.script(None, None, Body(b"[]"))
@@ -507,7 +505,7 @@ def test_a_refused_page_past_the_end_is_the_end(puller: World, status: int, coun
     assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, count + 1)]
 
 
-def test_a_refusal_in_the_middle_of_a_list_fails_and_keeps_the_pages(puller: World) -> None:
+def test_a_refused_page_in_the_middle_fails_and_keeps_the_others(puller: World) -> None:
     """Fault 72."""
     fill(puller, orders=orders(300, start=MIDNIGHT))
     puller.server.script(otherwise=OnPage(3, Status(404)))
@@ -556,7 +554,7 @@ def test_a_first_page_that_comes_again_full_is_not_a_whole_list(puller: World, c
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_rows_in_another_order_at_each_request_are_all_met_or_it_fails(puller: World, seed: int) -> None:
+def test_rows_in_changing_order_are_all_met_or_the_pull_fails(puller: World, seed: int) -> None:
     """Fault 74."""
     rows, draw = orders(180, every=timedelta(0)), random.Random(seed)
     fill(puller, orders=rows)
@@ -686,7 +684,7 @@ def test_a_window_is_asked_for_with_a_day_more_on_either_side(puller: World) -> 
     assert request.headers["user-agent"].startswith("commerce_assets/")
 
 
-def test_an_oldest_first_list_of_a_store_that_ignores_to_is_left_early(puller: World) -> None:
+def test_an_oldest_first_list_that_ignores_to_is_left_early(puller: World) -> None:
     store = fill(puller, orders=orders(1000, start=MIDNIGHT, every=timedelta(minutes=15)))
     store.dialect.ignores_dates = True
     pulled = puller.pull(ORDERS_OF_DAY)

@@ -140,7 +140,7 @@ def test_the_reset_of_a_rate_limit_is_in_seconds_or_an_instant(headers: dict[str
         (420, {"Retry-After": "36000"}, False, TransientApiError),
     ],
 )
-def test_a_refusal_that_passes_is_tried_few_times_with_long_pauses(
+def test_a_passing_refusal_is_tried_few_times_with_long_pauses(
     status: int,
     headers: dict[str, str],
     listed_before: bool,  # noqa: FBT001 - a parameter of the test
