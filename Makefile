@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types mutate slow clocks browser bench docs lock audit clean
+.PHONY: help install dev demo test check lint format types mutate slow clocks browser cluster install-cluster bench docs lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,14 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 
 install: $(VENV)/.runtime  ## create .venv with the pinned dependencies and this package
 
+$(VENV)-cluster/.runtime: requirements-cluster.lock pyproject.toml
+	test -x $(VENV)-cluster/bin/python || $(PYTHON) -m venv $(VENV)-cluster
+	$(VENV)-cluster/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
+	$(VENV)-cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+install-cluster: $(VENV)-cluster/.runtime  ## create .venv-cluster, which adds PostgreSQL, Celery and Kubernetes
+
 dev: $(VENV)/.runtime  ## start Dagster's UI and daemon; without credentials on the sample store
 	@exec $(BIN)/python -m commerce_assets.dev
 
@@ -30,7 +38,7 @@ demo: $(VENV)/.runtime  ## extract everything from the sample store, backfill 30
 	@$(BIN)/python -m sample_store.demo
 
 test: $(VENV)/.dev  ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not cluster"
 
 slow: $(VENV)/.dev  ## run the tests that take minutes; SEED=n draws other examples
 	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-seed=$(or $(SEED),0)
@@ -40,6 +48,10 @@ clocks: $(VENV)/.dev  ## run the quick tests at 23:50 UTC, on 29 February and on
 
 browser: $(VENV)/.dev  ## run the tests that drive the UI in headless Chromium
 	$(BIN)/python -m pytest -m browser
+
+cluster: $(VENV)-cluster/.runtime requirements-dev.lock  ## run the tests of several machines (needs PostgreSQL and Redis)
+	$(VENV)-cluster/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(VENV)-cluster/bin/python -m pytest -m cluster
 
 bench: $(VENV)/.runtime  ## compare with peers, into bench/RESULTS.md; SIZE=small takes minutes only
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
@@ -70,10 +82,11 @@ format: $(VENV)/.dev  ## format the code and apply ruff's fixes
 lock: $(VENV)/.dev  ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --extra cluster -c requirements-dev.lock -o requirements-cluster.lock
 
 # --strict: a package that is unknown to the service is a failure.
 audit:  ## check the pinned versions for known vulnerabilities (needs uv and the internet)
 	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches, not the data
-	rm -rf $(VENV) bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-cluster bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-RUNTIME, DEV = "requirements.lock", "requirements-dev.lock"
+RUNTIME, DEV, CLUSTER = "requirements.lock", "requirements-dev.lock", "requirements-cluster.lock"
 # A package with its one version, perhaps for some machines only; each file that may be installed by its hash.
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==(?P<version>[a-z0-9.+!]+)(?: ; [\w .*'<>=!()]+)?")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
@@ -27,7 +27,7 @@ def versions_of(lock: str) -> dict[str, set[str]]:
     return versions
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEV])
+@pytest.mark.parametrize("lock", [RUNTIME, DEV, CLUSTER])
 def test_every_line_of_a_lock_has_a_version_and_hashes(lock: str) -> None:
     entries = entries_of(lock)
 
@@ -38,9 +38,14 @@ def test_every_line_of_a_lock_has_a_version_and_hashes(lock: str) -> None:
 
 
 def test_what_is_installed_for_the_tests_is_what_runs_and_more() -> None:
-    runtime, dev = versions_of(RUNTIME), versions_of(DEV)
+    runtime, dev, cluster = versions_of(RUNTIME), versions_of(DEV), versions_of(CLUSTER)
 
     assert {name: dev.get(name) for name in runtime} == runtime
+    assert {name: cluster.get(name) for name in runtime} == runtime
+    # Both are installed into one environment for the tests of several machines.
+    assert {name: dev[name] for name in dev.keys() & cluster.keys()} == {
+        name: cluster[name] for name in dev.keys() & cluster.keys()
+    }
 
 
 def test_everything_that_the_project_asks_for_is_locked() -> None:
@@ -49,12 +54,13 @@ def test_everything_that_the_project_asks_for_is_locked() -> None:
     for lock, asked in (
         (RUNTIME, project["project"]["dependencies"] + groups["install"]),
         (DEV, groups["dev"]),
+        (CLUSTER, project["project"]["optional-dependencies"]["cluster"]),
     ):
         names = {re.split(r"[^A-Za-z0-9_-]", requirement)[0].replace("_", "-") for requirement in asked}
         assert names - versions_of(lock).keys() == set()
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, DEV])
+@pytest.mark.parametrize("lock", [RUNTIME, DEV, CLUSTER])
 def test_urllib3_does_not_unpack_without_bounds(lock: str) -> None:
     """Fault 21: before 2.6.3, some ways to read an answer unpacked all of it."""
     (version,) = versions_of(lock)["urllib3"]
