@@ -24,6 +24,8 @@ from pydantic import field_validator as validates
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, SettingsConfigDict
 
+from commerce_assets.coordination import Coordination
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
@@ -109,7 +111,7 @@ class CommerceSettings(BaseSettings):
     )
     api_requests_per_second: float = _setting(
         1.0,
-        "Rate limit of all processes on this machine together; 0 turns it off",
+        "Rate limit of all processes together, of all machines with `COMMERCE_POSTGRES_URL`; 0 turns it off",
         accepts="a number of at least 0, such as 0.5",
         ge=0,
         allow_inf_nan=False,
@@ -205,6 +207,12 @@ class CommerceSettings(BaseSettings):
         accepts="the URL of a webhook",
         repr=False,
     )
+    postgres_url: SecretStr | None = _setting(
+        None,
+        "PostgreSQL that several machines share, for locks and the rate limit; see [Scaling](scaling.md)",
+        accepts="a URL like postgresql+psycopg2://user:password@host/database",
+        repr=False,
+    )
 
     @classmethod
     def read(
@@ -269,6 +277,20 @@ class CommerceSettings(BaseSettings):
             checked_hash_key(_revealed(info.data["personal_data_key"]))
         return text
 
+    @validates("postgres_url")
+    @classmethod
+    def _check_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not re.fullmatch(r"postgresql\+psycopg2://\S+", url.get_secret_value()):
+            raise SettingError(
+                "COMMERCE_POSTGRES_URL is not a URL that both Dagster and this project can use. "
+                "Fix: write it like postgresql+psycopg2://user:password@host/database."
+            )
+        return url
+
+    @property
+    def coordination(self) -> Coordination:
+        return build_coordination(_revealed(self.postgres_url))
+
     @cached_property
     def policy(self) -> PersonalDataPolicy:
         """The policy for personal data, without the key of the hash."""
@@ -292,7 +314,11 @@ class CommerceSettings(BaseSettings):
     def database_file(self, log: Logger) -> DatabaseFile:
         """Build the DuckDB file; `log` receives the names of programs that it waits for."""
         return DatabaseFile(
-            path=self.duckdb_path, lock_timeout=self.duckdb_lock_timeout, memory_limit=self.duckdb_memory_limit, log=log
+            path=self.duckdb_path,
+            lock_timeout=self.duckdb_lock_timeout,
+            memory_limit=self.duckdb_memory_limit,
+            coordination=self.coordination,
+            log=log,
         )
 
     def warehouse(self, log: Logger) -> Warehouse:
@@ -320,7 +346,11 @@ class CommerceSettings(BaseSettings):
             secret=checked_secret("COMMERCE_API_SECRET", _revealed(self.api_secret)),
             paths=self.api_paths,
             per_page=per_page,
-            pacer=RateLimiter(base_url=base_url, requests_per_second=self.api_requests_per_second),
+            pacer=RateLimiter(
+                base_url=base_url,
+                requests_per_second=self.api_requests_per_second,
+                coordination=self.coordination,
+            ),
             concurrency=self.api_concurrency,
             overlap_windows=self.orders_overlap,
             ca_bundle=_checked_ca_bundle(self.api_ca_bundle),
@@ -337,6 +367,15 @@ class _Variables(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._given.items()}
+
+
+def build_coordination(postgres_url: str | None) -> Coordination:
+    """Build what limits requests and loads: PostgreSQL if its URL is given, else lock files."""
+    if not postgres_url:
+        return LockFiles()
+    from commerce_assets.coordination.postgres import Postgres  # noqa: PLC0415 - only several machines need it
+
+    return Postgres(postgres_url)
 
 
 def variables() -> dict[str, FieldInfo]:

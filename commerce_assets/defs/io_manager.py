@@ -11,9 +11,10 @@ from dagster_duckdb import DuckDBIOManager
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
+from commerce_assets.coordination import Coordination
 from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import resource_field
+from commerce_assets.settings import build_coordination, resource_field
 from commerce_assets.warehouse import frames, tables
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.partitions import PartitionError, Partitions
@@ -53,6 +54,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
 
     lock_timeout: float = resource_field("duckdb_lock_timeout")
     memory_limit: str = resource_field("duckdb_memory_limit")
+    postgres_url: str | None = resource_field("postgres_url")
 
     @staticmethod
     def type_handlers() -> Sequence[Any]:
@@ -64,6 +66,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
             schema=self.schema_ or "public",
             lock_timeout=self.lock_timeout,
             memory_limit=self.memory_limit,
+            coordination=build_coordination(self.postgres_url),
             config=self.connection_config,
         )
 
@@ -76,6 +79,7 @@ class TableIOManager(dg.IOManager):
     schema: str
     lock_timeout: float
     memory_limit: str
+    coordination: Coordination
     config: Mapping[str, Any]
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -157,6 +161,7 @@ class TableIOManager(dg.IOManager):
             lock_timeout=self.lock_timeout,
             memory_limit=self.memory_limit,
             config=self.config,
+            coordination=self.coordination,
             log=context.log or logging.getLogger(__name__),
         )
 

@@ -28,6 +28,7 @@ class CommerceApiResource(dg.ConfigurableResource[Any]):
     concurrency: int = resource_field("api_concurrency")
     overlap_windows: bool = resource_field("orders_overlap")
     ca_bundle: str | None = resource_field("api_ca_bundle")
+    postgres_url: str | None = resource_field("postgres_url")
 
     def client(self, log: logging.Logger) -> "CommerceClient":
         """Build the API client; `log` receives its progress.
@@ -44,6 +45,7 @@ class CommerceApiResource(dg.ConfigurableResource[Any]):
             api_concurrency=self.concurrency,
             orders_overlap=self.overlap_windows,
             api_ca_bundle=Path(self.ca_bundle) if self.ca_bundle else None,
+            postgres_url=_secret(self.postgres_url),
         )
         return settings.build_client(log)
 
@@ -59,6 +61,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
     capability_urls: str = resource_field("capability_urls")
     personal_data_key: str | None = resource_field("personal_data_key")
     timezone: str = resource_field("timezone")
+    postgres_url: str | None = resource_field("postgres_url")
 
     def open(self, log: logging.Logger) -> Warehouse:
         """The warehouse; it logs to `log` whom it waits for.
@@ -73,13 +76,15 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
             staging_dir=Path(self.staging_dir),
             personal_data=self.personal_data,
             capability_urls=self.capability_urls,
-            personal_data_key=SecretStr(self.personal_data_key) if self.personal_data_key else None,
+            personal_data_key=_secret(self.personal_data_key),
+            postgres_url=_secret(self.postgres_url),
         )
         return settings.warehouse(log)
 
 
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:
     """Build every resource. Secrets stay `EnvVar`s, which Dagster resolves in a run, and masks."""
+    postgres_url = _env_var("postgres_url") if settings.postgres_url else None
     return {
         "commerce_api": CommerceApiResource(
             base_url=_env_var("api_base_url"),
@@ -90,6 +95,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             concurrency=settings.api_concurrency,
             overlap_windows=settings.orders_overlap,
             ca_bundle=str(settings.api_ca_bundle) if settings.api_ca_bundle else None,
+            postgres_url=postgres_url,
         ),
         "alert_webhook": AlertWebhook(url=_env_var("alert_webhook_url") if settings.alert_webhook_url else None),
         "warehouse": WarehouseResource(
@@ -101,14 +107,20 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             capability_urls=settings.capability_urls,
             personal_data_key=_env_var("personal_data_key") if settings.policy.hashes else None,
             timezone=settings.timezone,
+            postgres_url=postgres_url,
         ),
         "warehouse_io_manager": CommerceDuckDBIOManager(
             database=str(settings.duckdb_path),
             schema=SCHEMA,
             lock_timeout=settings.duckdb_lock_timeout,
             memory_limit=settings.duckdb_memory_limit,
+            postgres_url=postgres_url,
         ),
     }
+
+
+def _secret(value: str | None) -> SecretStr | None:
+    return SecretStr(value) if value else None
 
 
 def _env_var(setting: str) -> dg.EnvVar:

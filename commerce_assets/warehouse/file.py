@@ -15,14 +15,14 @@ from pathlib import Path
 
 import duckdb
 
+from commerce_assets.coordination import Coordination, Lock
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
-from commerce_assets.warehouse.lock import WriterLock
 from commerce_assets.warehouse.sql import text
 from commerce_assets.warehouse.swap import (
     FileVersion,
     copy_file,
     is_mount_point,
-    lock_path,
     part_folder,
     spill_folder,
     swap_in,
@@ -80,6 +80,7 @@ class DatabaseFile:
         lock_timeout: Seconds to wait for another writer.
         memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
         config: Further settings of DuckDB.
+        coordination: Makes the lock of its writers.
         log: Logs who holds the file while a caller waits.
     """
 
@@ -87,6 +88,7 @@ class DatabaseFile:
     lock_timeout: float = LOCK_TIMEOUT
     memory_limit: str = MEMORY_LIMIT
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
+    coordination: Coordination = field(default_factory=LockFiles)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
     def prepare(self) -> None:
@@ -139,7 +141,7 @@ class DatabaseFile:
         path = self._real_path
         with _signals_as_interrupts(), _OWNER_ONLY, ExitStack() as held:
             with self._explained("written"):
-                source = self._lock_and_hold(held)
+                lock, source = self._lock_and_hold(held)
                 versions = _versions(path)
                 folder = held.enter_context(part_folder(path))
                 part = folder / path.name
@@ -172,6 +174,8 @@ class DatabaseFile:
                     raise OSError(errno.EIO, "DuckDB could not complete the checkpoint")
                 if _versions(path) != versions:
                     raise OSError(errno.EBUSY, "another program changed it during the load")
+                if not lock.is_held():
+                    raise OSError(errno.ENOLCK, "the lock of the load was lost")
                 swap_in(part, path)
 
     @contextmanager
@@ -218,27 +222,27 @@ class DatabaseFile:
             )
         return path
 
-    def _lock_and_hold(self, held: ExitStack) -> int | None:
+    def _lock_and_hold(self, held: ExitStack) -> tuple[Lock, int | None]:
         """Take the writer lock and hold the current file open READ_ONLY, so that no outside program writes to it.
 
         Returns:
-            A descriptor of the file, None if there is no file or an empty one.
+            The lock, and a descriptor of the file, None if there is no file or an empty one.
         """
         path = self._real_path
         wait = _Wait(self)
-        lock = WriterLock(lock_path(path))
+        lock = self.coordination.load_lock(path)
         held.callback(lock.release)
         while holder := lock.acquire():
             wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
         if not os.access(path, os.F_OK) or (path.is_file() and not path.stat().st_size):
-            return None
+            return lock, None
         connection = held.enter_context(self._connection(spill="", config={"threads": 1}))
         self._attach_read_only(connection, wait, is_locked=True)
         # Closing any descriptor of a file drops all POSIX locks of the process on it, DuckDB's too: so it stays open
         # until the end. It is opened last, because another program may have replaced the file during the wait.
         source = os.open(path, os.O_RDONLY)
         held.callback(os.close, source)
-        return source
+        return lock, source
 
     @contextmanager
     def _connection(
@@ -288,7 +292,7 @@ class DatabaseFile:
             wal_path(self._real_path).unlink(missing_ok=True)
             self.log.warning("%s: removed a WAL that an earlier load has applied", self.path)
             return
-        lock = WriterLock(lock_path(self._real_path))
+        lock = self.coordination.load_lock(self._real_path)
         try:
             while holder := lock.acquire():
                 wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")

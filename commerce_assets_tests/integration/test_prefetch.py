@@ -10,6 +10,7 @@ import pytest
 
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.faulty_store import Delay, Exchange, Serve, Status, Then
 from commerce_assets_tests.support.items import ORDERS_OF_DAY, PRODUCT_LIST, order, orders, store_of
@@ -58,7 +59,9 @@ def test_a_fast_store_gets_one_request_at_a_time(puller: World) -> None:
 
 
 def test_the_pace_is_kept_however_many_pages_are_in_flight(puller: World, tmp_path: Path) -> None:
-    pacer = RateLimiter(base_url=puller.server.base_url, requests_per_second=40, directory=tmp_path / "slots")
+    pacer = RateLimiter(
+        base_url=puller.server.base_url, requests_per_second=40, coordination=LockFiles(tmp_path / "slots")
+    )
 
     puller.pull(ORDERS_OF_DAY, concurrency=4, pacer=pacer)
 

@@ -16,11 +16,12 @@ import sys
 from pathlib import Path
 from commerce_assets.api.client import CommerceClient
 from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets_tests.support.items import PRODUCT_LIST
 
 base_url, directory, rate, count = sys.argv[1:]
-pacer = RateLimiter(base_url=base_url, requests_per_second=float(rate), directory=Path(directory))
+pacer = RateLimiter(base_url=base_url, requests_per_second=float(rate), coordination=LockFiles(Path(directory)))
 print("ready", flush=True)
 sys.stdin.readline()
 with CommerceClient(base_url=base_url, key="sample-key", secret="sample-secret", pacer=pacer) as client:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from commerce_assets.api import rate_limit
-from commerce_assets.api.rate_limit import RateLimiter, RateLimiterError
+from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.coordination import CoordinationError, lock_files
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.ingest.stage import stage
 from commerce_assets_tests.support.clock import Clock
 from commerce_assets_tests.support.faulty_store import Redirect, Status
@@ -24,8 +26,9 @@ HOLD = """
 import sys
 from pathlib import Path
 from commerce_assets.api.rate_limit import RateLimiter
+from commerce_assets.coordination.lock_files import LockFiles
 
-pacer = RateLimiter(base_url=sys.argv[1], requests_per_second=0.01, directory=Path(sys.argv[2]))
+pacer = RateLimiter(base_url=sys.argv[1], requests_per_second=0.01, coordination=LockFiles(Path(sys.argv[2])))
 pacer.wait_for_slot()
 print("first slot taken", flush=True)
 pacer.wait_for_slot()
@@ -33,13 +36,14 @@ pacer.wait_for_slot()
 
 
 def pacer(directory: Path, *, rate: float = 1, base_url: str = SHOP) -> RateLimiter:
-    return RateLimiter(base_url=base_url, requests_per_second=rate, directory=directory)
+    return RateLimiter(base_url=base_url, requests_per_second=rate, coordination=LockFiles(directory))
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", clock)
+    for module in (rate_limit, lock_files):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -142,8 +146,8 @@ def test_files_in_the_slot_directory_are_private(tmp_path: Path) -> None:
 def test_a_slot_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     somebody_else = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: somebody_else)
-    with pytest.raises(RateLimiterError, match=r"belongs to another user\. Fix: .* TMPDIR"):
-        RateLimiter(base_url=SHOP, requests_per_second=1, directory=tmp_path)
+    with pytest.raises(CoordinationError, match=r"belongs to another user\. Fix: .* TMPDIR"):
+        RateLimiter(base_url=SHOP, requests_per_second=1, coordination=LockFiles(tmp_path))
 
 
 def test_the_time_spent_pacing_is_logged(tmp_path: Path, clock: Clock) -> None:

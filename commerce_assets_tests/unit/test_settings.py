@@ -62,6 +62,7 @@ def test_defaults() -> None:
         "capability_urls": "drop",
         "personal_data": "keep",
         "alert_webhook_url": None,
+        "postgres_url": None,
     }
 
 
