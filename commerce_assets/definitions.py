@@ -9,6 +9,7 @@ from commerce_assets.analytics.assets import build_analytics_assets, build_analy
 from commerce_assets.defs.alerts.sensor import build_alerts_sensor
 from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
 from commerce_assets.defs.checks import build_health_checks
+from commerce_assets.defs.executor import build_executor
 from commerce_assets.defs.jobs import build_jobs_and_schedules
 from commerce_assets.defs.resources import build_resources
 from commerce_assets.endpoint import Endpoint
@@ -52,8 +53,7 @@ def build_definitions(
         jobs=[*jobs, build_analytics_job()],
         schedules=schedules,
         sensors=[build_alerts_sensor(), build_automation_sensor()],
-        # One process per run, for every job: the steps take turns, and a process per step costs a second each.
-        executor=dg.in_process_executor,
+        executor=build_executor(settings.coordination),
         loggers=loggers,
         resources=build_resources(settings),
     )

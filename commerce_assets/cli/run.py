@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import click
 
@@ -250,23 +251,30 @@ class _Project:
     ) -> "dg.ExecuteInProcessResult":
         import dagster as dg  # noqa: PLC0415 - commands that only read do not wait for Dagster's import
 
-        tags = dict(zip(_RANGE_TAGS, map(str, days), strict=True)) if days else {}
+        from commerce_assets.defs.executor import holder_tags  # noqa: PLC0415 - as above
+
+        coordination = self._session.settings.coordination
+        run_id = str(uuid4())
+        tags = holder_tags(coordination) | (dict(zip(_RANGE_TAGS, map(str, days), strict=True)) if days else {})
         bar = ExtractionBar(self._session.aside, self._session.handler)
         watching = WATCHER.set(bar)
         try:
             try:
                 bar.start()
-                result = self._definitions.resolve_job_def(job).execute_in_process(
-                    instance=self._instance,
-                    tags=tags,
-                    run_config={
-                        # Dagster uses only the loggers that a run configures.
-                        "loggers": {"console": {"config": {}}},
-                        "ops": {name: {"config": dict(values)} for name, values in config.items()},
-                    },
-                    asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
-                    raise_on_error=False,
-                )
+                # `execute_in_process` replaces the definitions' executor, which would hold the run.
+                with coordination.hold_run(run_id):
+                    result = self._definitions.resolve_job_def(job).execute_in_process(
+                        instance=self._instance,
+                        run_id=run_id,
+                        tags=tags,
+                        run_config={
+                            # Dagster uses only the loggers that a run configures.
+                            "loggers": {"console": {"config": {}}},
+                            "ops": {name: {"config": dict(values)} for name, values in config.items()},
+                        },
+                        asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
+                        raise_on_error=False,
+                    )
             finally:
                 # Not a `with`: an interrupt within `start` would leave the cursor hidden.
                 bar.stop()

@@ -1,16 +1,25 @@
 """Prepare an instance before Dagster starts: fail the runs that no process works on, and limit the pools.
 
 A run whose process was killed holds its pool for ever. Dagster's run monitoring does not notice: the default run
-launcher cannot check run workers. A run's events name its processes, also those of `dagster asset materialize`.
+launcher cannot check run workers. With `COMMERCE_POSTGRES_URL`, a run's process holds a lock, which any machine can
+see. Without it, a run's events name its processes, also those of `dagster asset materialize`.
 """
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.event_log.base import PoolLimit
+from dagster._core.storage.runs import SqliteRunStorage
+from sqlalchemy.exc import DBAPIError
 
+from commerce_assets.coordination import Coordination
+from commerce_assets.coordination.lock_files import LockFiles
+from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
+from commerce_assets.settings import CommerceSettings
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _MESSAGE = (
@@ -19,29 +28,78 @@ _MESSAGE = (
 )
 # The kernel's start times and the stamps of events come from two clocks.
 _TOLERANCE_SECONDS = 2.0
+# A run frees its lock just before its last event, and has it back within some seconds of a restart of PostgreSQL.
+_GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.5
 
 
-def fail_abandoned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark each unfinished run without a living process as failed; return their ids."""
-    abandoned = [
-        run for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)) if not _is_owned(instance, run.run_id)
-    ]
+def fail_abandoned_runs(instance: dg.DagsterInstance, coordination: Coordination) -> list[str]:
+    """Mark each unfinished run without a living process as failed; return their ids.
+
+    Leaves the runs alone whose process may be on another machine: Dagster's history is on a database server, and no
+    lock shows whether it lives.
+
+    Raises:
+        CoordinationError: PostgreSQL cannot be used.
+    """
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    with ThreadPoolExecutor() as threads:
+        answers = threads.map(lambda run: is_abandoned(instance, coordination, run), unfinished)
+        abandoned = [run for run, answer in zip(unfinished, answers, strict=True) if answer]
     for run in abandoned:
         instance.report_run_failed(run, _MESSAGE)
     return [run.run_id for run in abandoned]
 
 
+def is_abandoned(instance: dg.DagsterInstance, coordination: Coordination, run: dg.DagsterRun) -> bool:
+    """Return whether no process works on a run; with PostgreSQL, after looking for its lock for 15 seconds.
+
+    A run without a holder has not come to its steps, or is another project's: Dagster's run monitoring times it out.
+
+    Raises:
+        CoordinationError: PostgreSQL cannot be used.
+    """
+    held = coordination.is_run_held(run.run_id)
+    if held is None:
+        return isinstance(instance.run_storage, SqliteRunStorage) and not _has_living_process(instance, run.run_id)
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while not held:
+        current = instance.get_run_by_id(run.run_id)
+        if current is None or current.is_finished or HOLDER_TAG not in current.tags:
+            return False
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(_POLL_SECONDS)
+        held = coordination.is_run_held(run.run_id)
+    return False
+
+
 def limit_pools(instance: dg.DagsterInstance) -> None:
-    """Give each pool the limit of `dagster.yaml`.
+    """Give each pool the limit of `dagster.yaml`, unless a person has set another.
 
     Dagster sets it when it first dequeues a run of a pool, but only after it has dequeued all runs that wait, such as
     those of the first *Materialize all*.
     """
+    storage = instance.event_log_storage
     for pool in (API_POOL, WAREHOUSE_POOL):
-        instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+        limit = _limit_of(instance, pool)
+        if limit and (not limit.from_default or limit.limit == instance.global_op_concurrency_default_limit):
+            continue
+        if limit:
+            # Dagster cannot initialize a limit again on PostgreSQL.
+            storage.delete_concurrency_limit(pool)
+        try:
+            storage.initialize_concurrency_limit_to_default(pool)
+        except DBAPIError:
+            if not _limit_of(instance, pool):  # else another machine has just done it
+                raise
 
 
-def _is_owned(instance: dg.DagsterInstance, run_id: str) -> bool:
+def _limit_of(instance: dg.DagsterInstance, pool: str) -> PoolLimit | None:
+    return next((limit for limit in instance.event_log_storage.get_pool_limits() if limit.name == pool), None)
+
+
+def _has_living_process(instance: dg.DagsterInstance, run_id: str) -> bool:
     entries = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
     return any(_names_living_process(entry) for entry in entries)
 
@@ -72,8 +130,18 @@ def _started_at(pid: int) -> float | None:
     return time.time() - uptime + int(fields[18]) / os.sysconf("SC_CLK_TCK")
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    coordination = CommerceSettings.read().coordination
     with dg.DagsterInstance.get() as instance:
-        for run_id in fail_abandoned_runs(instance):
+        for run_id in fail_abandoned_runs(instance, coordination):
             print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
         limit_pools(instance)
+        if not isinstance(instance.run_storage, SqliteRunStorage) and isinstance(coordination, LockFiles):
+            print(  # noqa: T201
+                "Dagster's history is on a database server, where runs of other machines look like killed ones: none "
+                "was marked as failed. Fix: set COMMERCE_POSTGRES_URL."
+            )
+
+
+if __name__ == "__main__":
+    _main()

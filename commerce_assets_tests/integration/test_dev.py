@@ -19,6 +19,7 @@ from dagster import DagsterRunStatus, EventLogEntry
 from dagster._core.events import EngineEventData
 
 from commerce_assets import dev
+from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.ops import abandoned_runs
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -264,7 +265,7 @@ def test_only_runs_whose_process_is_gone_are_marked_as_failed(
     with _started(sys.executable, "-m", *by_hand, cwd=project, COMMERCE_API_BASE_URL="http://127.0.0.1:9/") as terminal:
         _wait_until((project / "pulled_from").exists, seconds=30)
         with _instance(project) as instance:
-            assert abandoned_runs.fail_abandoned_runs(instance) == []
+            assert abandoned_runs.fail_abandoned_runs(instance, LockFiles()) == []
         assert _run_statuses(project) == [DagsterRunStatus.STARTED]
 
         terminal.kill()
