@@ -19,16 +19,26 @@ from commerce_assets.ops.backup import back_up
 @click.option(
     "--keep", type=click.IntRange(min=1), default=14, show_default=True, help="Backups to keep; older ones are removed."
 )
+@click.option(
+    "--history/--no-history", default=True, show_default=True, help="Back up Dagster's history too, not only the file."
+)
 @format_option
 @database_option
 @pass_session
-def command(session: Session, folder: Path, *, keep: int, form: str) -> None:
+def command(session: Session, folder: Path, *, keep: int, history: bool, form: str) -> None:
     """Back up the DuckDB file and Dagster's history while runs go on.
 
-    Each backup is a folder in FOLDER, named after its time (UTC), complete or absent. Dagster's history is that of
-    data/dagster in this folder.
+    Each backup is a folder in FOLDER, named after its time (UTC), complete or absent. Dagster's history is in
+    data/dagster or, with COMMERCE_POSTGRES_URL, in that database, which pg_dump copies.
     """
-    target = back_up(session.settings.database_file(session.log), folder, keep=keep)
+    settings = session.settings
+    target = back_up(
+        settings.database_file(session.log),
+        folder,
+        keep=keep,
+        postgres_url=settings.postgres_url.get_secret_value() if settings.postgres_url else "",
+        history=history,
+    )
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if form == "json":
         say_json({"folder": str(target), "bytes": size})

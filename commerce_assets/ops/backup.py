@@ -1,19 +1,24 @@
 """Back up the DuckDB file and Dagster's history while runs go on.
 
 Each backup is a folder named after its time, complete or absent: FOLDER/2026-01-31T042500Z with the database under its
-own name, and dagster/ as in data/.
+own name, and Dagster's history: dagster/ as in data/, or postgres.dump.
 """
 
+import os
+import re
 import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from commerce_assets.warehouse.file import DatabaseFile, WarehouseError, short_error
 
 HISTORY = Path("data/dagster")
+DUMP = "postgres.dump"
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
 
 
@@ -21,12 +26,24 @@ class BackupError(Exception):
     """The backup failed; the message says why, and earlier backups are unchanged."""
 
 
-def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
+def back_up(database: DatabaseFile, folder: Path, *, keep: int, postgres_url: str = "", history: bool = True) -> Path:
     """Make a backup in `folder`, and remove the oldest ones there but `keep`.
+
+    Args:
+        database: The DuckDB file.
+        folder: Where the backups are kept.
+        keep: How many.
+        postgres_url: The PostgreSQL database with Dagster's history; without one, the history is in `HISTORY`.
+        history: Whether to back up Dagster's history too.
 
     Raises:
         BackupError: The database, the history or the folder cannot be used.
     """
+    if history and not postgres_url and _is_on_a_server():
+        raise BackupError(
+            "no backup was made: Dagster's history is on a database server, by its dagster.yaml. "
+            "Fix: set COMMERCE_POSTGRES_URL, or back up the server and give --no-history."
+        )
     part = folder / ".part"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,7 +53,10 @@ def back_up(database: DatabaseFile, folder: Path, *, keep: int) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
         database.copy_to(part / database.path.name)
-        _copy_history(HISTORY, part / "dagster")
+        if history:
+            _copy_history(HISTORY, part / "dagster")
+        if history and postgres_url:
+            _dump(postgres_url, part / DUMP)
         part.rename(target)
     except WarehouseError as error:
         raise BackupError(f"no backup was made: {error}") from error
@@ -61,3 +81,37 @@ def _copy_history(history: Path, folder: Path) -> None:
             closing(sqlite3.connect(target)) as db,
         ):
             source.backup(db)
+
+
+def _is_on_a_server() -> bool:
+    """Return whether the instance's dagster.yaml names a storage other than SQLite's."""
+    configuration = Path(os.environ.get("DAGSTER_HOME") or ".") / "dagster.yaml"
+    try:
+        lines = configuration.read_text().splitlines()
+    except OSError:
+        return False
+    return any(re.match(r"\s*(postgres|mysql):|.*dagster_(postgres|mysql)", line) for line in lines)
+
+
+def _dump(url: str, target: Path) -> None:
+    """Dump the PostgreSQL database, as of one moment, in the format of pg_restore.
+
+    Raises:
+        BackupError: pg_dump is missing or fails.
+    """
+    parts = urlsplit(url)
+    # Arguments show in the list of processes, the environment does not.
+    public = parts._replace(scheme="postgresql", netloc=parts.netloc.replace(f":{parts.password}@", "@", 1))
+    command = ["pg_dump", "--format=custom", f"--file={target}", f"--dbname={public.geturl()}"]
+    environment = {**os.environ, "PGPASSWORD": unquote(parts.password or "")}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        problem = done.stderr.strip().replace("\n", " ") if done.returncode else ""
+    except FileNotFoundError:
+        problem = "there is no pg_dump here"
+    if problem:
+        raise BackupError(
+            f"no backup was made: PostgreSQL could not be dumped: {problem}. Fix: install the server's version of "
+            "pg_dump and check COMMERCE_POSTGRES_URL, or back up the server and give --no-history."
+        )
+    target.chmod(0o600)
