@@ -78,7 +78,7 @@ def test_no_backup_is_made_without_the_history(cluster: Cluster) -> None:
         ({"COMMERCE_POSTGRES_URL": cluster.postgres_url.replace(PASSWORD, "canary")}, "could not be dumped"),
     ):
         said = cluster.run("-m", "commerce_assets", "backup", "backups", succeeds=False, **environment)
-        assert f"no backup was made: {'' if 'server' in reason else 'PostgreSQL '}"[:20] in said
+        assert "no backup was made: " in said
         assert reason in said
         assert "canary" not in said
         assert [*(cluster.folder / "backups").glob("*")] == []
