@@ -107,15 +107,20 @@ def has_unevaluated_checks(context: dg.OpExecutionContext, endpoint: Endpoint) -
 def _report(context: dg.OpExecutionContext, endpoint: Endpoint, results: Iterable[dg.AssetCheckResult]) -> None:
     for result in results:
         # The signature of log_event names fewer kinds of events than it takes.
-        evaluation: Any = dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(endpoint.name),
-            check_name=str(result.check_name),
-            passed=result.passed,
-            severity=result.severity,
-            description=result.description,
-            metadata=result.metadata,
-        )
+        evaluation: Any = evaluation_of(endpoint, result)
         context.log_event(evaluation)
+
+
+def evaluation_of(endpoint: Endpoint, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+    """Build the event of a check that no step has planned."""
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(endpoint.name),
+        check_name=str(result.check_name),
+        passed=result.passed,
+        severity=result.severity,
+        description=result.description,
+        metadata=result.metadata,
+    )
 
 
 def _is_loaded(day: date, windows: list[Window], partitions: dg.DailyPartitionsDefinition) -> bool:

@@ -87,9 +87,10 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
     postgres_url = _env_var("postgres_url") if settings.postgres_url else None
     return {
         "commerce_api": CommerceApiResource(
-            base_url=_env_var("api_base_url"),
-            api_key=_env_var("api_key"),
-            api_secret=_env_var("api_secret"),
+            base_url=_env_var("api_base_url") if settings.api_base_url else "",
+            # Without them, a run fails with the sentence of `client`, not with Dagster's traceback.
+            api_key=_env_var("api_key") if settings.api_key else "",
+            api_secret=_env_var("api_secret") if settings.api_secret else "",
             paths=settings.api_paths,
             requests_per_second=settings.api_requests_per_second,
             concurrency=settings.api_concurrency,

@@ -1,4 +1,4 @@
-"""Prepare an instance before Dagster starts: fail the runs that no process works on, and limit the pools.
+"""Prepare an instance before Dagster starts: fail runs without a process, limit the pools, compare the history.
 
 A run whose process was killed holds its pool for ever. Dagster's run monitoring does not notice: the default run
 launcher cannot check run workers. With `COMMERCE_POSTGRES_URL`, a run's process holds a lock, which any machine can
@@ -6,6 +6,7 @@ see. Without it, a run's events name its processes, also those of `dagster asset
 """
 
 import os
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,9 @@ from commerce_assets.coordination import Coordination
 from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
-from commerce_assets.settings import CommerceSettings
+from commerce_assets.ops.foreign_history import report_foreign_history
+from commerce_assets.settings import CommerceSettings, SettingError
+from commerce_assets.warehouse.file import WarehouseError
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _MESSAGE = (
@@ -141,6 +144,12 @@ def _main() -> None:
                 "Dagster's history is on a database server, where runs of other machines look like killed ones: none "
                 "was marked as failed. Fix: set COMMERCE_POSTGRES_URL."
             )
+        try:
+            for sentence in report_foreign_history(instance, CommerceSettings.read()):
+                print(sentence)  # noqa: T201
+        except (SettingError, WarehouseError) as error:
+            # Dagster starts all the same: its code location, or the next run, fails with the same sentence.
+            sys.stderr.write(f"The run history was not compared with the database: {error}\n")
 
 
 if __name__ == "__main__":

@@ -325,12 +325,17 @@ def test_a_failed_tick_is_alerted_on_until_one_succeeds(
     tick(instance, state, TickStatus.SKIPPED)
     sent_when_good = alerts.sent()
 
-    assert [line.partition(" (")[0] for line in sent] == ["- schedule orders_daily: failed: tick, ValueError"]
+    (line,) = sent
+    assert line.partition(" (")[0] == (
+        "- schedule orders_daily: failed, and started no run: tick, ValueError. Fix: see Automation, orders_daily, in "
+        "Dagster's UI"
+    )
     assert sent_again == sent_meanwhile == []
     assert [line.partition(" (")[0] for line in sent_when_good] == ["- schedule orders_daily: is good again"]
 
 
 def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
+    """Fault 110."""
     now = datetime.now(UTC).timestamp()
     for number, (status, asset) in enumerate(
         [
@@ -354,7 +359,9 @@ def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
 
     sent = [line for _ in range(2) for line in alerts.sent()]
 
-    assert [line.partition(" (")[0] for line in sent] == ["- backfill backfill0: failed: backfill, ValueError"]
+    assert [line.partition(" (")[0] for line in sent] == [
+        "- backfill backfill0 of orders: failed, and starts no more runs: backfill, ValueError. Fix: launch it again"
+    ]
 
 
 def test_without_the_setting_alerts_are_logged(

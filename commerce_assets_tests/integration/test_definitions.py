@@ -366,3 +366,14 @@ def test_daily_schedule_includes_missed_days(materialized: list[str], first: str
     (asked,) = daily_requests("2026-03-05T00:10:00+00:00", *materialized)
 
     assert asked == ((None, first, "2026-03-04") if first else ("2026-03-04", None, None))
+
+
+def test_a_run_without_credentials_fails_with_one_sentence(tmp_path: Path) -> None:
+    definitions = build_definitions(environment={"COMMERCE_DUCKDB_PATH": str(tmp_path / "shop.duckdb")})
+
+    result = definitions.resolve_job_def("catalog").execute_in_process(raise_on_error=False)
+
+    failures = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    said = [failure.description or "" for failure in failures if failure]
+    assert len(said) == len(failures) > 0
+    assert all(sentence.startswith("COMMERCE_API_BASE_URL is blank. Fix: set it") for sentence in said)

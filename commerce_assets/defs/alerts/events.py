@@ -127,7 +127,13 @@ def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
         if backfill.status.value == "FAILED" and known >= set(backfill.asset_selection or ()):
             at = datetime.fromtimestamp(backfill.backfill_end_timestamp or backfill.backfill_timestamp, UTC)
             name, text = _error("backfill", backfill.error)
-            yield Sighting(subject=f"backfill {backfill.backfill_id}", at=at, fault=name, detail=f"failed: {text}")
+            assets = ", ".join(sorted(key.to_user_string() for key in backfill.asset_selection or ()))
+            yield Sighting(
+                subject=f"backfill {backfill.backfill_id} of {assets}",
+                at=at,
+                fault=name,
+                detail=f"failed, and starts no more runs: {text}. Fix: launch it again",
+            )
 
 
 def _ticks(instance: dg.DagsterInstance, location: str | None) -> Iterator[Sighting]:
@@ -140,7 +146,10 @@ def _ticks(instance: dg.DagsterInstance, location: str | None) -> Iterator[Sight
             subject = f"{state.instigator_type.value.lower()} {state.name}"
             name, text = _error("tick", tick.error) if tick.is_failure else (None, "")
             yield Sighting(
-                subject=subject, at=datetime.fromtimestamp(tick.timestamp, UTC), fault=name, detail=f"failed: {text}"
+                subject=subject,
+                at=datetime.fromtimestamp(tick.timestamp, UTC),
+                fault=name,
+                detail=f"failed, and started no run: {text}. Fix: see Automation, {state.name}, in Dagster's UI",
             )
 
 

@@ -1,0 +1,56 @@
+"""Name what the run history shows as materialized and the database does not contain.
+
+The history is another database's after `COMMERCE_DUCKDB_PATH` was changed, and an earlier one's after the file was
+deleted.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+
+from commerce_assets.defs.checks import health_results
+from commerce_assets.defs.materialization_events import evaluation_of
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.settings import CommerceSettings
+from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.load_log import last_loaded, loaded_windows
+
+
+def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSettings) -> Iterator[str]:
+    """Yield a sentence per asset that differs, and evaluate its health checks, which fail and say what to load."""
+    file = DatabaseFile(path=settings.duckdb_path)
+    with file.read() if file.path.exists() else duckdb.connect() as connection:
+        for endpoint in settings.configured_endpoints():
+            if missing := _missing(instance, connection, endpoint):
+                results = health_results(connection, endpoint, start=settings.orders_start_date, now=datetime.now(UTC))
+                for result in results:
+                    instance.report_runless_asset_event(evaluation_of(endpoint, result))
+                yield _sentence(endpoint, missing, file.path)
+
+
+def _missing(instance: dg.DagsterInstance, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
+    """Return the materialized partitions, or the name of the asset, that no load has written."""
+    key = dg.AssetKey(endpoint.name)
+    if not endpoint.is_partitioned:
+        is_shown = instance.get_latest_materialization_event(key)
+        return [endpoint.name] if is_shown and last_loaded(connection, endpoint) is None else []
+    windows = loaded_windows(connection, endpoint)
+    midnights = {
+        day: datetime.combine(date.fromisoformat(day), time(), UTC) for day in instance.get_materialized_partitions(key)
+    }
+    return sorted(day for day, at in midnights.items() if not any(window.contains(at) for window in windows))
+
+
+def _sentence(endpoint: Endpoint, missing: list[str], database: Path) -> str:
+    name, shown, load = endpoint.name, "it", f"commerce-assets pull {endpoint.name}"
+    if endpoint.is_partitioned:
+        first, last = missing[0], missing[-1]
+        shown = f"{len(missing):,} day{'s' * (len(missing) > 1)} ({first}...{last})"
+        load += f" --from {first} --to {last}"
+    return (
+        f"{name}: the run history shows {shown} as materialized, but {database} does not contain that. "
+        f"Fix: `{load}`; or, if the history is another database's, point COMMERCE_DUCKDB_PATH to that database."
+    )
