@@ -185,9 +185,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"".join((head % (status, date_now, sum(map(len, body))), *body)))
 
 
-async def _serve(api: Api) -> None:
+async def _serve(api: Api, port: int) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(api), "127.0.0.1", 0, backlog=256)
+    server = await loop.create_server(lambda: Connection(api), "127.0.0.1", port, backlog=256)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
@@ -198,9 +198,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--rate", type=float, default=0.0)
     parser.add_argument("--changed", type=float, default=0.0)
+    parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     api = Api(Orders(arguments.base, changed=arguments.changed), latency=arguments.latency, rate=arguments.rate)
-    asyncio.run(_serve(api))
+    asyncio.run(_serve(api, arguments.port))
 
 
 if __name__ == "__main__":

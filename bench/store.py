@@ -49,11 +49,13 @@ class Store:
 
 
 @contextmanager
-def running(data: DataSet, folder: Path, *, latency: float = 0, rate: float = 0, changed: float = 0) -> Iterator[Store]:
-    """Create the data set if it is missing, in a separate process, and serve it."""
+def running(
+    data: DataSet, folder: Path, *, latency: float = 0, rate: float = 0, changed: float = 0, port: int = 0
+) -> Iterator[Store]:
+    """Create the data set if it is missing, in a separate process, and serve it, on a free port unless one is given."""
     make = f"from pathlib import Path; from bench.data import DataSet; {data!r}.make(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", make], cwd=ROOT, check=True)
-    options = {"--latency": latency, "--rate": rate, "--changed": changed}
+    options = {"--latency": latency, "--rate": rate, "--changed": changed, "--port": port}
     command = [sys.executable, "-m", "bench.server", str(data.base(folder))]
     command += [word for name, value in options.items() for word in (name, str(value))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
