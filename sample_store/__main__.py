@@ -1,6 +1,7 @@
 """`python -m sample_store`: serve the sample store until interrupted."""
 
 import ipaddress
+import json
 import shlex
 import signal
 import sys
@@ -37,7 +38,8 @@ def _loopback(ctx: click.Context, param: click.Parameter, value: str) -> str:  #
 @click.option("--orders-per-day", type=click.FloatRange(0, MAX_ORDERS_PER_DAY), default=8.0, help="On average.")
 @click.option("--key", default=SAMPLE_API_KEY, help="The API key to accept.")
 @click.option("--secret", default=SAMPLE_API_SECRET, help="The API secret to accept.")
-def main(*, host: str, port: int, days: int, orders_per_day: float, key: str, secret: str) -> None:
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="Form of stdout.")
+def main(*, host: str, port: int, days: int, orders_per_day: float, key: str, secret: str, form: str) -> None:
     """Serve the bundled sample store until interrupted."""
     # Blocked before the server's thread starts, so that it inherits the mask and the signals wait for sigwait below.
     stop_signals = {signal.SIGINT, signal.SIGTERM}
@@ -48,11 +50,20 @@ def main(*, host: str, port: int, days: int, orders_per_day: float, key: str, se
     placed = sum(order["created_at"] <= timestamp(now) for order in shop.orders)
     try:
         with serve(store, host=host, port=port) as server:
-            click.echo(
-                f"Sample store with {len(shop.products)} products and {placed} orders at {server.base_url}: "
-                f"export COMMERCE_API_BASE_URL={server.base_url} COMMERCE_API_ORDERS_PATH={ORDERS_PATH} "
-                f"COMMERCE_API_KEY={shlex.quote(key)} COMMERCE_API_SECRET={shlex.quote(secret)}"
-            )
+            settings = {
+                "COMMERCE_API_BASE_URL": server.base_url,
+                "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
+                "COMMERCE_API_KEY": key,
+                "COMMERCE_API_SECRET": secret,
+            }
+            if form == "json":
+                click.echo(json.dumps(settings))
+            else:
+                exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+                click.echo(
+                    f"Sample store with {len(shop.products)} products and {placed} orders at {server.base_url}: "
+                    f"export {exported}"
+                )
             signal.sigwait(stop_signals)
     except OSError as error:
         raise click.UsageError(f"cannot serve on {host}:{port}: {error.strerror}") from None

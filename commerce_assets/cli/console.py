@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -47,12 +48,12 @@ def build_waiting_bar(console: Console) -> Progress:
 def say(message: str) -> None:
     """Print a line of the result. A closed pipe does not stop the work."""
     with contextlib.suppress(BrokenPipeError):
-        click.echo(message)
+        click.echo(printable(message, keep="\n\t") if sys.stdout.isatty() else message)
 
 
-def printable(value: str) -> str:
-    """Replace what would move a terminal's cursor or hide text."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in value)
+def printable(value: str, *, keep: str = "") -> str:
+    """Replace what would move a terminal's cursor or hide text, but for the characters to keep."""
+    return "".join(each if each.isprintable() or each in keep else "\N{REPLACEMENT CHARACTER}" for each in value)
 
 
 def build_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:

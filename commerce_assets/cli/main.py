@@ -162,4 +162,7 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str) -> None:
-    click.echo(" ".join(f"commerce-assets: {message}".split()), err=True)
+    from commerce_assets.cli.console import printable  # noqa: PLC0415 - the help does not wait for its import
+
+    # The message may quote a stored value.
+    click.echo(printable(" ".join(f"commerce-assets: {message}".split())), err=True)

@@ -25,10 +25,11 @@ from commerce_assets.cli.console import build_table, build_waiting_bar, can_redr
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session, say_json
 from commerce_assets.endpoint import EXTRA, INVALID
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.settings import variable_of
 from commerce_assets.warehouse.file import short_error
 from commerce_assets.warehouse.row_history import history_of
 from commerce_assets.warehouse.schema import describe, exists
-from commerce_assets.warehouse.sql import SCHEMA, identifier, table, text
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
 _COPY_OPTIONS = {
     "csv": "FORMAT csv, HEADER",
@@ -224,6 +225,9 @@ def _pump(
     reader, writer = os.pipe()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
+    def shown(chunk: bytes) -> bytes:
+        return printable(decoder.decode(chunk), keep="\n\t").encode()
+
     def copy() -> None:
         try:
             copy_to(f"/dev/fd/{writer}")
@@ -235,18 +239,13 @@ def _pump(
         try:
             with os.fdopen(reader, "rb", buffering=0) as source:
                 while chunk := source.read(1 << 16):
-                    target.write(_without_controls(decoder.decode(chunk)).encode() if is_terminal else chunk)
+                    target.write(shown(chunk) if is_terminal else chunk)
                 target.flush()
         except BaseException:
             # The pipe is closed: DuckDB ends at its next write, or here.
             connection.interrupt()
             raise
         running.result()
-
-
-def _without_controls(chunk: str) -> str:
-    """Replace what would move a terminal's cursor or hide text, but for the ends of lines and fields."""
-    return "".join(part if part in "\n\t" else printable(part) for part in re.split(r"([\n\t])", chunk))
 
 
 def _wait(connection: duckdb.DuckDBPyConnection, bar: Progress, run: Callable[[], object]) -> None:
@@ -293,10 +292,8 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> st
     if not missing:
         return _in_one_line(error)
     name = missing["name"]
-    if name in {model.name for model in MODELS} and not exists(connection, ANALYTICS, name):
-        return f"{ANALYTICS}.{name} is not built yet. Fix: run `commerce-assets build`."
-    if name in {endpoint.name for endpoint in ENDPOINTS} and not exists(connection, SCHEMA, name):
-        return f"{SCHEMA}.{name} is not loaded yet. Fix: run `commerce-assets pull {name}`."
+    if not any(exists(connection, schema, name) for schema in (SCHEMA, ANALYTICS)) and (fix := _not_stored(name)):
+        return fix
     tables = connection.execute(
         "SELECT concat(schema_name, '.', table_name) FROM duckdb_tables() "
         "WHERE database_name = current_database() ORDER BY schema_name, table_name"
@@ -304,6 +301,23 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> st
     if not tables:
         return NOTHING_YET
     return f"there is no table {name}. Fix: use one of {', '.join(table for (table,) in tables)}."
+
+
+def _not_stored(name: str) -> str | None:
+    """How to load or build a table of the project that is not stored; None for any other name."""
+    for endpoint in ENDPOINTS:
+        if name == endpoint.name:
+            return f"{SCHEMA}.{name} is not loaded yet. Fix: run `commerce-assets pull {name}`."
+        if endpoint.update_filter and name == history_of(endpoint):
+            return (
+                f"{SCHEMA}.{name} is not stored yet. Fix: set {variable_of('order_history')}=true, then run "
+                f"`commerce-assets pull {endpoint.name}`."
+            )
+    for model in MODELS:
+        if name == model.name:
+            first = f"set {variable_of('order_history')}=true, pull orders, and " if model.needs_history else ""
+            return f"{ANALYTICS}.{name} is not built yet. Fix: {first}run `commerce-assets build`."
+    return None
 
 
 def _in_one_line(error: duckdb.Error) -> str:
@@ -318,15 +332,15 @@ class _Exported:
 
     Attributes:
         schema: Its schema.
-        name: Its name, which is the folder's too.
+        name: Its name, unique in its schema.
         day: The column whose UTC day is the row's partition.
-        hidden: The columns that `--without-personal-data` leaves out.
+        hidden: The columns that `--without-personal-data` leaves out. None: all, because none is declared.
     """
 
     schema: str
     name: str
-    day: str | None
-    hidden: frozenset[str]
+    day: str | None = None
+    hidden: frozenset[str] | None = None
 
     @property
     def qualified(self) -> str:
@@ -337,16 +351,29 @@ class _Exported:
         """How the command line names it: without the endpoints' schema."""
         return self.name if self.schema == SCHEMA else f"{self.schema}.{self.name}"
 
+    @property
+    def folder(self) -> str:
+        return self.asset if self.hidden is None else self.name
 
-def _exportable() -> Iterator[_Exported]:
-    """Yield every table of the endpoints, with its history, and of the marts."""
+
+def _stored(connection: duckdb.DuckDBPyConnection) -> list[_Exported]:
+    """Return every stored table: of the endpoints, with their histories, of the marts, and of your own assets."""
+    known = []
     for endpoint in ENDPOINTS:
         hidden = frozenset(column.name for column in endpoint.columns if column.sensitivity) | _NOT_SHARED
-        yield _Exported(schema=SCHEMA, name=endpoint.name, day=endpoint.cursor, hidden=hidden)
-        yield _Exported(schema=SCHEMA, name=history_of(endpoint), day=None, hidden=hidden)
+        known.append(_Exported(schema=SCHEMA, name=endpoint.name, day=endpoint.cursor, hidden=hidden))
+        known.append(_Exported(schema=SCHEMA, name=history_of(endpoint), hidden=hidden))
     for model in MODELS:
         hidden = frozenset(column.name for column in model.columns if column.sensitivity) | _NOT_SHARED
-        yield _Exported(schema=ANALYTICS, name=model.name, day=model.cursor, hidden=hidden)
+        known.append(_Exported(schema=ANALYTICS, name=model.name, day=model.cursor, hidden=hidden))
+    found = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() "
+        f"AND schema_name <> {text(INTERNAL_SCHEMA)} ORDER BY ALL"
+    ).fetchall()
+    own = set(found) - {(each.schema, each.name) for each in known}
+    return [each for each in known if (each.schema, each.name) in found] + [
+        _Exported(schema=schema, name=name) for schema, name in found if (schema, name) in own
+    ]
 
 
 @click.command(
@@ -367,7 +394,8 @@ def _exportable() -> Iterator[_Exported]:
 @click.option(
     "--without-personal-data",
     is_flag=True,
-    help="Leave out buyers' data, URLs that open downloads, free texts, transactions and undeclared fields.",
+    help="Leave out buyers' data, URLs that open downloads, free texts, transactions, undeclared fields and the tables "
+    "of your own assets.",
 )
 @format_option
 @database_option
@@ -389,11 +417,18 @@ def export(
     read_parquet('DIR/orders/*/*.parquet', hive_partitioning = true).
     """
     with session.settings.database_file(session.log).read() as connection:
-        stored = [each for each in _exportable() if exists(connection, each.schema, each.name)]
+        stored = _stored(connection)
         if not stored:
             raise click.ClickException(NOTHING_YET)
         chosen = _chosen(stored, tables) if tables else stored
-        if taken := [each.name for each in chosen if (folder / each.name).exists() and not replace]:
+        if without_personal_data:
+            if tables and (unknown := [each.asset for each in chosen if each.hidden is None]):
+                raise click.ClickException(
+                    f"{unknown[0]} is a table of your own asset: its personal data is not declared. "
+                    "Fix: export it without --without-personal-data."
+                )
+            chosen = [each for each in chosen if each.hidden is not None]
+        if taken := [each.folder for each in chosen if (folder / each.folder).exists() and not replace]:
             raise click.ClickException(f"{folder / taken[0]} exists. Fix: choose another folder, or use --replace.")
         exported: list[dict[str, object]] = []
         try:
@@ -402,9 +437,9 @@ def export(
                 # Each bar is gone when its table's line is printed.
                 with _rows_bar(session) as bar:
                     rows = _export(connection, each, folder, bar, kind=kind, hides=without_personal_data)
-                exported.append({"table": each.asset, "rows": rows, "folder": str(folder / each.name)})
+                exported.append({"table": each.asset, "rows": rows, "folder": str(folder / each.folder)})
                 if form == "text":
-                    say(f"{each.asset}: {rows:,} rows in {folder / each.name}")
+                    say(f"{each.asset}: {rows:,} rows in {folder / each.folder}")
         except (OSError, duckdb.IOException) as error:
             raise click.ClickException(
                 f"{folder} cannot be written: {short_error(error)}. Fix: choose another folder, or make room there."
@@ -414,16 +449,14 @@ def export(
 
 
 def _chosen(stored: Sequence[_Exported], names: Sequence[str]) -> list[_Exported]:
-    by_name = {name: each for each in stored for name in (each.name, f"{each.schema}.{each.name}")}
+    by_name = {f"{each.schema}.{each.name}": each for each in stored}
+    by_name |= {each.name: each for each in stored if each.hidden is not None}
     for name in names:
-        if name in by_name:
-            continue
-        known = next((each for each in _exportable() if name in {each.name, f"{each.schema}.{each.name}"}), None)
-        if known is None:
+        if name not in by_name:
+            if fix := _not_stored(name.rpartition(".")[2]):
+                raise click.ClickException(fix)
             raise click.UsageError(f"there is no table {name}; there are {', '.join(each.asset for each in stored)}")
-        how = "build" if known.schema == ANALYTICS else f"pull {known.name.removesuffix('_history')}"
-        raise click.ClickException(f"{name} is not stored yet. Fix: run `commerce-assets {how}`.")
-    return list({by_name[name].name: by_name[name] for name in names}.values())
+    return list({by_name[name].asset: by_name[name] for name in names}.values())
 
 
 def _rows_bar(session: Session) -> Progress:
@@ -447,10 +480,10 @@ def _export(
     hides: bool,
 ) -> int:
     """Write a table beside its place, and move it there when it is complete; return its rows."""
-    target, part = folder / exported.name, folder / f".{exported.name}.part"
+    target, part = folder / exported.folder, folder / f".{exported.folder}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    hidden = exported.hidden if hides else frozenset()
+    hidden = exported.hidden if hides and exported.hidden else frozenset()
     columns = [
         identifier(column.name)
         for column in describe(connection, exported.name, schema=exported.schema)

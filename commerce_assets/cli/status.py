@@ -18,7 +18,7 @@ from commerce_assets.cli.command import Command, format_option
 from commerce_assets.cli.console import build_table, say, show
 from commerce_assets.cli.exits import NOT_SO, OK
 from commerce_assets.cli.session import NOTHING_YET, Session, database_option, pass_session, say_json
-from commerce_assets.endpoint import Endpoint
+from commerce_assets.endpoint import EXTRA, INVALID, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
@@ -34,16 +34,20 @@ _BUILT = ("table", "rows", "newest (UTC)", "in step")
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _STAMPS = frozenset({"DATE", "TIMESTAMP WITH TIME ZONE"})
 _SHOWN_RANGES = 3
+_BUILD = "commerce-assets build"
+# Where the load keeps the values that these checks count.
+_KEPT_IN = {"values_fit_their_types": INVALID, "no_undeclared_fields": EXTRA}
 # The checks name jobs of the UI; here are commands instead.
 _JOB = re.compile(r"[:;] run the job \w+")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong with a table, and the command that fixes it; "" where none does."""
+    """What is wrong with a table, and the command that fixes it, or shows it where only the store or the code can."""
 
     text: str
     command: str
+    fixes: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class TableStatus:
     Attributes:
         table: Its name, with its schema unless that is the endpoints'.
         endpoint: The endpoint that it is loaded from. None: a history or a mart.
-        rows: Its rows, soft-deleted ones included. None: never loaded.
+        rows: Its rows, soft-deleted ones included. None: never loaded, or not built.
         newest: The latest creation, or change where it is not partitioned.
         refreshed: The time of the last load.
         changes_up_to: The high-water mark of changes.
@@ -93,21 +97,28 @@ class TableStatus:
     def findings(self, now: datetime) -> Iterator[Finding]:
         """Yield everything that is wrong, each with its fix."""
         if self.rows is None:
-            yield Finding("never loaded", _pull(self))
+            yield Finding("not built", _BUILD) if self.is_mart else Finding("never loaded", _pull(self))
             return
         if self.missing:
             yield Finding(f"days missing: {_days_text(self.missing)}", _pull(self, ranges(self.missing)))
         for label, outcome, command in (
             ("not fresh", self.fresh, self._freshen(now)),
             ("not complete", self.complete, "commerce-assets reconcile"),
-            ("not in step", self.in_step, "commerce-assets build" if self.is_mart else _pull(self)),
+            ("not in step", self.in_step, _BUILD if self.is_mart else _pull(self)),
         ):
             if outcome and not outcome.passed:
                 yield Finding(f"{label}: {_JOB.sub('', outcome.summary)}", command)
         for name, outcome in self.failing.items():
-            # A pull cannot declare a field.
-            command = "" if name == "no_undeclared_fields" else _pull(self)
-            yield Finding(f"check failing: {name}: {outcome.summary}", command)
+            fixes = name not in _KEPT_IN
+            yield Finding(
+                f"check failing: {name}: {outcome.summary}", _pull(self) if fixes else self._show(name), fixes
+            )
+
+    def _show(self, check: str) -> str:
+        """The command that shows the values behind a check that no load can fix."""
+        column = _KEPT_IN[check].name
+        key = self.endpoint.primary_key if self.endpoint else "*"
+        return f'commerce-assets query "SELECT {key}, {column} FROM {self.table} WHERE {column} IS NOT NULL"'
 
     def _freshen(self, now: datetime) -> str:
         if self.endpoint is None or not self.endpoint.is_partitioned:
@@ -137,7 +148,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
     Fresh: what is due is loaded: yesterday, changes within three hours, an unpartitioned list within a day. Complete:
     every day had as many rows as the store when `reconcile` compared them; "not yet" if that has not run. In step: the
     API honours updated_after or, for a mart, the mart equals its tables. Each finding comes with the command that fixes
-    it. No request is made.
+    it or, where the store sent an unexpected value, shows it. No request is made.
 
     Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday.
 
@@ -173,8 +184,7 @@ def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> Non
     for each in tables:
         for finding in each.findings(now):
             lines.append(f"{each.table}: {finding.text}")
-            if finding.command:
-                lines.append(f"  Fix: {finding.command}")
+            lines.append(f"  {'Fix' if finding.fixes else 'See'}: {finding.command}")
     say("\n".join(lines) or "no day is missing, and no check fails")
 
 
@@ -187,6 +197,8 @@ def _loaded_cells(each: TableStatus, now: datetime) -> list[str | Text]:
 
 
 def _mart_cells(each: TableStatus) -> list[str | Text]:
+    if each.rows is None:
+        return [each.table, "", "not built", ""]
     return [each.table, f"{each.rows:,}", _minute(each.newest)[:10], _mark(each.in_step)]
 
 
@@ -216,7 +228,8 @@ def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
                 "in_step": _outcome(each.in_step),
                 "checks_failing": {name: outcome.summary for name, outcome in each.failing.items()},
                 "findings": [
-                    {"finding": finding.text, "command": finding.command or None} for finding in each.findings(now)
+                    {"finding": finding.text, "command": finding.command, "fixes": finding.fixes}
+                    for finding in each.findings(now)
                 ],
                 "is_well": each.is_well,
                 "is_blocked": each.is_blocked,
@@ -280,7 +293,7 @@ def _days_text(days: Sequence[date]) -> str:
 def table_statuses(
     connection: duckdb.DuckDBPyConnection, settings: CommerceSettings, now: datetime
 ) -> Iterator[TableStatus]:
-    """Yield the state of each endpoint's table and history, and of each mart that is built.
+    """Yield the state of each endpoint's table and history, and of each mart.
 
     Args:
         connection: May be read-only.
@@ -299,6 +312,8 @@ def table_statuses(
     for model in MODELS:
         if exists(connection, ANALYTICS, model.name):
             yield _of_model(connection, model, start, now, settings.timezone)
+        elif not model.needs_history or exists(connection, SCHEMA, f"{model.deps[0]}_history"):
+            yield TableStatus(table=f"{ANALYTICS}.{model.name}", is_mart=True)
 
 
 def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:

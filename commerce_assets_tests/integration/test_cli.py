@@ -546,7 +546,8 @@ def test_status_shows_rows_dates_and_missing_days(shell: Shell) -> None:
     result = shell.run("status")
     assert result.exit_code == 0
     heading, *lines = result.stdout.splitlines()
-    table, _, remarks = "\n".join(lines).partition("\n\n")
+    table, marts, remarks = "\n".join(lines).split("\n\n")
+    assert ["analytics.refunds", "not built"] in [re.split(" {2,}", line) for line in marts.splitlines()]
     assert re.split(" {2,}", heading) == ["table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step"]
     assert [re.split(" {2,}", line) for line in table.splitlines()] == [
         ["products", "3", "2024-01-01 00:00", "just now", "yes", "-", "-"],
@@ -593,6 +594,7 @@ def test_every_command_of_status_fixes_its_finding(shell: Shell, server: FaultyS
         ("UPDATE shop.commerce.orders SET _extra = '{\"new\": 1}' WHERE id = 1", "no_undeclared_fields", 0),
         ("UPDATE shop.commerce.orders SET id = 1 WHERE id = 2", "id_is_unique_and_present", 1),
         ("ALTER TABLE shop.commerce.orders DROP COLUMN _extra", "columns_match_schema", 1),
+        ("UPDATE shop.commerce.orders SET _invalid = '{\"tag\": 1}' WHERE id = 1", "values_fit_their_types", 0),
     ],
 )
 def test_status_names_failed_checks_and_is_1_if_one_blocks(
@@ -606,6 +608,20 @@ def test_status_names_failed_checks_and_is_1_if_one_blocks(
     assert [line for line in result.stdout.splitlines() if line.startswith(f"orders: check failing: {check}: ")]
     shown = json.loads(pulled.run("status", "--format", "json").stdout)
     assert (shown["is_blocked"], shown["is_well"]) == (exit_code == 1, False)
+    (orders,) = (table for table in shown["tables"] if table["table"] == "orders")
+    finding = next(found for found in orders["findings"] if check in found["finding"])
+    assert finding["fixes"] == (check in {"id_is_unique_and_present", "columns_match_schema"})
+    if not finding["fixes"]:
+        seen = pulled.run(*shlex.split(finding["command"])[1:], "--format", "csv")
+        assert (seen.exit_code, len(seen.stdout.splitlines())) == (0, 2)
+
+
+def test_status_names_the_marts_that_are_not_built_and_their_command(pulled: Shell) -> None:
+    lines = pulled.run("status").stdout.splitlines()
+    place = lines.index("analytics.daily_revenue: not built")
+    assert lines[place + 1] == "  Fix: commerce-assets build"
+    assert pulled.run("build", "--to", "2024-03-10").exit_code == 0
+    assert "not built" not in pulled.run("status").stdout
 
 
 def test_status_of_a_healthy_shop_is_0_also_with_strict(shell: Shell, server: FaultyStore) -> None:
@@ -868,6 +884,7 @@ def test_a_terminal_shows_a_thousand_rows_and_says_so(pulled: Shell) -> None:
 
 @pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
 def test_no_control_character_reaches_a_terminal(pulled: Shell, form: str) -> None:
+    """Fault 96."""
     sql = "SELECT 'a' || chr(27) || '[2Jb' || chr(8238) AS x"
     query, terminal = pulled.start_on_terminal("query", sql, "--format", form)
     screen = b""
@@ -879,6 +896,22 @@ def test_no_control_character_reaches_a_terminal(pulled: Shell, form: str) -> No
     assert b"[2Jb" in screen
     assert b"\x1b[2J" not in screen
     assert "\u202e" not in screen.decode()
+
+
+def test_no_control_character_of_a_message_reaches_a_terminal(pulled: Shell) -> None:
+    """Fault 96."""
+    with duckdb.connect() as connection:
+        connection.execute("ATTACH 'shop.duckdb' AS shop")
+        connection.execute("UPDATE shop.commerce.orders SET tag = 'a tag'")
+    query, terminal = pulled.start_on_terminal("query", "SELECT (tag || chr(27) || '[2J')::INT AS x FROM orders")
+    screen = b""
+    with contextlib.suppress(OSError):
+        while read := os.read(terminal, 4096):
+            screen += read
+    os.close(terminal)
+    assert query.wait(timeout=20) == 1
+    assert b"[2J" in screen
+    assert b"\x1b[2J" not in screen
 
 
 def test_another_database_can_be_named(pulled: Shell) -> None:
@@ -920,7 +953,7 @@ def test_an_export_without_personal_data_has_none(pulled: Shell) -> None:
 
 def test_an_export_of_chosen_tables_as_csv_marts_included(pulled: Shell) -> None:
     line = failed(pulled.run("export", "out", "analytics.daily_revenue"), 1)
-    assert "analytics.daily_revenue is not stored yet. Fix: run `commerce-assets build`." in line
+    assert "analytics.daily_revenue is not built yet. Fix: run `commerce-assets build`." in line
     pulled.run("build", "--to", "2024-03-10")
     result = pulled.run("export", "out", "daily_revenue", "analytics.order_items", "--as", "csv", "--format", "json")
     assert json.loads(result.stdout) == [
@@ -930,6 +963,25 @@ def test_an_export_of_chosen_tables_as_csv_marts_included(pulled: Shell) -> None
     assert rows_of(f"SELECT sum(orders) FROM '{pulled.folder}/out/daily_revenue/daily_revenue.csv'") == [(120,)]
     pulled.run("export", "all", "commerce.orders", "--as", "csv")
     assert len(list((pulled.folder / "all" / "orders").glob("day=2024-03-*/*.csv"))) == 10
+
+
+def test_an_export_has_the_tables_of_own_assets(pulled: Shell) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("ATTACH 'shop.duckdb' AS shop; CREATE SCHEMA shop.reporting")
+        connection.execute("CREATE TABLE shop.reporting.orders AS SELECT 1 AS id")
+    result = pulled.run("export", "out", "--as", "csv")
+    assert result.stdout.splitlines()[-1] == "reporting.orders: 1 rows in out/reporting.orders"
+    assert (pulled.folder / "out" / "reporting.orders" / "orders.csv").read_text() == "id\n1\n"
+    # What its columns hold is not declared.
+    assert "reporting" not in pulled.run("export", "shared", "--without-personal-data").stdout
+    line = failed(pulled.run("export", "own", "reporting.orders", "--without-personal-data"), 1)
+    assert "its personal data is not declared. Fix: export it without --without-personal-data" in line
+
+
+def test_history_that_is_not_kept_names_the_setting(pulled: Shell) -> None:
+    for arguments in (("query", "FROM orders_history"), ("export", "out", "orders_history")):
+        line = failed(pulled.run(*arguments), 1)
+        assert "Fix: set COMMERCE_ORDER_HISTORY=true, then run `commerce-assets pull orders`." in line
 
 
 def test_export_replaces_a_table_only_when_asked_to(pulled: Shell) -> None:
@@ -994,14 +1046,23 @@ def test_an_unexpected_error_hides_its_message_unless_asked_for(shell: Shell, mo
 
 
 def commands_of(*pages: str) -> list[str]:
-    """The commands that the pages show, as typed."""
-    lines = [line for page in pages for line in (ROOT / page).read_text().splitlines()]
-    return [line for line in lines if re.match(r"(\.venv/bin/)?commerce-assets ", line)]
+    """The commands that the pages show, as typed, in blocks and within sentences."""
+    texts = [(ROOT / page).read_text() for page in pages]
+    command = r"(?:\.venv/bin/)?commerce-assets [^`\n]+"
+    return [found for text in texts for found in re.findall(rf"^{command}|(?<=`){command}(?=`)", text, re.MULTILINE)]
+
+
+def hints() -> list[str]:
+    """The commands that the messages of the package name, without those that a test fills in."""
+    source = "".join(path.read_text() for path in (ROOT / "commerce_assets").rglob("*.py"))
+    return [each for each in re.findall(r"`(commerce-assets [^`]+)`", source) if "{" not in each]
 
 
 def test_every_command_of_the_pages_works_as_typed(shell: Shell) -> None:
     (shell.folder / "query.sql").write_text("FROM orders")
     shown = commands_of("README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    assert 'commerce-assets query "FROM orders LIMIT 10"' in shown
+    shown = list(dict.fromkeys([*shown, *hints()]))
     assert {shlex.split(command, comments=True)[1] for command in shown} <= COMMANDS.keys()
     assert len(shown) > 5
     with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as server:
