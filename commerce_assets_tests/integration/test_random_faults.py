@@ -41,6 +41,7 @@ from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
 from commerce_assets.ingest.verify import VerificationError
 from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import LoadError
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
@@ -307,9 +308,15 @@ class World:
 
     def _discard(self, kill_at: int | None) -> Callable[[StagedPages], None]:
         """What removes the staged pages; a process that is killed after the commit does not get there."""
-        if kill_at is None and self.plan.killed_after_commit:
-            return lambda _: None
-        return StagedPages.discard
+        discard = StagedPages.discard
+
+        def survive(staged: StagedPages) -> None:
+            with self.connection() as connection:
+                is_stored = has_loaded(connection, staged.manifest.pull_id)
+            if not is_stored:
+                discard(staged)
+
+        return survive if kill_at is None and self.plan.killed_after_commit else discard
 
     def tear(self) -> None:
         """Leaves what a process leaves that is killed as it writes."""
