@@ -19,7 +19,9 @@ from sample_store.store import SampleStore
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 FIRST = TODAY - timedelta(days=20)
 ALL_DAYS = (FIRST.date(), (TODAY - timedelta(days=1)).date())
-WHOLE: dict[str, set[str | None]] = {model.name: {None} for model in MODELS if not model.is_partitioned}
+# The marts that need the history of orders are not built without it.
+DEFINED = [model for model in MODELS if not model.needs_history]
+WHOLE: dict[str, set[str | None]] = {model.name: {None} for model in DEFINED if not model.is_partitioned}
 
 
 class Sensor:
@@ -37,7 +39,7 @@ class Sensor:
             defs=self.project.definitions, instance=self.project.instance, cursor=self._cursor
         )
         self._cursor = evaluated.cursor
-        requested = {model.name: set(evaluated.get_requested_partitions(AssetKey(model.name))) for model in MODELS}
+        requested = {model.name: set(evaluated.get_requested_partitions(AssetKey(model.name))) for model in DEFINED}
         return {name: keys for name, keys in requested.items() if keys}
 
 
