@@ -4,6 +4,7 @@ pandas and polars are optional: a class is recognised by its name, and its libra
 """
 
 from collections.abc import Callable
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -24,9 +25,43 @@ def to_arrow(frame: object) -> "pa.Table":
     """The frame as an Arrow table.
 
     Raises:
-        FrameError: It is of another type, or has a column that Arrow cannot hold.
+        FrameError: It is of another type, or has a column that DuckDB cannot hold exactly.
     """
-    return _conversions(type(frame))[0](frame)
+    import pyarrow as pa  # noqa: PLC0415 - a run that stores nothing need not import it
+
+    table = _conversions(type(frame))[0](frame)
+    for position, field in enumerate(table.schema):
+        try:
+            type_ = _storable(field.type)
+            if type_ != field.type:
+                table = table.set_column(position, field.with_type(type_), table.column(position).cast(type_))
+        except pa.ArrowException as error:
+            raise FrameError(
+                f"column {field.name} holds values that do not fit a type of DuckDB: they are {field.type}. "
+                "Fix: convert it, for example to text."
+            ) from error
+    return table
+
+
+def _storable(type_: "pa.DataType") -> "pa.DataType":
+    """The type of the same values that DuckDB reads exactly: it would cut durations to microseconds."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if type_ == pa.duration("ns"):
+        return pa.duration("us")
+    if pa.types.is_float16(type_):
+        return pa.float32()
+    if pa.types.is_decimal256(type_):
+        return pa.decimal128(min(type_.precision, 38), type_.scale)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return pa.list_(_storable(type_.value_type))
+    if pa.types.is_struct(type_):
+        if not type_.num_fields:
+            raise pa.ArrowInvalid("a struct without fields")
+        return pa.struct(
+            [type_.field(number).with_type(_storable(type_.field(number).type)) for number in range(type_.num_fields)]
+        )
+    return type_
 
 
 def from_arrow(table: "pa.Table", wanted: type) -> object:
@@ -65,12 +100,16 @@ def _from_pandas(frame: "pd.DataFrame") -> "pa.Table":
         raise FrameError(f"columns have the same name: {', '.join(repeated)}. Fix: rename them.")
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise _mixed(names, [frame.iloc[:, position] for position in range(len(names))]) from error
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        failing = [name for position, name in enumerate(names) if not _converts(frame.iloc[:, position])]
+        raise _mixed(failing) from error
+    if bent := [name for position, name in enumerate(names) if _is_bent(frame.iloc[:, position])]:
+        raise _mixed(bent)
     for field in table.schema:
-        # Of a period or an interval DuckDB would store the number that pandas keeps it as.
-        if str(getattr(field.type, "extension_name", "")).startswith("pandas."):
-            dtype = field.type.extension_name.removeprefix("pandas.")
+        # DuckDB would store the number of a period or an interval, and pyarrow stores zero for an offset.
+        extension = str(getattr(field.type, "extension_name", ""))
+        if extension.startswith("pandas.") or pa.types.is_interval(field.type):
+            dtype = extension.removeprefix("pandas.") or "offset"
             raise FrameError(
                 f"column {field.name} holds values of the pandas type {dtype}, which a table has not. "
                 "Fix: return timestamps (.dt.to_timestamp()) or text (.astype(str))."
@@ -78,20 +117,39 @@ def _from_pandas(frame: "pd.DataFrame") -> "pa.Table":
     return table
 
 
-def _mixed(names: list[str], columns: list[Any]) -> FrameError:
+def _mixed(names: list[str]) -> FrameError:
     """The error that names the columns, and not, as pyarrow does, a value."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    failing = []
-    for name, column in zip(names, columns, strict=True):
-        try:
-            pa.Array.from_pandas(column)
-        except (pa.ArrowException, TypeError, ValueError):
-            failing.append(name)
     return FrameError(
-        f"columns hold values of several types, or of a type that a table has not: {', '.join(failing)}. "
+        f"columns hold values of several types, or of a type that a table has not: {', '.join(names)}. "
         "Fix: convert each to one type, for example with .astype(str)."
     )
+
+
+def _converts(column: "pd.Series[Any]") -> bool:
+    import pyarrow as pa  # noqa: PLC0415
+
+    try:
+        pa.Array.from_pandas(column)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_bent(column: "pd.Series[Any]") -> bool:
+    """Whether pyarrow changes values to fit the others, as a datetime among dates, or cuts nanoseconds of objects."""
+    if column.dtype != object:
+        return False
+    values = column.dropna()
+    kinds = {_kind(value) for value in values} & {"naive", "aware", date, bytes, str}
+    return len(kinds) > 1 or any(
+        getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0) for value in values
+    )
+
+
+def _kind(value: object) -> object:
+    if isinstance(value, datetime):
+        return "naive" if value.tzinfo is None else "aware"
+    return type(value)
 
 
 def _to_pandas(table: "pa.Table") -> "pd.DataFrame":
@@ -109,10 +167,12 @@ def _to_pandas(table: "pa.Table") -> "pd.DataFrame":
 
 
 def _from_polars(frame: "pl.DataFrame") -> "pa.Table":
-    import polars as pl  # noqa: PLC0415
-
-    if failing := [name for name, dtype in frame.schema.items() if dtype == pl.Object]:
-        raise FrameError(f"columns hold Python objects: {', '.join(failing)}. Fix: convert each to a type of polars.")
+    unsupported = ("Object", "Int128", "UInt128")
+    if failing := [name for name, dtype in frame.schema.items() if str(dtype) in unsupported]:
+        raise FrameError(
+            f"columns hold Python objects or integers of 128 bits: {', '.join(failing)}. "
+            "Fix: convert each to another type of polars, for example text."
+        )
     return frame.to_arrow()
 
 

@@ -61,7 +61,12 @@ class _Column:
             return True
         column = identifier(self.name)
         back = f"TRY_CAST(TRY_CAST({column} AS {wanted}) AS {self.type})"
-        return not connection.sql(f"SELECT 1 FROM {rows} WHERE {back} IS DISTINCT FROM {column} LIMIT 1").fetchall()
+        try:
+            changed = connection.sql(f"SELECT 1 FROM {rows} WHERE {back} IS DISTINCT FROM {column} LIMIT 1").fetchall()
+        except (duckdb.BinderException, duckdb.TypeMismatchException):
+            # There is no cast: the structs have no field in common.
+            return False
+        return not changed
 
     def has_values(self, connection: duckdb.DuckDBPyConnection, rows: str) -> bool:
         """Whether it holds anything but NULL, or empty lists, which are the same in every type."""

@@ -147,7 +147,7 @@ def test_a_schema_may_be_called_like_a_catalog(own: World, schema: str) -> None:
     ],
 )
 def test_tables_of_the_project_are_refused(own: World, schema: str, name: str) -> None:
-    """Before anything is written: no file is created."""
+    """Fault 100. Before anything is written: no file is created."""
     asset = Returned(own, name=name, key_prefix=["mine"], metadata={"schema": schema})
     with pytest.raises(TableError, match=r"is a table of the project\. Fix: give the asset another name"):
         asset.store(pa.table({"a": [1]}))
@@ -458,6 +458,7 @@ NANOSECOND = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
         ([date(2024, 3, 9)], [AT], [datetime(2024, 3, 9), AT]),  # noqa: DTZ001
         (pa.array([AT], pa.timestamp("s")), pa.array([AT], pa.timestamp("us")), [AT, AT]),
         ([{"x": 1}], [{"x": 2, "y": "b"}], [{"x": 1, "y": None}, {"x": 2, "y": "b"}]),
+        ([{"x": 1}], [{"y": "b"}], [{"x": 1, "y": None}, {"x": None, "y": "b"}]),
         ([{"x": 1, "y": "a"}], [{"x": 2}], [{"x": 1, "y": "a"}, {"x": 2, "y": None}]),
         ([[{"x": 1}]], [[{"x": 0.5}]], [[{"x": 1.0}], [{"x": 0.5}]]),
         ([[]], [["vip"]], [[], ["vip"]]),
@@ -598,6 +599,7 @@ def test_a_library_may_be_imported_in_the_body(own: World, library: str, monkeyp
 
 
 def test_pandas_loads_are_exact(own: World) -> None:
+    """Fault 103."""
     asset = Returned(own)
     own_types: dict[str, Any] = {
         "id": pa.array([2**53 + 1, None]),
@@ -638,9 +640,20 @@ def test_pandas_loads_are_exact(own: World) -> None:
         (pd.DataFrame({"ok": [1, 2], "mixed": ["secret", 1]}), r"several types.*: mixed\. Fix: convert"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), r"the same name: a\. Fix: rename"),
         (pd.DataFrame({"a": [1], "A": [2]}), r"apart from upper and lower case: A, a\. Fix: rename"),
-        (pl.DataFrame({"a": [object()]}), r"Python objects: a\. Fix: convert"),
+        (pl.DataFrame({"a": [object()]}), r"Python objects.*: a\. Fix: convert"),
         (pd.DataFrame({"m": pd.period_range("2024-01", periods=2, freq="M")}), r"column m .* pandas type period"),
         (pd.DataFrame({"i": pd.interval_range(0, 2)}), r"column i .* pandas type interval"),
+        (pd.DataFrame({"d": pd.Series([date(2024, 3, 9), AT], dtype=object)}), r"several types.*: d\. Fix: convert"),
+        (pd.DataFrame({"d": pd.Series([AT, AT.replace(tzinfo=UTC)], dtype=object)}), r"several types.*: d\."),
+        (pd.DataFrame({"b": pd.Series([b"secret", "x"], dtype=object)}), r"several types.*: b\."),
+        (pd.DataFrame({"n": pd.Series([2**70], dtype=object)}), r"of a type that a table has not: n\."),
+        (pd.DataFrame({"t": pd.Series([pd.Timedelta(1, "ns")], dtype=object)}), r"of a type that a table has not: t\."),
+        (pd.DataFrame({"o": [pd.DateOffset(days=1)]}), r"column o .* pandas type offset"),
+        (pl.DataFrame({"n": pl.Series([2**70], dtype=pl.Int128)}), r"integers of 128 bits: n\. Fix: convert"),
+        (pa.table({"t": pa.array([1], pa.duration("ns"))}), r"column t .* duration\[ns\]\. Fix: convert"),
+        (pa.table({"t": pa.array([[1]], pa.list_(pa.duration("ns")))}), r"column t .* Fix: convert"),
+        (pa.table({"n": pa.array([Decimal(10) ** 70], pa.decimal256(76, 0))}), r"column n .* decimal256"),
+        (pa.table({"s": [{}]}), r"column s .* struct<>"),
         (7, r"int is not the type of a frame\. Fix: use pandas\.DataFrame"),
         (None, r"asset returned: it returned None\. Fix:"),
     ],
@@ -650,6 +663,19 @@ def test_what_a_table_cannot_hold_is_refused(own: World, frame: Any, match: str)
         Returned(own).store(frame)
     assert "secret" not in str(refused.value)
     assert not own.path.exists() or own.query("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'commerce'") == []
+
+
+def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
+    """Fault 101. DuckDB reads no half floats and no decimals of 256 bits, and cuts durations to microseconds."""
+    columns: dict[str, Any] = {
+        "half": pa.array([1.5], pa.float16()),
+        "amount": pa.array([Decimal("1.5")], pa.decimal256(76, 1)),
+        "took": pa.array([1000], pa.duration("ns")),
+        "nested": pa.array([[{"took": 1000}]], pa.list_(pa.struct([("took", pa.duration("ns"))]))),
+    }
+    Returned(own).store(pa.table(columns))
+    took = timedelta(microseconds=1)
+    assert own.query("FROM commerce.returned") == [(1.5, Decimal("1.5"), took, [{"took": took}])]
 
 
 def test_the_index_of_a_pandas_frame_is_left_out(own: World) -> None:
