@@ -36,13 +36,16 @@ def main() -> int:
     first, last = ((now - timedelta(days=days)).date().isoformat() for days in (_DAYS, 1))
     days = dict(zip(_RANGE_TAGS, (first, last), strict=True))
     with serve(SampleStore(build_shop(now=now))) as server, DagsterInstance.ephemeral(settings=_QUIET) as instance:
-        os.environ |= {
+        connection = {
             "COMMERCE_API_BASE_URL": server.base_url,
             "COMMERCE_API_KEY": SAMPLE_API_KEY,
             "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
         }
+        # Dagster reads secrets from the environment of the run.
+        os.environ |= connection
         definitions = build_definitions(
             environment={
+                **connection,
                 "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
                 "COMMERCE_API_REQUESTS_PER_SECOND": "0",
                 "COMMERCE_ORDERS_START_DATE": first,
