@@ -483,6 +483,7 @@ def test_on_a_terminal_the_fix_is_below_the_finding(shell: Shell) -> None:
 
 # Where each is shown to be said, if that is no mistake of the table above.
 ELSEWHERE = {
+    "is not a URL that both Dagster and this project can use": "test_settings.py",
     "nothing listens at its address": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "would get the same answer": "test_a_store_that_is_down_is_asked_once_and_not_waited_for",
     "certificate is not valid for its name, or not trusted": "test_an_untrusted_certificate_is_named",

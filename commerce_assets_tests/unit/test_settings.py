@@ -459,3 +459,9 @@ def test_resource_has_the_bounds_and_description_of_the_setting() -> None:
         api(concurrency=33)
     description = CommerceApiResource.model_fields["concurrency"].description or ""
     assert description.endswith("(COMMERCE_API_CONCURRENCY).")
+
+
+@pytest.mark.parametrize("url", ["postgresql://me@127.0.0.1/shop", "postgresql+psycopg://me@127.0.0.1/shop", "shop"])
+def test_a_postgres_url_needs_the_driver_that_dagster_uses(url: str) -> None:
+    with pytest.raises(SettingError, match="is not a URL that both Dagster and this project can use"):
+        CommerceSettings.read({"COMMERCE_POSTGRES_URL": url})
