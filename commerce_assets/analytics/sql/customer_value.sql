@@ -14,4 +14,4 @@ WITH sums AS (
     WHERE is_sale AND customer IS NOT NULL
     GROUP BY customer, currency
 )
-SELECT * REPLACE (CASE WHEN known_refund_share = 0 THEN NULL ELSE coalesce(refunds, 0) END AS refunds) FROM sums
+SELECT * REPLACE (refund_sum(refunds, known_refund_share) AS refunds) FROM sums

@@ -44,7 +44,7 @@ SELECT
     day,
     currency,
     coalesce(sum(COLUMNS(* EXCLUDE (day, currency, refunds, known_refund_share))), 0) AS '\0',
-    CASE WHEN max(known_refund_share) = 0 THEN NULL ELSE coalesce(sum(refunds), 0) END AS refunds,
+    refund_sum(sum(refunds), max(known_refund_share)) AS refunds,
     max(known_refund_share) AS known_refund_share
 FROM (FROM sold UNION ALL BY NAME FROM excluded UNION ALL BY NAME FROM paid_out)
 GROUP BY day, currency

@@ -17,7 +17,7 @@ WITH months AS (
     GROUP BY ALL
 )
 SELECT
-    months.* EXCLUDE (to_know) REPLACE (CASE WHEN known_refund_share = 0 THEN NULL ELSE coalesce(refunds, 0) END AS refunds),
+    months.* EXCLUDE (to_know) REPLACE (refund_sum(refunds, known_refund_share) AS refunds),
     products.name AS product
 FROM months
 LEFT JOIN products ON products.id = months.product_id

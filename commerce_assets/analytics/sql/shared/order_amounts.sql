@@ -5,6 +5,10 @@ CREATE OR REPLACE TEMP MACRO measure(is_sale, unreadable, name, amount) AS
 -- The share of the refunds and chargebacks whose amount is known; NULL if there are none.
 CREATE OR REPLACE TEMP MACRO known_share(is_refund, is_known) AS avg(CASE WHEN is_refund THEN CAST(is_known AS INTEGER) END);
 
+-- A sum of refunds: 0 if there are none, NULL if there are some and no amount is known.
+CREATE OR REPLACE TEMP MACRO refund_sum(refunds, share_known) AS
+    CASE WHEN share_known = 0 THEN NULL ELSE coalesce(refunds, 0) END;
+
 -- One row per refund transaction that the API shows.
 CREATE OR REPLACE TEMP VIEW refund_transactions AS
 WITH listed AS (
