@@ -332,6 +332,7 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
         "run_id": result.run_id,
         "success": result.success,
         "materialized": _materialized(result),
+        "on_other_days": _on_other_days(result),
         "checks": checks,
         "errors": errors,
     }
@@ -357,19 +358,40 @@ def _materialized(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
     return [*assets.values()]
 
 
+def _on_other_days(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
+    """Return the changes of days that are not complete partitions, and so are in no materialization."""
+    observations = [
+        event.asset_observation_data.asset_observation for event in result.all_events if event.is_asset_observation
+    ]
+    found = [
+        {
+            "asset": observation.asset_key.to_user_string(),
+            **{name: observation.metadata[name].value for name in _CHANGES if name in observation.metadata},
+        }
+        for observation in observations
+    ]
+    return [each for each in found if any(each.get(name) for name in _CHANGES if name != "rows_unchanged")]
+
+
 def _say(report: Mapping[str, Any]) -> None:
     for asset in report["materialized"]:
         partitions = f" in {asset['partitions']:,} partitions" if asset["partitions"] else ""
-        changes = ", ".join(f"{asset[name]:,} {name.removeprefix('rows_')}" for name in _CHANGES if name in asset)
+        changes = _changes(asset)
         say(f"{asset['asset']}: {asset['rows']:,} rows{partitions}{f' ({changes})' if changes else ''}")
+    for asset in report["on_other_days"]:
+        say(f"{asset['asset']}: {_changes(asset)} on days that are not complete partitions, such as today")
     checks = report["checks"]
-    if report["success"] and not report["materialized"] and not checks:
+    if report["success"] and not report["materialized"] and not report["on_other_days"] and not checks:
         say(f"{report['job']}: nothing to change")
     if checks:
         say(f"{sum(check['passed'] for check in checks)} of {len(checks)} checks passed")
     for check in checks:
         if not check["passed"]:
             say(f"check failed: {check['asset']}: {check['check']}: {check['description']}")
+
+
+def _changes(asset: Mapping[str, Any]) -> str:
+    return ", ".join(f"{asset[name]:,} {name.removeprefix('rows_')}" for name in _CHANGES if name in asset)
 
 
 @contextmanager

@@ -14,13 +14,15 @@ import duckdb
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from commerce_assets.defs.checks import build_check_specs, check_results, health_results, verified_results
-from commerce_assets.defs.metadata import load_metadata, partitions_metadata
+from commerce_assets.defs.metadata import changes_metadata, load_metadata, partitions_metadata
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.warehouse.check_queries import Scope
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.window import Window
+
+_OTHER_DAYS = "days that are not complete partitions"
 
 
 def report_load(
@@ -34,8 +36,9 @@ def report_load(
 ) -> list[date]:
     """Report the partitions that a load changed; returns them.
 
-    With `whole_window`, every day of the request's window is reported, also one that was found unchanged. Where no
-    partition changed, an observation carries the numbers, so that the run shows on the asset all the same.
+    With `whole_window`, every day of the request's window is reported, also one that was found unchanged. An
+    observation carries the numbers where no partition changed, so that the run shows on the asset all the same, and
+    those of days that are not complete partitions, such as today.
     """
     endpoint, window = ingested.request.endpoint, ingested.request.window
     days = {day for day, counts in ingested.load.days.items() if counts.touched}
@@ -52,7 +55,13 @@ def report_load(
                 asset_key=endpoint.name, partition=day.isoformat(), description=description, metadata=metadata
             )
         )
-    if not by_day:
+    others = [counts for day, counts in ingested.load.days.items() if counts.touched and day not in by_day]
+    if others:
+        metadata = totals | changes_metadata(others)
+        context.log_event(
+            dg.AssetObservation(asset_key=endpoint.name, description=f"{description}: {_OTHER_DAYS}", metadata=metadata)
+        )
+    elif not by_day:
         context.log_event(
             dg.AssetObservation(asset_key=endpoint.name, description=f"{description}: none", metadata=totals)
         )

@@ -147,12 +147,15 @@ def _day_metadata(counts: DayCounts, *, stored: int) -> dict[str, RawMetadataVal
     )
     return {
         "dagster/partition_row_count": stored,
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated,
-        "rows_unchanged": counts.unchanged,
-        "rows_removed": counts.removed,
+        **changes_metadata([counts]),
         **changed,
     }
+
+
+def changes_metadata(days: Collection[DayCounts]) -> dict[str, RawMetadataValue]:
+    """Build the counts of the rows that a load wrote, found unchanged and removed on these days."""
+    names = ("inserted", "updated", "unchanged", "removed")
+    return {f"rows_{name}": sum(getattr(counts, name) for counts in days) for name in names}
 
 
 def preview(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, day: date | None = None) -> dg.MetadataValue:

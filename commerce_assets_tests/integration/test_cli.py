@@ -424,6 +424,22 @@ def test_a_run_as_json_is_a_list_of_runs(loaded: Shell, command: tuple[str, ...]
         assert run["materialized"][0]["rows"] == run["materialized"][0]["rows_inserted"] == 3
 
 
+def test_a_refresh_counts_the_new_orders_of_today(loaded: Shell, server: FaultyStore) -> None:
+    loaded.run("refresh")
+    assert "orders_refresh: nothing to change" in loaded.run("refresh").stdout
+    server.store.add("orders", order(900, datetime.now(UTC)))
+    expected = "orders: 1 inserted, 0 updated, 0 unchanged, 0 removed on days that are not complete partitions"
+    shown = loaded.run("refresh").stdout
+    assert expected in shown
+    assert "nothing to change" not in shown
+    server.store.update_order(7, settled_gross="1.00")
+    server.store.add("orders", order(901, datetime.now(UTC)))
+    (run,) = json.loads(loaded.run("refresh", "--format", "json").stdout)
+    assert run["materialized"][0]["rows_updated"] == 1
+    changes = {"rows_inserted": 1, "rows_updated": 0, "rows_unchanged": 1, "rows_removed": 0}
+    assert run["on_other_days"] == [{"asset": "orders", **changes}]
+
+
 def test_a_refresh_and_a_reconciliation_bring_what_changed(loaded: Shell, server: FaultyStore) -> None:
     loaded.run("refresh")
     server.store.update_order(7, settled_gross="1.00")
