@@ -28,7 +28,7 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import variable_of
 from commerce_assets.warehouse.file import short_error
 from commerce_assets.warehouse.row_history import history_of
-from commerce_assets.warehouse.schema import describe, exists
+from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
 _COPY_OPTIONS = {
@@ -291,16 +291,17 @@ def _explained(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> st
     missing = _MISSING_TABLE.search(str(error)) if isinstance(error, duckdb.CatalogException) else None
     if not missing:
         return _in_one_line(error)
-    name = missing["name"]
-    if not any(exists(connection, schema, name) for schema in (SCHEMA, ANALYTICS)) and (fix := _not_stored(name)):
-        return fix
+    name = missing["name"].lower()
     tables = connection.execute(
-        "SELECT concat(schema_name, '.', table_name) FROM duckdb_tables() "
-        "WHERE database_name = current_database() ORDER BY schema_name, table_name"
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() ORDER BY ALL"
     ).fetchall()
+    if namesakes := [f"{schema}.{found}" for schema, found in tables if found.lower() == name]:
+        return f"the schema in the query has no table {name}. Fix: use {' or '.join(namesakes)}."
+    if fix := _not_stored(name):
+        return fix
     if not tables:
         return NOTHING_YET
-    return f"there is no table {name}. Fix: use one of {', '.join(table for (table,) in tables)}."
+    return f"there is no table {name}. Fix: use one of {', '.join(f'{schema}.{found}' for schema, found in tables)}."
 
 
 def _not_stored(name: str) -> str | None:
@@ -453,7 +454,10 @@ def _chosen(stored: Sequence[_Exported], names: Sequence[str]) -> list[_Exported
     by_name |= {each.name: each for each in stored if each.hidden is not None}
     for name in names:
         if name not in by_name:
-            if fix := _not_stored(name.rpartition(".")[2]):
+            last = name.rpartition(".")[2]
+            if namesakes := [each.asset for each in stored if each.name == last]:
+                raise click.UsageError(f"there is no table {name}. Fix: use {' or '.join(namesakes)}.")
+            if fix := _not_stored(last):
                 raise click.ClickException(fix)
             raise click.UsageError(f"there is no table {name}; there are {', '.join(each.asset for each in stored)}")
     return list({by_name[name].asset: by_name[name] for name in names}.values())

@@ -222,6 +222,7 @@ def test_the_command_list_equals_each_commands_own_help(name: str) -> None:
         (["build", "--from", "2024-02-01"], "is not a partition"),
         (["reconcile", "--requests", "1"], "1 is not in the range x>=4"),
         (["export", "out", "nope"], "there is no table nope; there are orders"),
+        (["export", "out", "shop.orders"], "there is no table shop.orders. Fix: use orders."),
         (["query", "SELECT 1", "--format", "parquet"], "Parquet needs --output FILE"),
     ],
 )
@@ -838,6 +839,15 @@ def test_a_link_stays_and_what_it_leads_to_is_replaced(pulled: Shell) -> None:
 def test_query_for_a_missing_table_names_the_existing_ones(pulled: Shell) -> None:
     line = failed(pulled.run("query", "FROM nope"), 1)
     assert "there is no table nope. Fix: use one of commerce.orders, commerce_loads." in line
+
+
+@pytest.mark.parametrize("name", ["analytics.orders", "nope.orders", "main.ORDERS"])
+def test_query_for_a_table_in_another_schema_names_its_schema(pulled: Shell, name: str) -> None:
+    pulled.run("build", "--to", "2024-03-10")
+    line = failed(pulled.run("query", f"FROM {name}"), 1)
+    assert "the schema in the query has no table orders. Fix: use commerce.orders." in line
+    line = failed(pulled.run("query", "FROM commerce.daily_revenue"), 1)
+    assert "Fix: use analytics.daily_revenue." in line
 
 
 def test_a_query_that_needs_too_much_memory_names_the_setting(pulled: Shell) -> None:
