@@ -1,62 +1,15 @@
-"""The composition root, which Dagster loads. It only composes what the other modules build."""
-
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""The code location of a shop, which Dagster loads: definitions for the settings of the environment and `.env`."""
 
 import dagster as dg
 
-from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
-from commerce_assets.defs.alerts.sensor import build_alerts_sensor
-from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
-from commerce_assets.defs.checks import build_health_checks
+from commerce_assets.composition import build_definitions
 from commerce_assets.defs.executor import build_executor
-from commerce_assets.defs.jobs import build_jobs_and_schedules
-from commerce_assets.defs.resources import build_resources
-from commerce_assets.endpoint import Endpoint
-from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 
+_settings = CommerceSettings.read()
 
-def build_definitions(
-    *,
-    environment: Mapping[str, str] | None = None,
-    endpoints: Sequence[Endpoint] = ENDPOINTS,
-    loggers: Mapping[str, dg.LoggerDefinition] | None = None,
-) -> dg.Definitions:
-    """Build assets, checks, jobs, schedules and resources from an environment; `.env` and the process's unless given.
-
-    Raises:
-        SettingError: A setting cannot be used. Credentials are checked when a run needs them, not here.
-    """
-    settings = CommerceSettings.read(environment, endpoints=endpoints)
-    endpoints = settings.configured_endpoints()
-    partitions = build_partitions(start=settings.orders_start_date)
-    health_checks = [build_health_checks(endpoint=endpoint, start=settings.orders_start_date) for endpoint in endpoints]
-    jobs, schedules = build_jobs_and_schedules(
-        endpoints=endpoints,
-        partitions=partitions,
-        health_checks=health_checks,
-        lookback_days=settings.orders_lookback_days,
-        request_budget=settings.reconcile_requests,
-    )
-    assets: list[Any] = [
-        build_endpoint_asset(
-            endpoint=endpoint,
-            partitions=partitions if endpoint.is_partitioned else None,
-            policy=settings.policy,
-        )
-        for endpoint in endpoints
-    ]
-    return dg.Definitions(
-        assets=[*assets, *build_analytics_assets(endpoints=endpoints, partitions=partitions)],
-        asset_checks=health_checks,
-        jobs=[*jobs, build_analytics_job()],
-        schedules=schedules,
-        sensors=[build_alerts_sensor(), build_automation_sensor()],
-        executor=build_executor(settings.coordination),
-        loggers=loggers,
-        resources=build_resources(settings),
-    )
-
-
-defs = build_definitions()
+defs = dg.Definitions.merge(
+    build_definitions(_settings),
+    # For runs that are not of a job, such as those of *Materialize*.
+    dg.Definitions(executor=build_executor(_settings.coordination)),
+)

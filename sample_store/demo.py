@@ -13,8 +13,9 @@ import duckdb
 from dagster import BetaWarning, DagsterInstance, Definitions, ExecuteInProcessResult, PreviewWarning
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.definitions import build_definitions
+from commerce_assets.composition import build_definitions
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.settings import CommerceSettings
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.server import serve
 from sample_store.shop import build_shop
@@ -43,8 +44,8 @@ def main() -> int:
         }
         # Dagster reads secrets from the environment of the run.
         os.environ |= connection
-        definitions = build_definitions(
-            environment={
+        settings = CommerceSettings.read(
+            {
                 **connection,
                 "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
                 "COMMERCE_API_REQUESTS_PER_SECOND": "0",
@@ -52,6 +53,7 @@ def main() -> int:
                 "COMMERCE_DUCKDB_PATH": str(_DATABASE),
             }
         )
+        definitions = build_definitions(settings)
         jobs = [
             ("catalog", {}),
             *((endpoint.name, days) for endpoint in ENDPOINTS if endpoint.is_partitioned),

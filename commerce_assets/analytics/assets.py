@@ -53,12 +53,13 @@ def build_analytics_assets(
     ]
 
 
-def build_analytics_job() -> UnresolvedAssetJobDefinition:
+def build_analytics_job(*, executor: dg.ExecutorDefinition) -> UnresolvedAssetJobDefinition:
     """Build the job `analytics`: every model, and the chosen days of the partitioned ones."""
     return dg.define_asset_job(
         GROUP,
         selection=dg.AssetSelection.groups(GROUP),
         description="Builds the analytics tables: `order_items` for the selected days, the others in full.",
+        executor_def=executor,
     )
 
 

@@ -405,9 +405,9 @@ def _project(session: Session) -> Iterator[_Project]:
         # The public `DagsterInstance.get` and `from_config` take no overrides.
         from dagster._core.instance.ref import InstanceRef  # noqa: PLC0415
 
-        from commerce_assets.definitions import build_definitions  # noqa: PLC0415
+        from commerce_assets.composition import build_definitions  # noqa: PLC0415
 
-        definitions = build_definitions(environment=session.environment, loggers={"console": _console_logger(session)})
+        definitions = build_definitions(session.settings, loggers={"console": _console_logger(session)})
         home = Path(os.environ.get("DAGSTER_HOME") or ".").absolute()
         if (home / "dagster.yaml").exists() or os.environ.get("DAGSTER_HOME"):
             instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=_NO_CAPTURE))

@@ -37,7 +37,11 @@ _WIDE_EVERY = timedelta(hours=20)
 
 
 def build_refresh_job(
-    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, lookback_days: int
+    *,
+    endpoint: Endpoint,
+    partitions: dg.DailyPartitionsDefinition,
+    lookback_days: int,
+    executor: dg.ExecutorDefinition,
 ) -> dg.JobDefinition:
     """Build the job `<endpoint>_refresh`."""
     description = f"Upserts {endpoint.name} changed since the last refresh, across all partitions."
@@ -61,7 +65,7 @@ def build_refresh_job(
             if changed or has_unevaluated_checks(context, endpoint):
                 report_checks(context, ingested, opened.file, partitions=partitions)
 
-    @dg.job(name=f"{endpoint.name}_refresh", description=description)
+    @dg.job(name=f"{endpoint.name}_refresh", description=description, executor_def=executor)
     def refresh_job() -> None:
         refresh()
 

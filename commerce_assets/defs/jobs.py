@@ -9,6 +9,7 @@ from dagster import (
     AssetSelection,
     DagsterInstance,
     DailyPartitionsDefinition,
+    ExecutorDefinition,
     JobDefinition,
     RunRequest,
     ScheduleDefinition,
@@ -34,22 +35,24 @@ _DAYS_TO_CATCH_UP = 31
 AnyJob = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def build_catalog_job(*, endpoints: Sequence[Endpoint]) -> UnresolvedAssetJobDefinition:
+def build_catalog_job(*, endpoints: Sequence[Endpoint], executor: ExecutorDefinition) -> UnresolvedAssetJobDefinition:
     """Build the job `catalog`: a full refresh of every unpartitioned endpoint."""
     names = [endpoint.name for endpoint in endpoints if not endpoint.is_partitioned]
     return define_asset_job(
         "catalog",
         selection=AssetSelection.assets(*names),
         description=f"Full refresh of the unpartitioned assets: {', '.join(names)}.",
+        executor_def=executor,
     )
 
 
-def build_partitioned_job(*, endpoint: Endpoint) -> UnresolvedAssetJobDefinition:
+def build_partitioned_job(*, endpoint: Endpoint, executor: ExecutorDefinition) -> UnresolvedAssetJobDefinition:
     """Build the job `<endpoint>`: load some of its partitions."""
     return define_asset_job(
         endpoint.name,
         selection=AssetSelection.assets(endpoint.name),
         description=f"Loads the partitions of {endpoint.name} that you choose; a range of days is one run.",
+        executor_def=executor,
     )
 
 
@@ -92,12 +95,15 @@ def _first_missed(instance: DagsterInstance, asset: AssetKey, yesterday: date) -
     return next((day for day in recent if day > materialized[0] and day.isoformat() not in keys), yesterday)
 
 
-def build_health_checks_job(*, checks: Sequence[AssetChecksDefinition]) -> UnresolvedAssetJobDefinition:
+def build_health_checks_job(
+    *, checks: Sequence[AssetChecksDefinition], executor: ExecutorDefinition
+) -> UnresolvedAssetJobDefinition:
     """Build the job `health_checks`: freshness, completeness and change tracking, without a request."""
     return define_asset_job(
         "health_checks",
         selection=AssetSelection.checks(*checks),
         description="Checks that every table is fresh and complete and that changes arrive; makes no request.",
+        executor_def=executor,
     )
 
 
@@ -108,11 +114,14 @@ def build_jobs_and_schedules(
     health_checks: Sequence[AssetChecksDefinition],
     lookback_days: int,
     request_budget: int,
+    executor: ExecutorDefinition,
 ) -> tuple[list[AnyJob], list[ScheduleDefinition]]:
     """Build every job and every schedule; schedules are off until somebody switches them on."""
-    catalog = build_catalog_job(endpoints=endpoints)
-    health = build_health_checks_job(checks=health_checks)
-    reconcile = build_reconcile_job(endpoints=endpoints, partitions=partitions, request_budget=request_budget)
+    catalog = build_catalog_job(endpoints=endpoints, executor=executor)
+    health = build_health_checks_job(checks=health_checks, executor=executor)
+    reconcile = build_reconcile_job(
+        endpoints=endpoints, partitions=partitions, request_budget=request_budget, executor=executor
+    )
     jobs: list[AnyJob] = [catalog, health, reconcile]
     schedules: list[ScheduleDefinition] = [
         _schedule("catalog_daily", catalog, _CATALOG_AT, "Full refresh of the unpartitioned assets once a day."),
@@ -132,11 +141,13 @@ def build_jobs_and_schedules(
     for endpoint in endpoints:
         if not endpoint.is_partitioned:
             continue
-        days = build_partitioned_job(endpoint=endpoint)
+        days = build_partitioned_job(endpoint=endpoint, executor=executor)
         jobs.append(days)
         schedules.append(build_daily_schedule(job=days, partitions=partitions))
         if endpoint.update_filter:
-            refresh = build_refresh_job(endpoint=endpoint, partitions=partitions, lookback_days=lookback_days)
+            refresh = build_refresh_job(
+                endpoint=endpoint, partitions=partitions, lookback_days=lookback_days, executor=executor
+            )
             jobs.append(refresh)
             description = f"Upserts {endpoint.name} changed since the last refresh, today's included."
             schedules.append(_schedule(f"{refresh.name}_hourly", refresh, _HOURLY, description))

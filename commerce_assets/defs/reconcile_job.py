@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 
 def build_reconcile_job(
-    *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition, request_budget: int
+    *,
+    endpoints: Sequence[Endpoint],
+    partitions: dg.DailyPartitionsDefinition,
+    request_budget: int,
+    executor: dg.ExecutorDefinition,
 ) -> dg.JobDefinition:
     """Build the job `reconcile`, for every partitioned endpoint."""
     ops = [
@@ -45,6 +49,7 @@ def build_reconcile_job(
     @dg.job(
         name="reconcile",
         description="Compares the row count of every day with the store, and extracts the days again that differ.",
+        executor_def=executor,
     )
     def reconcile_job() -> None:
         for reconcile_endpoint in ops:

@@ -30,13 +30,13 @@ from dagster._core.test_utils import create_run_for_test
 from dagster_shared.error import SerializableErrorInfo
 from dagster_shared.serdes import serialize_value
 
-from commerce_assets.definitions import build_definitions
+from commerce_assets.composition import build_definitions
 from commerce_assets.defs.alerts import events, webhook
 from commerce_assets.defs.alerts.events import latest_cursors, read_events
 from commerce_assets.defs.alerts.message import Sighting, Trouble, clean, select_new, write_message
 from commerce_assets.defs.alerts.sensor import AlertWebhook
 from commerce_assets.defs.alerts.webhook import DeliveryError, post
-from commerce_assets.settings import SettingError, checked_webhook_url
+from commerce_assets.settings import CommerceSettings, SettingError, checked_webhook_url
 from commerce_assets_tests.support.canaries import BUYER, CREDENTIALS, EMAIL, KEY, SECRET, canary_order
 from commerce_assets_tests.support.clock import Sleeper
 from commerce_assets_tests.support.items import BY_NAME, order, product
@@ -378,7 +378,7 @@ def test_without_the_setting_alerts_are_logged(
 
 
 def test_the_sensor_runs_by_default() -> None:
-    sensor = build_definitions(environment={}).resolve_sensor_def("alerts")
+    sensor = build_definitions(CommerceSettings.read({})).resolve_sensor_def("alerts")
 
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
 

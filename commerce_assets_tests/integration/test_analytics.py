@@ -11,7 +11,8 @@ import duckdb
 import pytest
 
 from commerce_assets.analytics.tables import MODELS
-from commerce_assets.definitions import build_definitions
+from commerce_assets.composition import build_definitions
+from commerce_assets.settings import CommerceSettings
 from commerce_assets_tests.support import sums
 from commerce_assets_tests.support.pages import DOCS
 from commerce_assets_tests.support.second_store import TOKYO, build_second_store
@@ -372,7 +373,7 @@ def test_a_table_is_loaded_downstream_as_what_the_parameter_says(loaded: World) 
 
 
 def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
-    definitions = build_definitions(environment={"COMMERCE_ORDER_HISTORY": "true"})
+    definitions = build_definitions(CommerceSettings.read({"COMMERCE_ORDER_HISTORY": "true"}))
     graph = definitions.resolve_asset_graph()
 
     for model in MODELS:
@@ -391,7 +392,7 @@ def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
 
 
 def test_marts_of_the_history_exist_with_the_history_only() -> None:
-    keys = build_definitions(environment={}).resolve_asset_graph().get_all_asset_keys()
+    keys = build_definitions(CommerceSettings.read({})).resolve_asset_graph().get_all_asset_keys()
 
     assert not {dg.AssetKey("revenue_movements"), dg.AssetKey("subscription_months")} & {*keys}
     assert dg.AssetKey("daily_revenue") in keys

@@ -19,7 +19,7 @@ from dagster_shared.serdes import serialize_value
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
-from commerce_assets.definitions import build_definitions
+from commerce_assets.composition import build_definitions
 from commerce_assets.defs.resources import CommerceApiResource
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.ingest.stage import stage
@@ -119,7 +119,7 @@ def test_dagster_gets_variable_names_and_no_values(
     """Fault 65."""
     monkeypatch.setenv("COMMERCE_API_KEY", KEY)
     monkeypatch.setenv("COMMERCE_API_SECRET", SECRET)
-    definitions = build_definitions()
+    definitions = build_definitions(CommerceSettings.read())
     resource = (definitions.resources or {})["commerce_api"]
 
     snapshot = serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))

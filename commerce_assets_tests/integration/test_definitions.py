@@ -15,11 +15,12 @@ import dagster as dg
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DailyPartitionsDefinition, build_schedule_context
 
+from commerce_assets import definitions as code_location
 from commerce_assets.api.request import ListRequest
-from commerce_assets.definitions import build_definitions
+from commerce_assets.composition import build_definitions
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import SettingError
+from commerce_assets.settings import CommerceSettings, SettingError
 from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
@@ -42,7 +43,7 @@ DISCOUNTS = Endpoint(
 
 
 def test_assets_have_their_group_table_and_pool() -> None:
-    definitions = build_definitions(environment=NO_SETTINGS)
+    definitions = build_definitions(CommerceSettings.read(NO_SETTINGS))
     specs = [spec for spec in definitions.resolve_all_asset_specs() if spec.group_name == "commerce"]
 
     names = {spec.key.to_user_string() for spec in specs}
@@ -55,7 +56,7 @@ def test_assets_have_their_group_table_and_pool() -> None:
 
 
 def test_orders_have_utc_days_and_single_run_backfills() -> None:
-    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-02-29"})
+    definitions = build_definitions(CommerceSettings.read({"COMMERCE_ORDERS_START_DATE": "2024-02-29"}))
     orders = definitions.resolve_asset_graph().get(AssetKey("orders"))
 
     partitions = orders.partitions_def
@@ -67,7 +68,7 @@ def test_orders_have_utc_days_and_single_run_backfills() -> None:
 
 
 def test_jobs_and_schedules_exist_and_schedules_are_stopped() -> None:
-    repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
+    repository = build_definitions(CommerceSettings.read(NO_SETTINGS)).get_repository_def()
 
     assert {job.name for job in repository.get_all_jobs()} == {
         *("__ASSET_JOB", "analytics", "catalog", "orders", "orders_refresh", "reconcile", "health_checks")
@@ -86,7 +87,7 @@ def test_jobs_and_schedules_exist_and_schedules_are_stopped() -> None:
 
 
 def test_asset_descriptions_name_only_what_exists() -> None:
-    definitions = build_definitions(environment=NO_SETTINGS)
+    definitions = build_definitions(CommerceSettings.read(NO_SETTINGS))
     repository = definitions.get_repository_def()
     graph = definitions.resolve_asset_graph()
     named = {
@@ -107,7 +108,7 @@ def test_asset_descriptions_name_only_what_exists() -> None:
 
 
 def test_every_schedule_sensor_job_and_check_is_described() -> None:
-    definitions = build_definitions(environment=NO_SETTINGS)
+    definitions = build_definitions(CommerceSettings.read(NO_SETTINGS))
     repository = definitions.get_repository_def()
     described = {
         **{schedule.name: schedule.description for schedule in repository.schedule_defs},
@@ -121,7 +122,7 @@ def test_every_schedule_sensor_job_and_check_is_described() -> None:
 
 
 def test_every_endpoint_field_is_a_described_column() -> None:
-    definitions = build_definitions(environment=NO_SETTINGS)
+    definitions = build_definitions(CommerceSettings.read(NO_SETTINGS))
     for endpoint in ENDPOINTS:
         spec = definitions.resolve_asset_graph().get(AssetKey(endpoint.name))
         columns = spec.metadata["dagster/column_schema"].columns
@@ -178,7 +179,7 @@ def test_a_fifth_endpoint_is_one_entry_and_no_other_edit(with_discounts: World) 
 )
 def test_definitions_name_an_unusable_setting(setting: str, value: str, said: str) -> None:
     with pytest.raises(SettingError, match=f"{setting}.*{re.escape(said)}"):
-        build_definitions(environment={setting: value})
+        build_definitions(CommerceSettings.read({setting: value}))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_pyproject_and_workspace_name_one_code_location(workspace: list[str], tm
 
 def test_dg_lists_and_checks_the_definitions() -> None:
     listed = json.loads(run("dagster_dg_cli.cli", "list", "defs", "--json", cwd=PROJECT))
-    repository = build_definitions(environment=NO_SETTINGS).get_repository_def()
+    repository = build_definitions(CommerceSettings.read(NO_SETTINGS)).get_repository_def()
     graph = repository.asset_graph
 
     assert {asset["asset_key"] for asset in listed["assets"]} == {
@@ -249,10 +250,21 @@ def test_dg_lists_and_checks_the_definitions() -> None:
 
 
 def test_every_job_runs_in_one_process() -> None:
-    jobs = build_definitions(environment=NO_SETTINGS).get_repository_def().get_all_jobs()
+    jobs = build_definitions(CommerceSettings.read(NO_SETTINGS)).get_repository_def().get_all_jobs()
 
     assert len(jobs) == 7
-    assert {job.name: job.executor_def for job in jobs} == {job.name: dg.in_process_executor for job in jobs}
+    assert {job.name for job in jobs if job.executor_def != dg.in_process_executor} == {"__ASSET_JOB"}
+    assert code_location.defs.executor == dg.in_process_executor
+
+
+def test_definitions_can_be_merged_with_an_executor() -> None:
+    theirs = dg.Definitions(executor=dg.multiprocess_executor)
+
+    merged = dg.Definitions.merge(build_definitions(CommerceSettings.read(NO_SETTINGS)), theirs)
+
+    jobs = {job.name: job.executor_def for job in merged.get_repository_def().get_all_jobs()}
+    assert jobs.pop("__ASSET_JOB") == dg.multiprocess_executor
+    assert set(jobs.values()) == {dg.in_process_executor}
 
 
 def test_secrets_of_the_resources_are_env_vars() -> None:
@@ -264,7 +276,7 @@ def test_secrets_of_the_resources_are_env_vars() -> None:
         "COMMERCE_PERSONAL_DATA_KEY": "canary-of-16-characters",
         "COMMERCE_ALERT_WEBHOOK_URL": "https://hooks.example/canary",
     }
-    resources = build_definitions(environment=settings).resources or {}
+    resources = build_definitions(CommerceSettings.read(settings)).resources or {}
     fields = {
         field for resource in resources.values() for field in vars(resource).values() if isinstance(field, dg.EnvVar)
     }
@@ -318,7 +330,7 @@ def daily_requests(tick: str, *materialized: str) -> list[tuple[str | None, str 
 
 
 def evaluate_daily(tick: str, *materialized: str) -> list[tuple[str | None, str | None, str | None]]:
-    definitions = build_definitions(environment={"COMMERCE_ORDERS_START_DATE": "2024-01-01"})
+    definitions = build_definitions(CommerceSettings.read({"COMMERCE_ORDERS_START_DATE": "2024-01-01"}))
     with DagsterInstance.local_temp() as instance:
         for day in materialized:
             instance.report_runless_asset_event(AssetMaterialization("orders", partition=day))
@@ -369,7 +381,7 @@ def test_daily_schedule_includes_missed_days(materialized: list[str], first: str
 
 
 def test_a_run_without_credentials_fails_with_one_sentence(tmp_path: Path) -> None:
-    definitions = build_definitions(environment={"COMMERCE_DUCKDB_PATH": str(tmp_path / "shop.duckdb")})
+    definitions = build_definitions(CommerceSettings.read({"COMMERCE_DUCKDB_PATH": str(tmp_path / "shop.duckdb")}))
 
     result = definitions.resolve_job_def("catalog").execute_in_process(raise_on_error=False)
 

@@ -205,9 +205,10 @@ class World:
     @property
     def definitions(self) -> "Definitions":
         # A process that only reads or writes the file starts without Dagster.
-        from commerce_assets.definitions import build_definitions  # noqa: PLC0415
+        from commerce_assets.composition import build_definitions  # noqa: PLC0415
+        from commerce_assets.settings import CommerceSettings  # noqa: PLC0415
 
-        return build_definitions(environment=self.environment, endpoints=self.endpoints)
+        return build_definitions(CommerceSettings.read(self.environment, endpoints=self.endpoints))
 
     def run(
         self,

@@ -1,0 +1,54 @@
+"""The composition root: build a shop's definitions from its settings. It only composes what the other modules build."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
+from commerce_assets.defs.alerts.sensor import build_alerts_sensor
+from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
+from commerce_assets.defs.checks import build_health_checks
+from commerce_assets.defs.executor import build_executor
+from commerce_assets.defs.jobs import build_jobs_and_schedules
+from commerce_assets.defs.resources import build_resources
+from commerce_assets.settings import CommerceSettings
+
+
+def build_definitions(
+    settings: CommerceSettings, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
+) -> dg.Definitions:
+    """Build the assets, checks, jobs, schedules, sensors and resources of a shop.
+
+    Its jobs have their executor. Runs that are not of a job use the executor of the code location, so that these
+    definitions can be merged with others.
+    """
+    endpoints = settings.configured_endpoints()
+    executor = build_executor(settings.coordination)
+    partitions = build_partitions(start=settings.orders_start_date)
+    health_checks = [build_health_checks(endpoint=endpoint, start=settings.orders_start_date) for endpoint in endpoints]
+    jobs, schedules = build_jobs_and_schedules(
+        endpoints=endpoints,
+        partitions=partitions,
+        health_checks=health_checks,
+        lookback_days=settings.orders_lookback_days,
+        request_budget=settings.reconcile_requests,
+        executor=executor,
+    )
+    assets: list[Any] = [
+        build_endpoint_asset(
+            endpoint=endpoint,
+            partitions=partitions if endpoint.is_partitioned else None,
+            policy=settings.policy,
+        )
+        for endpoint in endpoints
+    ]
+    return dg.Definitions(
+        assets=[*assets, *build_analytics_assets(endpoints=endpoints, partitions=partitions)],
+        asset_checks=health_checks,
+        jobs=[*jobs, build_analytics_job(executor=executor)],
+        schedules=schedules,
+        sensors=[build_alerts_sensor(), build_automation_sensor()],
+        loggers=loggers,
+        resources=build_resources(settings),
+    )
