@@ -133,8 +133,7 @@ def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDef
     ) -> Iterator[dg.AssetCheckResult]:
         file, now = warehouse.open(context.log).file, datetime.now(UTC)
         selected = {key.name for key in context.selected_asset_check_keys}
-        # Before the first load, an empty database has the same answers.
-        with file.read() if file.path.exists() else duckdb.connect() as connection:
+        with file.read_or_empty() as connection:
             for result in health_results(connection, endpoint, start=start, now=now):
                 if result.check_name in selected:
                     yield result

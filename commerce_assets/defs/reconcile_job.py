@@ -2,7 +2,8 @@
 
 It finds the store's counts by a binary search of its list, at a few requests per month of data. It also extracts days
 after the first load that were never loaded. Earlier days are only named: a backfill may take hours and is for a person
-to start.
+to start. A list that is not sorted by creation cannot be searched: all loaded days are extracted again then, if that
+takes no more requests than the comparison may make.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import duckdb
 from pydantic import Field
 
 from commerce_assets.api.decoding import PageDecoder
@@ -127,7 +127,7 @@ def _build_reconcile_op(
 
 def _days_never_loaded(warehouse: Warehouse, endpoint: Endpoint, *, start: date) -> list[date]:
     """Return the due days that no load has covered; before the first load, all of them."""
-    with warehouse.file.read() if warehouse.file.path.exists() else duckdb.connect() as connection:
+    with warehouse.file.read_or_empty() as connection:
         return due_days_never_loaded(connection, endpoint, start, datetime.now(UTC))
 
 

@@ -4,6 +4,7 @@ The history is another database's after `COMMERCE_DUCKDB_PATH` was changed, and 
 deleted.
 """
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -15,14 +16,13 @@ from commerce_assets.defs.checks import health_results
 from commerce_assets.defs.materialization_events import evaluation_of
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import CommerceSettings
-from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import last_loaded, loaded_windows
 
 
 def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSettings) -> Iterator[str]:
     """Yield a sentence per asset that differs, and evaluate its health checks, which fail and say what to load."""
-    file = DatabaseFile(path=settings.duckdb_path)
-    with file.read() if file.path.exists() else duckdb.connect() as connection:
+    file = settings.database_file(logging.getLogger(__name__))
+    with file.read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
             if missing := _missing(instance, connection, endpoint):
                 results = health_results(connection, endpoint, start=settings.orders_start_date, now=datetime.now(UTC))

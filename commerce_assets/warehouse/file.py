@@ -197,6 +197,12 @@ class DatabaseFile:
                     raise WarehouseError(_why_not(self.path, "read", error)) from error
                 raise
 
+    @contextmanager
+    def read_or_empty(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As `read`; before the first load, a connection to an empty database, which has the same answers."""
+        with self.read() if self.path.exists() else duckdb.connect() as connection:
+            yield connection
+
     def copy_to(self, target: Path) -> None:
         """Copy the file to `target`, which must not exist, as of one moment; loads and readers go on meanwhile."""
         path = self._existing_path()
