@@ -11,7 +11,7 @@ The operating system, or the server, releases what a killed process held.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class CoordinationError(Exception):
@@ -39,7 +39,13 @@ class Lock(Protocol):
 
 
 class Coordination(Protocol):
-    """Makes the slots and locks that processes share."""
+    """Makes the slots and locks that processes share.
+
+    Attributes:
+        holds_runs: Whether a run holds a lock while it is alive, so that other machines see it.
+    """
+
+    holds_runs: ClassVar[bool]
 
     def slot(self, host: str) -> Slot:
         """Return the slot of a host's requests."""

@@ -11,6 +11,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from commerce_assets.coordination import CoordinationError
 
@@ -24,6 +25,8 @@ class LockFiles:
     """
 
     slots: Path | None = None
+    # The process id shows that a run is alive.
+    holds_runs: ClassVar[bool] = False
 
     def slot(self, host: str) -> "FileSlot":
         """Return the slot of a host.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -55,6 +55,8 @@ class Postgres:
 
     Every slot, lock and run has its own connection, opened when it is first needed.
     """
+
+    holds_runs: ClassVar[bool] = True
 
     def __init__(self, url: str) -> None:
         """Use the database of a URL `postgresql+psycopg2://user:password@host/database`."""

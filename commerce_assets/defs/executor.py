@@ -11,7 +11,6 @@ import dagster as dg
 from dagster._core.executor.in_process import InProcessExecutor
 
 from commerce_assets.coordination import Coordination
-from commerce_assets.coordination.lock_files import LockFiles
 
 HOLDER_TAG: Final = "commerce_assets/process"
 """The tag of a run that holds a lock while it is alive; it names the process."""
@@ -19,14 +18,14 @@ HOLDER_TAG: Final = "commerce_assets/process"
 
 def holder_tags(coordination: Coordination) -> dict[str, str]:
     """Return the tags of a run that this process holds; none if runs hold no lock."""
-    if isinstance(coordination, LockFiles):
+    if not coordination.holds_runs:
         return {}
     return {HOLDER_TAG: f"{os.getpid()} on {socket.gethostname()}"}
 
 
 def build_executor(coordination: Coordination) -> dg.ExecutorDefinition:
     """Build the executor: Dagster's own, which on several machines also shows that its run is alive."""
-    if isinstance(coordination, LockFiles):
+    if not coordination.holds_runs:
         return dg.in_process_executor
 
     stock: Any = dg.in_process_executor

@@ -17,7 +17,6 @@ from dagster._core.storage.runs import SqliteRunStorage
 from sqlalchemy.exc import DBAPIError
 
 from commerce_assets.coordination import Coordination
-from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
 from commerce_assets.ops.foreign_history import report_foreign_history
@@ -134,21 +133,26 @@ def _started_at(pid: int) -> float | None:
 
 
 def _main() -> None:
-    coordination = CommerceSettings.read().coordination
+    try:
+        settings = CommerceSettings.read()
+    except SettingError as error:
+        # Dagster starts all the same: its code location fails with the same sentence.
+        sys.stderr.write(f"Killed runs were not looked for, and the run history was not compared: {error}\n")
+        return
     with dg.DagsterInstance.get() as instance:
-        for run_id in fail_abandoned_runs(instance, coordination):
+        for run_id in fail_abandoned_runs(instance, settings.coordination):
             print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
         limit_pools(instance)
-        if not isinstance(instance.run_storage, SqliteRunStorage) and isinstance(coordination, LockFiles):
+        if not isinstance(instance.run_storage, SqliteRunStorage) and not settings.coordination.holds_runs:
             print(  # noqa: T201
                 "Dagster's history is on a database server, where runs of other machines look like killed ones: none "
                 "was marked as failed. Fix: set COMMERCE_POSTGRES_URL."
             )
         try:
-            for sentence in report_foreign_history(instance, CommerceSettings.read()):
+            for sentence in report_foreign_history(instance, settings):
                 print(sentence)  # noqa: T201
-        except (SettingError, WarehouseError) as error:
-            # Dagster starts all the same: its code location, or the next run, fails with the same sentence.
+        except WarehouseError as error:
+            # Dagster starts all the same: the next run fails with the same sentence.
             sys.stderr.write(f"The run history was not compared with the database: {error}\n")
 
 
