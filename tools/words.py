@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 BANNED = {
@@ -49,11 +50,21 @@ def find(text: str) -> list[tuple[int, str]]:
     """Return the line and the banned word of each occurrence; names with underscores count too."""
     lowered = text.lower()
     return sorted(
-        (lowered.count("\n", 0, match.start()) + 1, word)
+        (lowered.count("\n", 0, start) + 1, word)
         for word, pattern in _PATTERNS.items()
-        for match in pattern.finditer(lowered)
-        if not ("a" <= lowered[match.start() - 1 : match.start()] <= "z")
+        for start in _starts(pattern, lowered)
     )
+
+
+def _starts(pattern: re.Pattern[str], text: str) -> Iterator[int]:
+    """Yield where the pattern matches at the start of a word."""
+    match = pattern.search(text)
+    while match:
+        is_inside_a_word = "a" <= text[match.start() - 1 : match.start()] <= "z"
+        if not is_inside_a_word:
+            yield match.start()
+        # A match inside a word may contain another one: xheed_heed.
+        match = pattern.search(text, match.start() + 1 if is_inside_a_word else match.end())
 
 
 def main() -> int:

@@ -15,6 +15,7 @@ from tools.words import find
         ("# one of\n# its own", [(1, "of its own")]),
         ("Amid all", [(1, "amid")]),
         ("families, pyramid, untold", []),
+        ("xheed_heed", [(1, "heed")]),
     ],
 )
 def test_banned_words_are_found_whole_and_in_names(text: str, found: list[tuple[int, str]]) -> None:
