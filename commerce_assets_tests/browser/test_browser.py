@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import set_mark
+from commerce_assets_tests.support.processes import free_port
 
 pytestmark = pytest.mark.browser
 
@@ -42,12 +42,6 @@ TALL: ViewportSize = {"width": 1280, "height": 1400}
 RAW = ("products", "packages", "orders", "subscriptions")
 ANALYTICS = tuple(model.name for model in MODELS if not model.needs_history)
 SENSOR = "default_automation_condition_sensor"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def until(is_so: Callable[[], object], what: Callable[[], object] = lambda: "it did not come to be") -> None:

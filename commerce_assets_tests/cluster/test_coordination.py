@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, Wa
 from commerce_assets_tests.support.faulty_store import faulty
 from commerce_assets_tests.support.items import store_of
 from commerce_assets_tests.support.pages import ROOT
+from commerce_assets_tests.support.processes import wait_until
 from commerce_assets_tests.support.servers import PASSWORD, PostgresServer
 
 TERMINATE = """
@@ -97,13 +98,6 @@ def go_on(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_three_machines_together_never_exceed_the_rate(url: str, tmp_path: Path) -> None:

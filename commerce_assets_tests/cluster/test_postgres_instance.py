@@ -10,7 +10,8 @@ from dagster import DagsterRunStatus
 
 from commerce_assets.ops.abandoned_runs import fail_abandoned_runs, limit_pools
 from commerce_assets.settings import build_coordination
-from commerce_assets_tests.support.cluster import Cluster, wait_until
+from commerce_assets_tests.support.cluster import Cluster
+from commerce_assets_tests.support.processes import wait_until
 from commerce_assets_tests.support.servers import PASSWORD, PostgresServer, running_redis
 from commerce_assets_tests.support.world import serving
 from sample_store.shop import build_shop

@@ -14,7 +14,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 
 from commerce_assets.ops.abandoned_runs import limit_pools
-from commerce_assets_tests.support.cluster import Cluster, kill, wait_until
+from commerce_assets_tests.support.cluster import Cluster, kill
+from commerce_assets_tests.support.processes import wait_until
 from commerce_assets_tests.support.servers import running_redis
 from commerce_assets_tests.support.world import serving
 from sample_store.shop import build_shop

@@ -42,7 +42,7 @@ from commerce_assets_tests.support.faulty_store import (
 from commerce_assets_tests.support.items import DAY, NOON, order, product, store_of
 from commerce_assets_tests.support.other_programs import held
 from commerce_assets_tests.support.pages import ROOT
-from commerce_assets_tests.support.shell import Shell, settings_for
+from commerce_assets_tests.support.shell import Shell, screen_of, screens, settings_for
 from commerce_assets_tests.support.world import World
 from sample_store.store import SampleStore
 
@@ -512,13 +512,10 @@ def test_the_bar_of_a_pull_is_shown_on_a_terminal(shell: Shell, server: FaultySt
     server.script(otherwise=OnPage(3, Delay(60)))
     pull, terminal = shell.start_on_terminal(*TEN_DAYS)
     screen, interrupted = b"", False
-    with contextlib.suppress(OSError):
-        while read := os.read(terminal, 4096):
-            screen += read
-            if b"100 rows" in screen and not interrupted:
-                interrupted = True
-                pull.send_signal(signal.SIGINT)
-    os.close(terminal)
+    for screen in screens(terminal):
+        if b"100 rows" in screen and not interrupted:
+            interrupted = True
+            pull.send_signal(signal.SIGINT)
     assert pull.wait(timeout=60) == 130
     shown = click.unstyle(screen.decode())
     assert "orders of 2024-03-01...2024-03-10" in shown
@@ -913,11 +910,7 @@ def test_no_control_character_reaches_a_terminal(pulled: Shell, form: str) -> No
     """Fault 96."""
     sql = "SELECT 'a' || chr(27) || '[2Jb' || chr(8238) AS x"
     query, terminal = pulled.start_on_terminal("query", sql, "--format", form)
-    screen = b""
-    with contextlib.suppress(OSError):
-        while read := os.read(terminal, 4096):
-            screen += read
-    os.close(terminal)
+    screen = screen_of(terminal)
     assert query.wait(timeout=20) == 0
     assert b"[2Jb" in screen
     assert b"\x1b[2J" not in screen
@@ -930,11 +923,7 @@ def test_no_control_character_of_a_message_reaches_a_terminal(pulled: Shell) -> 
         connection.execute("ATTACH 'shop.duckdb' AS shop")
         connection.execute("UPDATE shop.commerce.orders SET tag = 'a tag'")
     query, terminal = pulled.start_on_terminal("query", "SELECT (tag || chr(27) || '[2J')::INT AS x FROM orders")
-    screen = b""
-    with contextlib.suppress(OSError):
-        while read := os.read(terminal, 4096):
-            screen += read
-    os.close(terminal)
+    screen = screen_of(terminal)
     assert query.wait(timeout=20) == 1
     assert b"[2J" in screen
     assert b"\x1b[2J" not in screen

@@ -1,7 +1,6 @@
 """Each command in each situation: exit status, output and error line."""
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ from commerce_assets.api import retry
 from commerce_assets.cli.main import COMMANDS
 from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
 from commerce_assets_tests.support.items import order, store_of
-from commerce_assets_tests.support.shell import Shell, settings_for
+from commerce_assets_tests.support.shell import Shell, screens, settings_for
 
 WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"
 WRONG_URL = "404 Not Found. Fix: The path is wrong: look at COMMERCE_API_BASE_URL"
@@ -202,13 +201,9 @@ def test_status_output_and_error_of_a_command(shell: Shell, command: str, situat
 def on_terminal(shell: Shell, *arguments: str) -> tuple[int, str, str]:
     process, terminal = shell.start_on_terminal(*arguments)
     screen = b""
-    # At the end of the process, Linux reports an error instead of the end of a file.
-    with contextlib.suppress(OSError):
-        while read := os.read(terminal, 4096):
-            screen += read
-            if arguments[0] == "sample-store" and b"COMMERCE_API_SECRET=" in screen:
-                process.send_signal(signal.SIGINT)
-    os.close(terminal)
+    for screen in screens(terminal):
+        if arguments[0] == "sample-store" and b"COMMERCE_API_SECRET=" in screen:
+            process.send_signal(signal.SIGINT)
     return process.wait(timeout=60), screen.decode(), ""
 
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +21,7 @@ from dagster._core.events import EngineEventData
 from commerce_assets import dev
 from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.ops import abandoned_runs
+from commerce_assets_tests.support.processes import free_port, wait_until
 
 _REPOSITORY = Path(__file__).parents[2]
 _DEFINITIONS = """
@@ -121,16 +122,6 @@ def _read_until(process: subprocess.Popen[str], wanted: str) -> str:
     raise AssertionError(f"ended without {wanted!r}: {lines}")
 
 
-def _wait_until(condition: Callable[[], object], *, seconds: float) -> float:
-    """Wait for `condition` and return how long it took."""
-    start = time.monotonic()
-    while not condition():
-        if time.monotonic() - start > seconds:
-            raise AssertionError(f"still waiting after {seconds} seconds")
-        time.sleep(0.05)
-    return time.monotonic() - start
-
-
 def _parents() -> dict[int, int]:
     """Return the parent of each process that runs; what is dead but not yet buried does not."""
     command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
@@ -145,13 +136,6 @@ def _tree(root: int) -> list[int]:
     for pid in tree:
         tree += [child for child, parent in parents.items() if parent == pid]
     return tree
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((dev.HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _ask(port: int, query: str, **variables: object) -> str:
@@ -189,7 +173,7 @@ def _run_statuses(project: Path, home: str = ".") -> list[DagsterRunStatus]:
 
 
 def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> None:
-    port = _free_port()
+    port = free_port()
     environment = str(Path(sys.prefix))
     # The environment that runs this test is as good as the one that make would make.
     command = (
@@ -212,13 +196,13 @@ def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> No
         assert f"already running here: http://127.0.0.1:{port}. Fix: open it, or end it" in second.stderr
 
         _launch_slow_run(port)
-        _wait_until((project / "pulled_from").exists, seconds=30)
+        wait_until((project / "pulled_from").exists, seconds=30)
         remembered = json.loads((project / "data/sample/store.json").read_text())
         assert (project / "pulled_from").read_text() == f"http://127.0.0.1:{remembered['port']}/api/v1/"
 
         everything = _tree(make.pid)
         make.terminate()
-        _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
+        wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
         assert make.stdout
         assert make.stdout.read() == "Stopping ...\n"
     assert len(everything) > 7  # make, dev, store, dagster, two code servers, UI, daemon, run worker
@@ -228,7 +212,7 @@ def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> No
 
 
 def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
-    port = str(_free_port())
+    port = str(free_port())
     with _started(sys.executable, "-m", "commerce_assets.dev", "--port", port, cwd=project) as killed:
         _read_until(killed, "Ctrl-C")
         everything = _tree(killed.pid)
@@ -238,7 +222,7 @@ def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
         refused = _command("-m", "commerce_assets.dev", cwd=project)
         assert f"http://127.0.0.1:{port}" in refused.stderr
         subprocess.run(refused.stderr.rpartition("with: ")[2].split(), check=True)
-        _wait_until(lambda: not set(everything) & set(_parents()), seconds=30)
+        wait_until(lambda: not set(everything) & set(_parents()), seconds=30)
     with contextlib.chdir(project):
         os.close(dev._lock(dev.SAMPLE_HOME))
 
@@ -263,7 +247,7 @@ def test_only_runs_whose_process_is_gone_are_marked_as_failed(
 ) -> None:
     by_hand = ["dagster", "asset", "materialize", "-m", "slow_definitions", "--select=slow", "--partition=2025-01-02"]
     with _started(sys.executable, "-m", *by_hand, cwd=project, COMMERCE_API_BASE_URL="http://127.0.0.1:9/") as terminal:
-        _wait_until((project / "pulled_from").exists, seconds=30)
+        wait_until((project / "pulled_from").exists, seconds=30)
         with _instance(project) as instance:
             assert abandoned_runs.fail_abandoned_runs(instance, LockFiles()) == []
         assert _run_statuses(project) == [DagsterRunStatus.STARTED]
@@ -298,7 +282,7 @@ def test_a_reused_process_id_does_not_count_as_the_runs_own() -> None:
     assert names_living_process(at=time.time())
     assert not names_living_process(at=before - 60)
     child.kill()
-    _wait_until(lambda: not names_living_process(at=time.time()), seconds=5)  # dead, but not asked how it ended
+    wait_until(lambda: not names_living_process(at=time.time()), seconds=5)  # dead, but not asked how it ended
     child.wait()
     assert not names_living_process(at=time.time())
 
@@ -308,10 +292,10 @@ def test_each_signal_ends_all_descendants(tmp_path: Path, signum: signal.Signals
     (tmp_path / "child.py").write_text(_CHILD)
     with _started(sys.executable, "-c", _SUPERVISE, cwd=tmp_path) as supervisor:
         _read_until(supervisor, "started")
-        _wait_until(lambda: len(_tree(supervisor.pid)) == 3, seconds=10)  # itself, child, grandchild
+        wait_until(lambda: len(_tree(supervisor.pid)) == 3, seconds=10)  # itself, child, grandchild
         everything = _tree(supervisor.pid)
         supervisor.send_signal(signum)
-        _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
+        wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
         assert supervisor.wait() == 0
 
 
@@ -321,7 +305,7 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         _read_until(supervisor, "ready")
         everything = _tree(supervisor.pid)
         supervisor.terminate()
-        _wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
+        wait_until(lambda: not set(everything) & set(_parents()), seconds=10)
 
 
 def test_a_service_that_ends_by_itself_ends_the_others(tmp_path: Path) -> None:
@@ -404,7 +388,7 @@ def test_the_sample_store_gets_its_own_database_and_history(tmp_path: Path, monk
 
 def test_the_sample_store_keeps_its_port_and_first_day(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    port, start_date = dev.prepare_sample(_free_port())
+    port, start_date = dev.prepare_sample(free_port())
     monkeypatch.setattr(dev, "_SAMPLE_DAYS", 1)
     assert dev.prepare_sample() == (port, start_date)
     with socket.create_server((dev.HOST, port)):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from commerce_assets_tests.support.canaries import (
     seen_in,
 )
 from commerce_assets_tests.support.command_line import ByDay, Command, materialize_orders, runs_of
+from commerce_assets_tests.support.processes import free_port
 from sample_store.values import timestamp
 
 
@@ -55,7 +55,7 @@ def test_no_failure_leaks_a_credential_a_query_or_a_buyer(tmp_path: Path) -> Non
     ):
         runs.server.script(otherwise=ByDay(faults))
         for says, settings in (
-            ("could not be reached", {"COMMERCE_API_BASE_URL": f"http://127.0.0.1:{closed_port()}/"}),
+            ("could not be reached", {"COMMERCE_API_BASE_URL": f"http://127.0.0.1:{free_port()}/"}),
             ("COMMERCE_STAGING_DIR", {"COMMERCE_STAGING_DIR": "file/staging"}),
             ("COMMERCE_DUCKDB_PATH", {"COMMERCE_DUCKDB_PATH": "missing/commerce.duckdb"}),
             ("locked.duckdb", {"COMMERCE_DUCKDB_PATH": "locked.duckdb", "COMMERCE_DUCKDB_LOCK_TIMEOUT": "0"}),
@@ -118,7 +118,7 @@ def test_debug_logs_hold_no_credential_and_no_buyer(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_resources_page_shows_the_names_of_the_variables(tmp_path: Path) -> None:
     """Fault 65."""
-    port = closed_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/graphql"
     query = """{ allTopLevelResourceDetailsOrError(repositorySelector: {
         repositoryName: "__repository__", repositoryLocationName: "commerce_assets.definitions"}) {
@@ -164,10 +164,3 @@ def asked(url: str, query: str, *, patience: float) -> Any:
         except requests.ConnectionError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

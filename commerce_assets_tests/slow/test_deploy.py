@@ -8,8 +8,7 @@ import shlex
 import socket
 import sqlite3
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from dagster_shared.yaml_utils import load_yaml_from_path
 
+from commerce_assets_tests.support.processes import free_port, wait_until
 from commerce_assets_tests.support.units import BACKUP, INSTALLED, ROOT, RUNTIME, UNITS, Services, Unit, read_unit
 from sample_store import SAMPLE_API_KEY, SAMPLE_API_SECRET
 from sample_store.server import serve
@@ -122,9 +122,7 @@ def test_the_image_copies_only_files_that_exist() -> None:
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     """A state folder with a `.env` that points at a sample store; paced as a real one would be."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     workspace = (DEPLOY / "workspace.yaml").read_text().replace(RUNTIME, str(tmp_path))
     (tmp_path / "workspace.yaml").write_text(workspace)
     with serve(SampleStore(build_shop(now=datetime.now(UTC), days=45))) as server:
@@ -166,13 +164,6 @@ def statuses(port: int) -> list[str]:
     """Of the runs, the newest first."""
     answer = ask(port, "{ runsOrError { ... on Runs { results { status } } } }")
     return [run["status"] for run in answer["runsOrError"]["results"]]
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.2)
 
 
 def has_loaded(port: int) -> bool:

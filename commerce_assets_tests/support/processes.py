@@ -1,6 +1,7 @@
 """Dagster's commands in processes of their own, on a test's world."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -49,8 +50,14 @@ def dagster(project: World, *command: str, **settings: str) -> "subprocess.Popen
     )
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], object], *, seconds: float = PATIENCE, interval: float = 0.01) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, condition
+        time.sleep(interval)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

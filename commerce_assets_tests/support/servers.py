@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from commerce_assets_tests.support.processes import free_port
+
 PASSWORD = "s3cret-password"
 
 
@@ -79,7 +81,7 @@ def running_postgres() -> Iterator[PostgresServer]:
         made = _start(["initdb", "-D", str(folder / "data"), *options], stdout=subprocess.PIPE)
         output, _ = made.communicate()
         assert made.returncode == 0, output
-        server = PostgresServer(folder, _free_port())
+        server = PostgresServer(folder, free_port())
         server.start()
         try:
             yield server
@@ -90,7 +92,7 @@ def running_postgres() -> Iterator[PostgresServer]:
 @contextmanager
 def running_redis() -> Iterator[str]:
     """A Redis without persistence; its URL."""
-    port = _free_port()
+    port = free_port()
     with _server_folder() as folder:
         process = _start(
             ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)],
@@ -122,12 +124,6 @@ def _server_folder() -> Iterator[Path]:
         if os.getuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
         yield Path(folder)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

@@ -1,5 +1,6 @@
 """Commands typed in a folder with a `.env`, in this process, in another one or on a terminal."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -7,7 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,22 @@ class Shell:
     def _clean(self) -> Mapping[str, None]:
         """Unset the settings of this machine."""
         return {name: None for name in os.environ if name.startswith("COMMERCE_")}
+
+
+def screens(terminal: int) -> Iterator[bytes]:
+    """Yield all that has been written to a terminal so far, after each output; close it when its process ends."""
+    screen = b""
+    # At the end of the process, Linux reports an error instead of the end of a file.
+    with contextlib.suppress(OSError):
+        while read := os.read(terminal, 4096):
+            screen += read
+            yield screen
+    os.close(terminal)
+
+
+def screen_of(terminal: int) -> bytes:
+    """All that a process writes to a terminal."""
+    return [b"", *screens(terminal)][-1]
 
 
 def settings_for(base_url: str) -> dict[str, str]:
