@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -111,6 +112,7 @@ def build_models_asset(
 
     A range of partitions is one run and one build.
     """
+    start = partitions.start.astimezone(UTC).date() if partitions else date.min
     specs = [
         dg.AssetSpec(
             model.name,
@@ -137,7 +139,8 @@ def build_models_asset(
     def models_asset(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        window = window_of(context, partitions) if partitions else None
+        # A run of checks alone has no partitions.
+        window = window_of(context, partitions) if partitions and context.selected_asset_keys else None
         database = warehouse.open(context.log).file
         checks = {
             model.name: {key.name for key in context.selected_asset_check_keys if key.asset_key.path == [model.name]}
@@ -145,13 +148,15 @@ def build_models_asset(
         }
         built: dict[str, _Built] = {}
         # Dagster can run the checks without the build. That writes nothing, so it needs no copy of the file.
-        with database.write() if context.selected_asset_keys else database.read() as connection:
+        with database.write() if context.selected_asset_keys else database.read_or_empty() as connection:
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
                 if dg.AssetKey(model.name) in context.selected_asset_keys:
                     built[model.name] = _build(connection, model, sources, window, warehouse.timezone)
                 elif checks[model.name]:
-                    outcomes = inspect(connection, model, sources, window, timezone=warehouse.timezone)
+                    outcomes = inspect(
+                        connection, model, sources, start=start, now=datetime.now(UTC), timezone=warehouse.timezone
+                    )
                     is_there = exists(connection, ANALYTICS, model.name)
                     built[model.name] = _Built(result=None, outcomes=outcomes, is_there=is_there)
         for model in models:

@@ -1,8 +1,9 @@
 """Build a model: run its SQL on the stored tables, in the caller's transaction, and its checks on the result."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import duckdb
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.file import request_rewrite
+from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
 from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
@@ -140,13 +142,16 @@ def inspect(
     connection: duckdb.DuckDBPyConnection,
     model: Model,
     endpoints: Sequence[Endpoint],
-    window: Window | None = None,
     *,
+    start: date,
+    now: datetime,
     timezone: str = "UTC",
 ) -> list[CheckOutcome] | None:
     """Run the model's checks on the stored table, without a build; the connection may be read-only.
 
-    Rows loaded since the last build may fail them.
+    Rows loaded since the last build may fail them. Of a partitioned model, the days that can be built are checked:
+    those from `start` to yesterday that its source has loaded. Late changes may have stored rows of other days, which
+    are materialized neither here nor in the UI.
 
     Returns:
         The outcomes, or None if the table does not have the model's columns.
@@ -155,9 +160,30 @@ def inspect(
         column.name: column.type for column in model.columns
     }:
         return None
-    _create_source_views(connection, endpoints, window, timezone)
-    _create_model_view(connection, model, _scope(model, window))
-    return check(connection, model)
+    warns = {KEY_IS_UNIQUE: False, **{check.name: check.warns for check in model.checks}}
+    found = {name: CheckOutcome(name, 0, [], warning) for name, warning in warns.items()}
+    for window in _buildable(connection, model, endpoints, start, now):
+        _create_source_views(connection, endpoints, window, timezone)
+        _create_model_view(connection, model, _scope(model, window))
+        for outcome in check(connection, model):
+            before = found[outcome.check]
+            examples = [*before.examples, *outcome.examples][:_EXAMPLES]
+            found[outcome.check] = outcome._replace(wrong=before.wrong + outcome.wrong, examples=examples)
+    return [*found.values()]
+
+
+def _buildable(
+    connection: duckdb.DuckDBPyConnection, model: Model, endpoints: Sequence[Endpoint], start: date, now: datetime
+) -> Iterator[Window | None]:
+    if not model.is_partitioned:
+        yield None
+        return
+    (source,) = (endpoint for endpoint in endpoints if endpoint.name in model.deps and endpoint.is_partitioned)
+    yesterday = now.astimezone(UTC).date() - timedelta(days=1)
+    for window in loaded_windows(connection, source):
+        first, last = max(window.first_day, start), min(window.last_day, yesterday)
+        if first <= last:
+            yield Window.of_days(first, last)
 
 
 def _outcome(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> CheckOutcome:

@@ -1,11 +1,9 @@
 """`status`: what is stored, how new it is, which days are missing, which checks fail, and the commands that fix it."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
 
 import click
 import duckdb
@@ -23,11 +21,10 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
-from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded, loaded_windows
+from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
 from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
-from commerce_assets.window import Window
 
 _LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
 _BUILT = ("table", "rows", "newest (UTC)", "in step")
@@ -348,13 +345,9 @@ def _of_model(
     connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime, timezone: str
 ) -> TableStatus:
     name = table(ANALYTICS, model.name)
-    windows = _loaded_days(connection, model, start, now) if model.is_partitioned else [None]
-    found = [inspect(connection, model, ENDPOINTS, window, timezone=timezone) for window in windows]
-    rows_wrong = Counter[str]()
-    for outcome in chain.from_iterable(outcomes or () for outcomes in found):
-        rows_wrong[outcome.check] += 0 if outcome.warns else outcome.wrong
-    wrong = [f"{name}: {count:,} rows" for name, count in rows_wrong.items() if count]
-    if None in found:
+    outcomes = inspect(connection, model, ENDPOINTS, start=start, now=now, timezone=timezone)
+    wrong = [f"{it.check}: {it.wrong:,} rows" for it in outcomes or () if it.wrong and not it.warns]
+    if outcomes is None:
         wrong = ["it has the columns of another version"]
     rows, newest = _extent(connection, name, next(c.name for c in model.columns if c.type in _STAMPS))
     return TableStatus(
@@ -370,22 +363,6 @@ def _extent(connection: duckdb.DuckDBPyConnection, name: str, stamp: str) -> tup
     """The row count of a table, and the latest time in a column."""
     row = connection.execute(f"SELECT count(*), max({identifier(stamp)})::TIMESTAMPTZ FROM {name}").fetchone()
     return row or (0, None)
-
-
-def _loaded_days(
-    connection: duckdb.DuckDBPyConnection, model: Model, start: date, now: datetime
-) -> list[Window | None]:
-    """Return the days that a partitioned model can be built for: its partitions whose source has been loaded.
-
-    Late changes may have stored rows of other days; those days are materialized neither here nor in the UI.
-    """
-    (source,) = (endpoint for endpoint in ENDPOINTS if endpoint.name in model.deps and endpoint.is_partitioned)
-    yesterday = _yesterday(now)
-    return [
-        Window.of_days(max(window.first_day, start), min(window.last_day, yesterday))
-        for window in loaded_windows(connection, source)
-        if window.last_day >= start and window.first_day <= yesterday
-    ]
 
 
 def _yesterday(now: datetime) -> date:

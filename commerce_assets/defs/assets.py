@@ -1,14 +1,20 @@
 """Build an asset per endpoint from its entry in the endpoint table."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date
 
 import dagster as dg
 from pydantic import Field
 
-from commerce_assets.api.errors import ListMovedError, PullError
+from commerce_assets.api.errors import PullError
 from commerce_assets.api.request import ListRequest
-from commerce_assets.defs.checks import build_check_specs, check_results, refused_result, verified_results
+from commerce_assets.defs.checks import (
+    build_check_specs,
+    check_results,
+    refused_result,
+    results_without_load,
+    verified_results,
+)
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.metadata import definition_metadata, load_metadata, partitions_metadata
 from commerce_assets.defs.pools import API_POOL
@@ -72,6 +78,8 @@ def build_endpoint_asset(
         # Unpartitioned assets too, so that one backfill of all assets and a range of days is one run.
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=API_POOL,
+        # The UI offers the asset without its checks, and each check without the asset.
+        can_subset=True,
     )
     def endpoint_asset(
         context: dg.AssetExecutionContext,
@@ -79,6 +87,12 @@ def build_endpoint_asset(
         commerce_api: CommerceApiResource,
         warehouse: WarehouseResource,
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+        selected = {key.name for key in context.selected_asset_check_keys}
+        if not context.selected_asset_keys:
+            with known_errors_as_failures():
+                file = warehouse.open(context.log).file
+                yield from results_without_load(context.instance, endpoint, file, selected)
+            return
         window = window_of(context, partitions) if partitions else None
         request = ListRequest(endpoint=endpoint, window=window)
         with known_errors_as_failures():
@@ -93,12 +107,9 @@ def build_endpoint_asset(
                         allow_shrinkage=config.allow_shrinkage,
                         store_moved=config.store_moved,
                     )
-            except RowCountCollapsedError as error:
-                yield refused_result(endpoint, error)
-                raise
-            except PullError as error:
-                if isinstance(error.error, ListMovedError):
-                    yield refused_result(endpoint, error)
+            except (RowCountCollapsedError, PullError) as error:
+                if refused := refused_result(endpoint, error):
+                    yield from _of(selected, [refused])
                 raise
             with opened.file.read() as connection:
                 metadata = load_metadata(connection, ingested)
@@ -106,10 +117,14 @@ def build_endpoint_asset(
                     for day, values in partitions_metadata(connection, ingested, window.days, newest=metadata).items():
                         context.add_asset_metadata(values, partition_key=day.isoformat())
                 yield dg.MaterializeResult(metadata=None if window else metadata)
-                yield from verified_results(endpoint, ingested.verified)
-                yield from check_results(connection, Scope(endpoint, window, ingested.began_at))
+                yield from _of(selected, verified_results(endpoint, ingested.verified))
+                yield from _of(selected, check_results(connection, Scope(endpoint, window, ingested.began_at)))
 
     return endpoint_asset
+
+
+def _of(selected: Collection[str], results: Iterable[dg.AssetCheckResult]) -> Iterator[dg.AssetCheckResult]:
+    return (result for result in results if result.check_name in selected)
 
 
 def op_name(endpoint: Endpoint) -> str:

@@ -1,22 +1,28 @@
 """The asset checks of the endpoints: their specs and results."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
 
 import dagster as dg
 import duckdb
 from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from commerce_assets.api.errors import PullError
+from commerce_assets.api.errors import ListMovedError, PullError
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
-from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
+from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope, check_queries
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.freshness import health_queries
+from commerce_assets.warehouse.load_log import last_loaded
+from commerce_assets.warehouse.schema import exists
+from commerce_assets.warehouse.sql import SCHEMA
 
 _ROW_COUNT = "row_count_not_collapsed"
 _CONSISTENT = "list_was_consistent"
 _TEXT = "text_is_valid"
+_EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
 def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
@@ -69,9 +75,11 @@ def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.Asse
     )
 
 
-def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | PullError) -> dg.AssetCheckResult:
-    """The failed check of rows that were refused. Nothing was stored, and the other checks keep their last results."""
+def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | PullError) -> dg.AssetCheckResult | None:
+    """Return the failed check of rows that were refused; None if the extraction failed otherwise."""
     collapsed = isinstance(error, RowCountCollapsedError)
+    if isinstance(error, PullError) and not isinstance(error.error, ListMovedError):
+        return None
     return dg.AssetCheckResult(
         check_name=_ROW_COUNT if collapsed else _CONSISTENT,
         asset_key=endpoint.name,
@@ -97,8 +105,57 @@ def _counts(verified: Verified) -> dict[str, int]:
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[dg.AssetCheckResult]:
     """Build the result of each check of the stored rows."""
     for query in check_queries(scope.endpoint):
-        severity = dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
-        yield _result(scope.endpoint, query.name, query.run(connection, scope), severity)
+        yield _result(scope.endpoint, query.name, query.run(connection, scope), _severity(query))
+
+
+def results_without_load(
+    instance: dg.DagsterInstance, endpoint: Endpoint, file: DatabaseFile, selected: Collection[str]
+) -> Iterator[dg.AssetCheckResult]:
+    """Yield the results of checks that a person executes alone: of the whole table, as it is stored.
+
+    The checks that compare an extraction with the table repeat the result of the last one: without an extraction there
+    is nothing new to compare.
+    """
+    stored = {query.name for query in check_queries(endpoint)}
+    yield from _last_results(instance, endpoint, [name for name in selected if name not in stored])
+    with file.read_or_empty() as connection:
+        if not exists(connection, SCHEMA, endpoint.name):
+            yield from (_not_yet_loaded(endpoint, name) for name in selected if name in stored)
+            return
+        scope = Scope(endpoint, None, last_loaded(connection, endpoint) or datetime.now(UTC))
+        queries = check_queries(endpoint)
+        columns = queries[0].run(connection, scope)
+        # The other checks name columns.
+        unknown = CheckOutcome(passed=False, summary=f"cannot be evaluated: {queries[0].name}: {columns.summary}")
+        for query in queries:
+            if query.name in selected:
+                outcome = query.run(connection, scope) if columns.passed or query is queries[0] else unknown
+                yield _result(endpoint, query.name, outcome, _severity(query))
+
+
+def _last_results(
+    instance: dg.DagsterInstance, endpoint: Endpoint, names: Iterable[str]
+) -> Iterator[dg.AssetCheckResult]:
+    for name in names:
+        key = dg.AssetCheckKey(dg.AssetKey(endpoint.name), name)
+        records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
+        evaluation = records[0].evaluation if records else None
+        yield (
+            dg.AssetCheckResult(
+                check_name=name,
+                asset_key=endpoint.name,
+                passed=evaluation.passed,
+                severity=evaluation.severity,
+                description=evaluation.description,
+                metadata={"evaluated_by": dg.MetadataValue.dagster_run(records[0].run_id), **evaluation.metadata},
+            )
+            if evaluation
+            else _not_yet_loaded(endpoint, name)
+        )
+
+
+def _not_yet_loaded(endpoint: Endpoint, name: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(check_name=name, asset_key=endpoint.name, passed=True, description="not yet loaded")
 
 
 def health_results(
@@ -139,6 +196,10 @@ def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDef
                     yield result
 
     return health_checks
+
+
+def _severity(query: CheckQuery) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
 
 
 def _result(
