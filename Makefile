@@ -81,7 +81,7 @@ format: $(VENV)/.dev  ## format the code and apply ruff's fixes
 
 lock: $(VENV)/.dev  ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev --extra report -c requirements.lock -o requirements-dev.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --extra cluster -c requirements-dev.lock -o requirements-cluster.lock
 
 # --strict: a package that is unknown to the service is a failure.

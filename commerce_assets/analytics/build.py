@@ -19,7 +19,7 @@ from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
 from commerce_assets.warehouse.sql import identifier, table, text, within
 from commerce_assets.window import Window
 
-_SHARED = ("sale", "subscription", "order_amounts", "order_lines")
+_SHARED = ("sale", "subscription", "currency", "order_amounts", "order_lines")
 _FRESH = "temp.main.fresh"
 _EXAMPLES = 10
 KEY_IS_UNIQUE = "key_is_unique"

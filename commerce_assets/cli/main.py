@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "Show what is stored, how new it is, which days are missing and which checks fail.",
     "query": "Query the database with SQL; it is opened read-only.",
     "export": "Write the tables to Parquet or CSV files, partitioned ones by day.",
+    "report": "Write an HTML page about the shop, to read or to send.",
     "backup": "Back up the DuckDB file and Dagster's history while runs go on.",
     "sample-store": "Serve the bundled sample store until interrupted.",
 }

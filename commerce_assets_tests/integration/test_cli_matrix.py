@@ -24,6 +24,7 @@ DOWN = "nothing listens at its address. Fix: Is the store up?"
 # The identity of a store is its host, port and key; the test of a folder in which nothing is stored is in test_cli.py.
 ANOTHER_STORE = "the stored rows came from another store or API key"
 NOTHING = "the database is empty. Fix: run `commerce-assets pull products`"
+NOT_BUILT = "analytics.orders_enriched is not built yet. Fix: run `commerce-assets build`."
 
 
 class Shown(NamedTuple):
@@ -91,6 +92,13 @@ MATRIX: dict[tuple[str, str], Shown] = {
     ("export", "wrong URL"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "store down"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "empty database"): Shown(1, error=NOTHING),
+    # No marts are built.
+    ("report", "on a terminal"): Shown(1, "analytics.orders_enriched is not built yet"),
+    ("report", "in a pipe"): Shown(1, error=NOT_BUILT),
+    ("report", "wrong key"): Shown(1, error=NOT_BUILT),
+    ("report", "wrong URL"): Shown(1, error=NOT_BUILT),
+    ("report", "store down"): Shown(1, error=NOT_BUILT),
+    ("report", "empty database"): Shown(1, error="the database is empty. Fix: run `commerce-assets pull orders`"),
     ("backup", "on a terminal"): Shown(0, "backups/20"),
     ("backup", "in a pipe"): Shown(0, "backups/20"),
     ("backup", "wrong key"): Shown(0, "backups/20"),

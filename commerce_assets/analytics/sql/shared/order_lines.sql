@@ -1,11 +1,4 @@
--- Decimals of a currency in ISO 4217, and the smallest amount of it in ten-thousandths.
-CREATE OR REPLACE TEMP MACRO decimals(code) AS CASE
-    WHEN code IN (
-        'BIF', 'CLP', 'DJF', 'GNF', 'ISK', 'JPY', 'KMF', 'KRW', 'PYG', 'RWF', 'UGX', 'VND', 'VUV', 'XAF', 'XOF', 'XPF'
-    ) THEN 0
-    WHEN code IN ('BHD', 'IQD', 'JOD', 'KWD', 'LYD', 'OMR', 'TND') THEN 3
-    ELSE 2
-END;
+-- The smallest amount of a currency in ten-thousandths.
 CREATE OR REPLACE TEMP MACRO smallest(code) AS CASE decimals(code) WHEN 0 THEN 10000 WHEN 3 THEN 10 ELSE 100 END;
 
 -- An amount's share `weight / total`, rounded towards 0 to the currency's decimals. Exact: HUGEINT holds the product.

@@ -1,0 +1,67 @@
+"""Write the report of a database to a file."""
+
+import os
+from collections.abc import Sequence
+from datetime import date, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from commerce_assets.endpoint import Endpoint
+from commerce_assets.report.figures import read_figures
+from commerce_assets.warehouse.file import DatabaseFile
+
+_NEEDED = ("jinja2", "matplotlib")
+
+
+def is_installed() -> bool:
+    """Return whether the libraries of the extra `report` are there; only a report imports them."""
+    return all(find_spec(name) for name in _NEEDED)
+
+
+def default_path(database: Path) -> Path:
+    """Return where the report of a database is, beside it: `data/shop-report.html` of `data/shop.duckdb`."""
+    return database.with_name(f"{database.stem}-report.html")
+
+
+def write_report(
+    database: DatabaseFile,
+    path: Path,
+    *,
+    endpoints: Sequence[Endpoint],
+    start: date,
+    timezone: str,
+    now: datetime,
+) -> int:
+    """Write the report; it replaces `path` when it is complete, readable by its owner only.
+
+    Args:
+        database: The file with the marts.
+        path: The HTML file.
+        endpoints: The endpoints that are loaded.
+        start: The first day that must be loaded.
+        timezone: The zone that the marts were built with, an IANA name.
+        now: The time of the report.
+
+    Returns:
+        The size in bytes.
+
+    Raises:
+        MartMissingError: A mart is not built.
+        WarehouseError: There is no database, or it cannot be read.
+        OSError: The file cannot be written.
+    """
+    # matplotlib takes a second to import.
+    from commerce_assets.report.page import render  # noqa: PLC0415
+
+    with database.read() as connection:
+        figures = read_figures(connection, endpoints=endpoints, start=start, timezone=timezone, now=now)
+    page = render(figures).encode()
+    target = path.resolve()
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.touch(mode=0o600)
+        part.write_bytes(page)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(page)
