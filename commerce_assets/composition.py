@@ -8,8 +8,8 @@ import dagster as dg
 from commerce_assets.analytics.assets import build_analytics_assets, build_analytics_job, build_automation_sensor
 from commerce_assets.defs.alerts.sensor import build_alerts_sensor
 from commerce_assets.defs.assets import build_endpoint_asset, build_partitions
-from commerce_assets.defs.checks import build_health_checks
 from commerce_assets.defs.executor import build_executor
+from commerce_assets.defs.health_checks import build_health_checks
 from commerce_assets.defs.jobs import build_jobs_and_schedules
 from commerce_assets.defs.resources import build_resources
 from commerce_assets.settings import CommerceSettings

@@ -9,7 +9,6 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from commerce_assets.api.errors import ListMovedError, PullError
-from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
 from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope, check_queries
@@ -111,7 +110,7 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
 def results_without_load(
     instance: dg.DagsterInstance, endpoint: Endpoint, file: DatabaseFile, selected: Collection[str]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Yield the results of checks that a person executes alone: of the whole table, as it is stored.
+    """Yield the results of checks that are evaluated alone: of the whole table, as it is stored.
 
     The checks that compare an extraction with the table repeat the result of the last one: without an extraction there
     is nothing new to compare.
@@ -172,30 +171,6 @@ def build_health_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description)
         for query in health_queries(endpoint)
     ]
-
-
-def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDefinition:
-    """Build the checks of freshness and completeness, which query the warehouse and make no request.
-
-    Args:
-        endpoint: The asset.
-        start: The first day that must be loaded, if the asset is partitioned.
-    """
-
-    @dg.multi_asset_check(
-        name=f"{endpoint.name}_health", specs=build_health_check_specs(endpoint=endpoint), can_subset=True
-    )
-    def health_checks(
-        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[dg.AssetCheckResult]:
-        file, now = warehouse.open(context.log).file, datetime.now(UTC)
-        selected = {key.name for key in context.selected_asset_check_keys}
-        with file.read_or_empty() as connection:
-            for result in health_results(connection, endpoint, start=start, now=now):
-                if result.check_name in selected:
-                    yield result
-
-    return health_checks
 
 
 def _severity(query: CheckQuery) -> dg.AssetCheckSeverity:

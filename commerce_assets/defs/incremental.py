@@ -14,7 +14,7 @@ import duckdb
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
-from commerce_assets.defs.materialization_events import has_unevaluated_checks, report_checks, report_load
+from commerce_assets.defs.materialization_events import report_checks, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
@@ -62,8 +62,11 @@ def build_refresh_job(
                     lookback_days=lookback_days,
                 )
             changed = report_load(context, ingested, opened.file, partitions=partitions, description="Late changes")
-            if changed or has_unevaluated_checks(context, endpoint):
+            if changed:
                 report_checks(context, ingested, opened.file, partitions=partitions)
+            else:
+                start = partitions.start.astimezone(UTC).date()
+                report_unevaluated(context, endpoint, opened.file, start=start)
 
     @dg.job(name=f"{endpoint.name}_refresh", description=description, executor_def=executor)
     def refresh_job() -> None:

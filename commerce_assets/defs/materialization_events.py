@@ -13,7 +13,14 @@ import dagster as dg
 import duckdb
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from commerce_assets.defs.checks import build_check_specs, check_results, health_results, verified_results
+from commerce_assets.defs.checks import (
+    build_check_specs,
+    build_health_check_specs,
+    check_results,
+    health_results,
+    results_without_load,
+    verified_results,
+)
 from commerce_assets.defs.metadata import changes_metadata, load_metadata, partitions_metadata
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested
@@ -98,19 +105,31 @@ def report_health(
     _report(context, endpoint, health_results(connection, endpoint, start=start, now=datetime.now(UTC)))
 
 
-def has_unevaluated_checks(context: dg.OpExecutionContext, endpoint: Endpoint) -> bool:
-    """Return whether a check of the asset was last planned by a run that ended, or was killed, before it ran.
+def report_unevaluated(context: dg.OpExecutionContext, endpoint: Endpoint, file: DatabaseFile, *, start: date) -> None:
+    """Evaluate the checks that a run has planned but, as it failed or was killed, not evaluated.
 
     The UI shows such a check as failed until it is evaluated again.
+
+    Args:
+        context: Of the op that reports them.
+        endpoint: The asset.
+        file: The database.
+        start: The first day that must be loaded, if the asset is partitioned.
     """
-    keys = [dg.AssetCheckKey(dg.AssetKey(endpoint.name), spec.name) for spec in build_check_specs(endpoint=endpoint)]
-    records = context.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    planned = {record.run_id for record in records.values() if record.status == AssetCheckExecutionRecordStatus.PLANNED}
-    return (
-        any(run.is_finished for run in context.instance.get_runs(dg.RunsFilter(run_ids=[*planned])))
-        if planned
-        else False
-    )
+    specs = [*build_check_specs(endpoint=endpoint), *build_health_check_specs(endpoint=endpoint)]
+    records = context.instance.event_log_storage.get_latest_asset_check_execution_by_key([spec.key for spec in specs])
+    planned = [record for record in records.values() if record.status == AssetCheckExecutionRecordStatus.PLANNED]
+    if not planned:
+        return
+    runs = context.instance.get_runs(dg.RunsFilter(run_ids=[record.run_id for record in planned]))
+    ended = {run.run_id for run in runs if run.is_finished}
+    names = {record.key.name for record in planned if record.run_id in ended}
+    own = {spec.name for spec in build_check_specs(endpoint=endpoint)}
+    _report(context, endpoint, results_without_load(context.instance, endpoint, file, names & own))
+    if names - own:
+        with file.read_or_empty() as connection:
+            found = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
+            _report(context, endpoint, (result for result in found if result.check_name in names))
 
 
 def _report(context: dg.OpExecutionContext, endpoint: Endpoint, results: Iterable[dg.AssetCheckResult]) -> None:

@@ -17,7 +17,7 @@ from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.offset_search import NotInOrderError, OffsetSearch
 from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
-from commerce_assets.defs.materialization_events import report_checks, report_health, report_load
+from commerce_assets.defs.materialization_events import report_checks, report_health, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
 from commerce_assets.endpoint import Endpoint
@@ -96,7 +96,8 @@ def _build_reconcile_op(
                     )
                     report_checks(context, ingested, opened.file, partitions=partitions)
 
-            missing = _days_never_loaded(opened, endpoint, start=partitions.start.astimezone(UTC).date())
+            start = partitions.start.astimezone(UTC).date()
+            missing = _days_never_loaded(opened, endpoint, start=start)
             try:
                 found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests)
                 windows = _to_extract(found, missing) if found and config.repair else []
@@ -121,6 +122,7 @@ def _build_reconcile_op(
                 write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
             with opened.file.read() as connection:
                 report_health(context, endpoint, connection, partitions=partitions)
+            report_unevaluated(context, endpoint, opened.file, start=start)
 
     return reconcile_endpoint
 

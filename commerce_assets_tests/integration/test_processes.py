@@ -1,5 +1,6 @@
 """Real processes, as people and schedules start them: killed, three at once, ended while they wait."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,14 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets_tests.support.pages import ROOT
-from commerce_assets_tests.support.processes import DAYS, materialize
+from commerce_assets_tests.support.processes import DAYS, materialize, start, wait_until
 from commerce_assets_tests.support.world import World, running
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
+
+# A request each third of a second.
+SLOWLY = {"COMMERCE_API_REQUESTS_PER_SECOND": "3"}
 
 
 @pytest.fixture
@@ -63,6 +68,28 @@ def test_one_command_materializes_everything_or_a_range(shop: World) -> None:
     assert process.returncode == 0, output
     assert shop.query("SELECT count(*) FROM orders") == [(600,)]
     assert shop.query("SELECT count(*) FROM products") == [(0,)]
+
+
+def test_checks_of_a_backfill_killed_hard_are_green_again(shop: World) -> None:
+    """The table is unharmed, so the next run that succeeds says so of every check, also of those it does not plan."""
+    home = shop.folder / "home"
+    home.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", home)
+    process = start(shop, "commerce_assets", "pull", "orders", DAGSTER_HOME=str(home), **SLOWLY)
+    wait_until(lambda: shop.requests() > 6)
+    process.kill()
+    process.communicate()
+    ended = start(shop, "commerce_assets.ops.abandoned_runs", DAGSTER_HOME=str(home))
+    assert "its process was killed" in ended.communicate()[0]
+    with contextlib.chdir(shop.folder), DagsterInstance.from_config(str(home)) as shop.running_instance:
+        dead = shop.check_statuses("orders")
+        shop.run("health_checks")
+        after = shop.check_statuses("orders")
+
+    assert set(dead.values()) == {"EXECUTION_FAILED"}
+    # The history is still to be loaded.
+    assert {name for name, status in after.items() if status != "SUCCEEDED"} == {"fresh", "complete"}
+    assert {after[name] for name in ("fresh", "complete")} == {"FAILED"}
 
 
 def run_in(folder: Path, *arguments: str, source: Path = ROOT) -> str:

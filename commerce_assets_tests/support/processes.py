@@ -30,17 +30,19 @@ def dagster(project: World, *command: str, **settings: str) -> "subprocess.Popen
     home = Path(mkdtemp(dir=project.folder))
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
     what, verb, *arguments = command
+    module = ("-m", "commerce_assets.definitions")
+    return start(project, "dagster", what, verb, *module, *arguments, DAGSTER_HOME=str(home), **settings)
+
+
+def start(project: World, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    """Start `python -m <arguments>` in the project's folder, with its settings."""
     return subprocess.Popen(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "dagster", what, verb),
-            *("-m", "commerce_assets.definitions", *arguments),
-        ],
+        [sys.executable, "-W", "ignore", "-m", *arguments],
         cwd=project.folder,
         env={
             **os.environ,
             **project.environment,
             "PYTHONPATH": str(ROOT),
-            "DAGSTER_HOME": str(home),
             "TMPDIR": str(project.folder),
             **settings,
         },

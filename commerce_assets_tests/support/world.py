@@ -1,5 +1,6 @@
 """The world of a test: a store behind a server that can fail, and the folder with the warehouse that it fills."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -226,6 +227,16 @@ class World:
         return self.definitions.resolve_job_def(job).execute_in_process(
             instance=self.instance, tags=tags, run_config=config, raise_on_error=expect_success
         )
+
+    def check_statuses(self, asset: str) -> dict[str, str]:
+        """The status of each check of an asset, as the UI resolves it."""
+        from dagster._core.loader import LoadingContextForTest  # noqa: PLC0415 - as above
+
+        keys = [key for key in self.definitions.resolve_asset_graph().asset_check_keys if key.asset_key.path == [asset]]
+        summaries = self.instance.event_log_storage.get_asset_check_summary_records(keys)
+        context = LoadingContextForTest(self.instance)
+        latest = {key.name: summary.last_check_execution_record for key, summary in summaries.items()}
+        return {name: asyncio.run(record.resolve_status(context)).value for name, record in latest.items() if record}
 
     def requests(self) -> int:
         return len(self.store.requests)

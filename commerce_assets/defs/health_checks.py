@@ -1,0 +1,36 @@
+"""The health checks of the endpoints, which the job `health_checks` evaluates."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from commerce_assets.defs.checks import build_health_check_specs, health_results
+from commerce_assets.defs.materialization_events import report_unevaluated
+from commerce_assets.defs.resources import WarehouseResource
+from commerce_assets.endpoint import Endpoint
+
+
+def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDefinition:
+    """Build the checks of freshness and completeness, which query the warehouse and make no request.
+
+    Args:
+        endpoint: The asset.
+        start: The first day that must be loaded, if the asset is partitioned.
+    """
+
+    @dg.multi_asset_check(
+        name=f"{endpoint.name}_health", specs=build_health_check_specs(endpoint=endpoint), can_subset=True
+    )
+    def health_checks(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        file, now = warehouse.open(context.log).file, datetime.now(UTC)
+        selected = {key.name for key in context.selected_asset_check_keys}
+        with file.read_or_empty() as connection:
+            for result in health_results(connection, endpoint, start=start, now=now):
+                if result.check_name in selected:
+                    yield result
+        report_unevaluated(context.op_execution_context, endpoint, file, start=start)
+
+    return health_checks
