@@ -12,6 +12,7 @@ from commerce_assets.defs.executor import build_executor
 from commerce_assets.defs.health_checks import build_health_checks
 from commerce_assets.defs.jobs import build_jobs_and_schedules
 from commerce_assets.defs.resources import build_resources
+from commerce_assets.report.asset import build_report_assets
 from commerce_assets.settings import CommerceSettings
 
 
@@ -43,8 +44,14 @@ def build_definitions(
         )
         for endpoint in endpoints
     ]
+    marts = build_analytics_assets(endpoints=endpoints, partitions=partitions)
+    reports = build_report_assets(
+        marts={key.to_user_string() for mart in marts for key in mart.keys},
+        endpoints=endpoints,
+        start=settings.orders_start_date,
+    )
     return dg.Definitions(
-        assets=[*assets, *build_analytics_assets(endpoints=endpoints, partitions=partitions)],
+        assets=[*assets, *marts, *reports],
         asset_checks=health_checks,
         jobs=[*jobs, build_analytics_job(executor=executor)],
         schedules=schedules,

@@ -340,7 +340,7 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
 
 
 def _materialized(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
-    """Add up what each asset's materializations, one per partition, report about its rows."""
+    """Add up what each asset's materializations, one per partition, report about its rows; or name its file."""
     assets: dict[str, dict[str, Any]] = {}
     for event in result.all_events:
         if not event.is_step_materialization:
@@ -352,6 +352,8 @@ def _materialized(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
         for key, value in materialization.metadata.items():
             if key == _ROWS[materialization.partition is not None]:
                 asset["rows"] += value.value
+            elif key == "path":
+                asset["file"] = value.value
             # A mart's metadata is that of the whole build, at every partition.
             elif key in _CHANGES and _CHANGES[0] in materialization.metadata:
                 asset[key] = asset.get(key, 0) + value.value
@@ -375,6 +377,9 @@ def _on_other_days(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
 
 def _say(report: Mapping[str, Any]) -> None:
     for asset in report["materialized"]:
+        if "file" in asset:
+            say(f"{asset['asset']}: {asset['file']}")
+            continue
         partitions = f" in {asset['partitions']:,} partitions" if asset["partitions"] else ""
         changes = _changes(asset)
         say(f"{asset['asset']}: {asset['rows']:,} rows{partitions}{f' ({changes})' if changes else ''}")

@@ -1,5 +1,6 @@
 """Write the report of a database to a file."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -7,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.report.figures import read_figures
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.report.figures import ReportError, read_figures
+from commerce_assets.warehouse.file import DatabaseFile, short_error
 
 _NEEDED = ("jinja2", "matplotlib")
 
@@ -46,9 +47,8 @@ def write_report(
         The size in bytes.
 
     Raises:
-        MartMissingError: A mart is not built.
+        ReportError: A mart is not built, or the file cannot be written.
         WarehouseError: There is no database, or it cannot be read.
-        OSError: The file cannot be written.
     """
     # matplotlib takes a second to import.
     from commerce_assets.report.page import render  # noqa: PLC0415
@@ -62,6 +62,12 @@ def write_report(
         part.touch(mode=0o600)
         part.write_bytes(page)
         part.replace(target)
+    except OSError as error:
+        raise ReportError(
+            f"{path} cannot be written: {short_error(error)}. Fix: choose another folder, or make room there."
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where nothing can be written, nothing can be removed either.
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return len(page)

@@ -13,21 +13,25 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import time_machine
 
 from commerce_assets.analytics.build import build
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.request import ListRequest
+from commerce_assets.composition import build_definitions
 from commerce_assets.report import write
+from commerce_assets.report.figures import MARTS
 from commerce_assets.report.write import write_report
+from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.load_log import set_mark
 from commerce_assets.window import Window
 from commerce_assets_tests.support.items import ORDERS, order, store_of
 from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.second_store import TOKYO, build_second_store
 from commerce_assets_tests.support.shell import Shell, settings_for
-from commerce_assets_tests.support.world import World, serving
+from commerce_assets_tests.support.world import World, running, serving
 
 NOW = datetime(2026, 3, 20, 20, tzinfo=UTC)
 """In Tokyo it is the next day."""
@@ -313,6 +317,50 @@ def test_late_days_lists_and_marts_are_on_the_first_screen(shop: World) -> None:
     shop.store.update_order(1, settled_gross="0.00")
     shop.ingest(ListRequest(endpoint=ORDERS, updated_after=NOW - timedelta(days=9)))
     assert "Orders have changed since these figures were computed" in page_of(shop).text
+
+
+# The asset.
+
+
+def test_the_asset_writes_the_page_and_names_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).replace(hour=12)
+    with running(store_of(products=3, orders=[sale(1, yesterday)]), tmp_path, monkeypatch) as world:
+        world.settings["COMMERCE_ORDERS_START_DATE"] = yesterday.date().isoformat()
+        days = (yesterday.date(), yesterday.date())
+        world.run("catalog")
+        world.run("orders", days=days)
+
+        everything = world.definitions.resolve_implicit_global_asset_job_def()
+        early = everything.execute_in_process(
+            instance=world.instance, asset_selection=[dg.AssetKey("shop_report")], raise_on_error=False
+        )
+        (failure,) = [event.step_failure_data for event in early.all_events if event.is_step_failure]
+        assert failure.user_failure_data
+        assert failure.user_failure_data.description is not None
+        assert failure.user_failure_data.description.endswith(
+            "analytics.orders_enriched is not built yet. Fix: run `commerce-assets build`."
+        )
+
+        # Only the place of the page is recorded, not what it shows.
+        result = world.run("analytics", days=days)
+        (written,) = result.asset_materializations_for_node("shop_report")
+        path = tmp_path / "shop-report.html"
+        assert {name: value.value for name, value in written.metadata.items()} == {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+        }
+        assert Page(path.read_text()).rows("overview")[0][:2] == ["EUR", "1"]
+        node = world.definitions.resolve_asset_graph().get(dg.AssetKey("shop_report"))
+        assert {key.to_user_string() for key in node.parent_keys} == {*MARTS}
+
+
+def test_without_the_extra_there_is_no_asset(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = dg.AssetKey("shop_report")
+    assert key in build_definitions(CommerceSettings.read({})).resolve_asset_graph().get_all_asset_keys()
+
+    monkeypatch.setattr(write, "_NEEDED", ("jinja2", "a_library_that_is_not_there"))
+
+    assert key not in build_definitions(CommerceSettings.read({})).resolve_asset_graph().get_all_asset_keys()
 
 
 # The command.
