@@ -90,14 +90,18 @@ def point_at_sample_store(environment: Environment, dotenv: Mapping[str, str], *
 def prepare_sample(preferred_port: int = 8765) -> tuple[int, str]:
     """Write the sample's instance configuration; return a port and the first day of orders, stable across restarts."""
     SAMPLE_HOME.mkdir(parents=True, exist_ok=True)
-    configuration = Path("dagster.yaml").read_text().replace("data/dagster", str(SAMPLE_HOME))
-    (SAMPLE_HOME / "dagster.yaml").write_text(configuration)
+    configure(SAMPLE_HOME)
     state_file = SAMPLE_HOME / "store.json"
     if not state_file.exists():
         start = datetime.now(UTC).date() - timedelta(days=_SAMPLE_DAYS)
         state_file.write_text(json.dumps({"port": free_port(preferred_port), "start_date": str(start)}) + "\n")
     state = json.loads(state_file.read_text())
     return free_port(state["port"]), state["start_date"]
+
+
+def configure(home: Path) -> None:
+    """Write this project's instance configuration to a folder that is to contain the run history."""
+    (home / "dagster.yaml").write_text(Path("dagster.yaml").read_text().replace("data/dagster", str(home)))
 
 
 def free_port(first: int) -> int:
@@ -128,6 +132,9 @@ class _ProcessGroup:
         """Run `python -m <module>` to its end."""
         process = self._spawn(module, environment=environment)
         self.wait_until(lambda: process.poll() is not None)
+        if not self._services:
+            # Nothing is left of the group, which no other process can join then.
+            self.group = 0
         if process.returncode:
             raise SystemExit(f"make dev: {module} failed with status {process.returncode}")
 
@@ -220,6 +227,10 @@ def _run(port_option: str | None) -> None:
         raise SettingError(f"DAGSTER_HOME is {home}. Fix: set it to the absolute path of an existing folder.")
     environment["DAGSTER_HOME"] = str(home)
     history = Path("data/dagster") if home == Path.cwd() else home
+    if is_real_store and not (home / "dagster.yaml").exists():
+        # Without it, Dagster would send usage data, start runs of a pool at once and keep every tick.
+        configure(home)
+        _say(f"Wrote {home / 'dagster.yaml'}, a copy of this folder's.")
     store_port = 0
     if not is_real_store:
         store_port, start = prepare_sample()

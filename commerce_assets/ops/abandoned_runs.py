@@ -8,6 +8,7 @@ see. Without it, a run's events name its processes, also those of `dagster asset
 import os
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def limit_pools(instance: dg.DagsterInstance) -> None:
                 raise
 
 
+def report_configuration(instance: dg.DagsterInstance) -> Iterator[str]:
+    """Yield a sentence if the instance lacks what this project's `dagster.yaml` sets."""
+    lacks = [
+        setting
+        for setting, is_missing in {
+            "telemetry: enabled: false": instance.telemetry_enabled,
+            "concurrency: pools: default_limit: 1": instance.global_op_concurrency_default_limit != 1,
+            "retention": not instance.get_settings("retention"),
+        }.items()
+        if is_missing
+    ]
+    if lacks:
+        yield (
+            f"dagster.yaml in DAGSTER_HOME, {instance.root_directory}, does not have the settings of this project "
+            f"({'; '.join(lacks)}). Fix: copy them from the project's dagster.yaml."
+        )
+
+
 def _limit_of(instance: dg.DagsterInstance, pool: str) -> PoolLimit | None:
     return next((limit for limit in instance.event_log_storage.get_pool_limits() if limit.name == pool), None)
 
@@ -143,6 +162,8 @@ def _main() -> None:
         for run_id in fail_abandoned_runs(instance, settings.coordination):
             print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
         limit_pools(instance)
+        for sentence in report_configuration(instance):
+            print(sentence)  # noqa: T201
         if not isinstance(instance.run_storage, SqliteRunStorage) and not settings.coordination.holds_runs:
             print(  # noqa: T201
                 "Dagster's history is on a database server, where runs of other machines look like killed ones: none "

@@ -268,6 +268,42 @@ def test_each_pool_has_its_limit_before_the_first_run_is_queued(project: Path) -
         assert all(pool.from_default for pool in pools)
 
 
+def test_an_own_configuration_is_compared_with_the_projects(project: Path) -> None:
+    home = project / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("concurrency: {pools: {default_limit: 2}}")
+
+    def prepare() -> str:
+        return _command("-m", "commerce_assets.ops.abandoned_runs", cwd=project, DAGSTER_HOME=str(home)).stdout
+
+    assert (
+        "(telemetry: enabled: false; concurrency: pools: default_limit: 1; retention). Fix: copy them from" in prepare()
+    )
+    with contextlib.chdir(project):
+        dev.configure(home)
+    assert prepare() == ""
+
+
+def test_another_dagster_home_receives_the_configuration(project: Path) -> None:
+    home = project / "home"
+    home.mkdir()
+    port = str(free_port())
+    store = {"COMMERCE_API_BASE_URL": "http://127.0.0.1:9/", "COMMERCE_API_KEY": "k3y", "COMMERCE_API_SECRET": "s3cret"}
+    command = (sys.executable, "-m", "commerce_assets.dev", "--port", port)
+    with _started(*command, cwd=project, DAGSTER_HOME=str(home), **store) as make:
+        introduction = _read_until(make, "Ctrl-C")
+        make.terminate()
+        make.communicate()
+
+    assert f"Wrote {home}/dagster.yaml" in introduction
+    assert f"Run history   {home}\n" in introduction
+    with _instance(project, "home") as instance:
+        assert not instance.telemetry_enabled
+        assert instance.global_op_concurrency_default_limit == 1
+    assert (home / "history/runs/index.db").exists()
+    assert not (project / "data/dagster").exists()
+
+
 def test_a_reused_process_id_does_not_count_as_the_runs_own() -> None:
     before = time.time()
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
