@@ -444,8 +444,8 @@ def checked_base_url(value: str) -> str:
     url = value.strip()
     if not url:
         raise SettingError(
-            "COMMERCE_API_BASE_URL is blank. Fix: set it to the URL of the store's API, "
-            "such as https://www.sendowl.com/api/v1/."
+            "COMMERCE_API_BASE_URL is blank. Fix: set it in .env to the URL of the store's API, "
+            "such as https://www.sendowl.com/api/v1/; without a store, `make dev` brings a sample store."
         )
     parts = _parts(url)
     if parts is None:

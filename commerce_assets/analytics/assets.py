@@ -16,6 +16,7 @@ from commerce_assets.analytics.metadata import definition_metadata, recent_reven
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.defs.assets import window_of
+from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.pools import WAREHOUSE_POOL
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
@@ -148,7 +149,8 @@ def build_models_asset(
         }
         built: dict[str, _Built] = {}
         # Dagster can run the checks without the build. That writes nothing, so it needs no copy of the file.
-        with database.write() if context.selected_asset_keys else database.read_or_empty() as connection:
+        opened = database.write() if context.selected_asset_keys else database.read_or_empty()
+        with known_errors_as_failures(), opened as connection:
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
                 if dg.AssetKey(model.name) in context.selected_asset_keys:

@@ -15,7 +15,7 @@ from commerce_assets.defs.checks import (
     results_without_load,
     verified_results,
 )
-from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.failures import KnownError, known_errors_as_failures
 from commerce_assets.defs.metadata import definition_metadata, load_metadata, partitions_metadata
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
@@ -154,7 +154,8 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.DailyPartitionsD
     window = Window(start.astimezone(UTC), end.astimezone(UTC))
     for day in (window.first_day.isoformat(), window.last_day.isoformat()):
         if not partitions.has_partition_key(day):
-            raise dg.Failure(
-                f"{day} is not a partition. Fix: choose days from COMMERCE_ORDERS_START_DATE to yesterday (UTC)."
+            raise KnownError(
+                f"{day} is not a partition. Fix: choose days from COMMERCE_ORDERS_START_DATE to yesterday (UTC).",
+                kind="PartitionError",
             )
     return window

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from commerce_assets.defs.checks import build_health_check_specs, health_results
+from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_unevaluated
 from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.endpoint import Endpoint
@@ -25,12 +26,13 @@ def build_health_checks(*, endpoint: Endpoint, start: date) -> dg.AssetChecksDef
     def health_checks(
         context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.AssetCheckResult]:
-        file, now = warehouse.open(context.log).file, datetime.now(UTC)
-        selected = {key.name for key in context.selected_asset_check_keys}
-        with file.read_or_empty() as connection:
-            for result in health_results(connection, endpoint, start=start, now=now):
-                if result.check_name in selected:
-                    yield result
-        report_unevaluated(context.op_execution_context, endpoint, file, start=start)
+        with known_errors_as_failures():
+            file, now = warehouse.open(context.log).file, datetime.now(UTC)
+            selected = {key.name for key in context.selected_asset_check_keys}
+            with file.read_or_empty() as connection:
+                for result in health_results(connection, endpoint, start=start, now=now):
+                    if result.check_name in selected:
+                        yield result
+            report_unevaluated(context.op_execution_context, endpoint, file, start=start)
 
     return health_checks

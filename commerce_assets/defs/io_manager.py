@@ -12,6 +12,7 @@ from dagster_duckdb import DuckDBIOManager
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
 from commerce_assets.coordination import Coordination
+from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import build_coordination, resource_field
@@ -82,6 +83,7 @@ class TableIOManager(dg.IOManager):
     coordination: Coordination
     config: Mapping[str, Any]
 
+    @known_errors_as_failures()
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         if obj is None:
             raise TableError(
@@ -114,6 +116,7 @@ class TableIOManager(dg.IOManager):
             }
         )
 
+    @known_errors_as_failures()
     def load_input(self, context: dg.InputContext) -> object:
         upstream = context.upstream_output
         if upstream is None:

@@ -381,7 +381,7 @@ def test_daily_schedule_includes_missed_days(materialized: list[str], first: str
     assert asked == ((None, first, "2026-03-04") if first else ("2026-03-04", None, None))
 
 
-def test_a_run_without_credentials_fails_with_one_sentence(tmp_path: Path) -> None:
+def test_a_run_without_credentials_fails_with_one_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     definitions = build_definitions(CommerceSettings.read({"COMMERCE_DUCKDB_PATH": str(tmp_path / "shop.duckdb")}))
 
     result = definitions.resolve_job_def("catalog").execute_in_process(raise_on_error=False)
@@ -389,4 +389,10 @@ def test_a_run_without_credentials_fails_with_one_sentence(tmp_path: Path) -> No
     failures = [event.step_failure_data.user_failure_data for event in result.all_events if event.is_step_failure]
     said = [failure.description or "" for failure in failures if failure]
     assert len(said) == len(failures) > 0
-    assert all(sentence.startswith("COMMERCE_API_BASE_URL is blank. Fix: set it") for sentence in said)
+    assert all(sentence.startswith("COMMERCE_API_BASE_URL is blank. Fix: set it in .env") for sentence in said)
+    # Neither the UI nor the terminal shows a traceback.
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    assert [(error.cls_name, error.to_string()) for error in errors if error] == [
+        ("SettingError", sentence) for sentence in said
+    ]
+    assert "Stack Trace" not in capfd.readouterr().err

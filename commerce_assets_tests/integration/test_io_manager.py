@@ -30,10 +30,9 @@ from dagster import (
     materialize,
 )
 
+from commerce_assets.defs.failures import KnownError
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.metadata import definition_metadata
-from commerce_assets.warehouse.file import WarehouseError
-from commerce_assets.warehouse.tables import TableError
 from commerce_assets_tests.support.items import ORDERS, days, order
 from commerce_assets_tests.support.other_programs import held, opens_elsewhere
 from commerce_assets_tests.support.world import World
@@ -358,7 +357,7 @@ def test_a_failed_store_leaves_the_rows_and_a_free_file(own: World) -> None:
     frame["value"] = pa.table({"day": ["2024-03-10"], "id": [2]})
     run(own, revenue, partition_key="2024-03-10")
     frame["value"] = pa.table({"day": ["2024-03-10"], "id": ["no number"]})
-    with pytest.raises(TableError, match="column id is BIGINT"):
+    with pytest.raises(KnownError, match="column id is BIGINT"):
         run(own, revenue, partition_key="2024-03-10")
     assert opens_elsewhere(own.path)
     assert own.query("SELECT id FROM commerce.revenue ORDER BY id") == [(1,), (2,)]
@@ -369,7 +368,7 @@ def test_a_missing_database_is_an_error_with_a_fix(tmp_path: Path) -> None:
     def taken(orders: pa.Table) -> None:
         raise AssertionError(orders)
 
-    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first"):
+    with pytest.raises(KnownError, match=r"no database at .*materialize an asset first"):
         run(World(tmp_path), taken)
     assert list(tmp_path.iterdir()) == []
 
@@ -392,5 +391,5 @@ def test_a_locked_file_is_waited_for_as_long_as_configured(own: World) -> None:
     def taken(orders: pa.Table) -> None:
         raise AssertionError(orders)
 
-    with held(own.path) as holder, pytest.raises(WarehouseError, match=rf"pid {holder.process.pid}"):
+    with held(own.path) as holder, pytest.raises(KnownError, match=rf"pid {holder.process.pid}"):
         run(own, taken)
