@@ -12,6 +12,7 @@ from commerce_assets.defs.executor import build_executor
 from commerce_assets.defs.health_checks import build_health_checks
 from commerce_assets.defs.jobs import build_jobs_and_schedules
 from commerce_assets.defs.resources import build_resources
+from commerce_assets.defs.shop import Shop
 from commerce_assets.report.asset import build_report_assets
 from commerce_assets.settings import CommerceSettings
 
@@ -24,10 +25,12 @@ def build_definitions(
     Its jobs have their executor. Runs that are not of a job use the executor of the code location, so that these
     definitions can be merged with others.
     """
-    endpoints = settings.configured_endpoints()
+    shop, endpoints = Shop(settings.shop), settings.configured_endpoints()
     executor = build_executor(settings.coordination)
     partitions = build_partitions(start=settings.orders_start_date)
-    health_checks = [build_health_checks(endpoint=endpoint, start=settings.orders_start_date) for endpoint in endpoints]
+    health_checks = [
+        build_health_checks(endpoint=endpoint, start=settings.orders_start_date, shop=shop) for endpoint in endpoints
+    ]
     jobs, schedules = build_jobs_and_schedules(
         endpoints=endpoints,
         partitions=partitions,
@@ -35,27 +38,30 @@ def build_definitions(
         lookback_days=settings.orders_lookback_days,
         request_budget=settings.reconcile_requests,
         executor=executor,
+        shop=shop,
     )
     assets: list[Any] = [
         build_endpoint_asset(
             endpoint=endpoint,
             partitions=partitions if endpoint.is_partitioned else None,
             policy=settings.policy,
+            shop=shop,
         )
         for endpoint in endpoints
     ]
-    marts = build_analytics_assets(endpoints=endpoints, partitions=partitions)
+    marts = build_analytics_assets(endpoints=endpoints, partitions=partitions, shop=shop)
     reports = build_report_assets(
-        marts={key.to_user_string() for mart in marts for key in mart.keys},
+        marts={key.path[-1] for mart in marts for key in mart.keys},
         endpoints=endpoints,
         start=settings.orders_start_date,
+        shop=shop,
     )
     return dg.Definitions(
         assets=[*assets, *marts, *reports],
         asset_checks=health_checks,
-        jobs=[*jobs, build_analytics_job(executor=executor)],
+        jobs=[*jobs, build_analytics_job(executor=executor, shop=shop)],
         schedules=schedules,
-        sensors=[build_alerts_sensor(), build_automation_sensor()],
+        sensors=[build_alerts_sensor(shop=shop), build_automation_sensor(shop=shop)],
         loggers=loggers,
         resources=build_resources(settings),
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
 
 PREFIX: Final = "COMMERCE_"
-DEFAULT_DATABASE: Final = Path("data/shop.duckdb")
+DATA_FOLDER: Final = Path("data")
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHORTEST_KEY = 16
@@ -52,14 +52,14 @@ class SettingError(ValueError):
     """A setting is missing or cannot be used. The message names the variable and never shows a secret."""
 
 
-def load_environment() -> dict[str, str]:
-    """Return the environment with `.env` of the working directory over it: `.env` wins, as in Dagster."""
-    return {**os.environ, **load_dotenv()}
+def load_environment(file: Path | None = None) -> dict[str, str]:
+    """Return the environment with the file, or `.env` of the working directory, over it: it wins, as in Dagster."""
+    return {**os.environ, **load_dotenv(file)}
 
 
-def load_dotenv() -> dict[str, str]:
-    """Return the variables of `.env` in the working directory; none if there is no such file."""
-    return {name: value for name, value in dotenv_values(".env").items() if value is not None}
+def load_dotenv(file: Path | None = None) -> dict[str, str]:
+    """Return the variables of the file, or of `.env` in the working directory; none if there is no such file."""
+    return {name: value for name, value in dotenv_values(file or ".env").items() if value is not None}
 
 
 def _day(text: object) -> object:
@@ -82,6 +82,10 @@ def _zone(name: str) -> str:
     return name
 
 
+def _database(values: Mapping[str, Any]) -> Path:
+    return DATA_FOLDER / f"{values.get('shop') or 'shop'}.duckdb"
+
+
 def _setting(default: Any, description: str, *, accepts: str, **constraints: Any) -> Any:
     """Declare a field: `accepts` completes the sentence "Set it to ..." of an error."""
     return Field(default, description=description, json_schema_extra={"accepts": accepts}, **constraints)
@@ -96,6 +100,13 @@ class CommerceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     endpoints: tuple[InstanceOf[Endpoint], ...] = Field(ENDPOINTS, repr=False, exclude=True)
+    shop: str = _setting(
+        "",
+        "Name of the shop, where one instance has several; every definition's name begins with it, see "
+        "[Scaling](scaling.md#many-shops)",
+        accepts="lower-case letters and digits that begin with a letter, such as acme",
+        pattern=r"^([a-z][a-z0-9]*)?$",
+    )
     api_base_url: str = _setting(
         "",
         "URL of the API, `https` unless it is on this machine",
@@ -162,10 +173,11 @@ class CommerceSettings(BaseSettings):
         ge=4,
         le=1_000_000,
     )
-    duckdb_path: Path = _setting(
-        DEFAULT_DATABASE,
-        "DuckDB file; its folder must exist (`data` is created)",
-        accepts="the path of a DuckDB file",
+    duckdb_path: Path = Field(
+        default_factory=_database,
+        description="DuckDB file, by default `data/shop.duckdb`, or `data/acme.duckdb` of the shop `acme`; its folder "
+        "must exist (`data` is created)",
+        json_schema_extra={"accepts": "the path of a DuckDB file"},
     )
     duckdb_lock_timeout: float = _setting(
         LOCK_TIMEOUT,

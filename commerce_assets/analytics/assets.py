@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,8 @@ from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.defs.assets import window_of
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.pools import WAREHOUSE_POOL
-from commerce_assets.defs.resources import WarehouseResource
+from commerce_assets.defs.resources import IO_MANAGER, WAREHOUSE, open_warehouse, warehouse_of
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.schema import exists
 from commerce_assets.window import Window
@@ -27,7 +29,7 @@ GROUP = "analytics"
 
 
 def build_analytics_assets(
-    *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition
+    *, endpoints: Sequence[Endpoint], partitions: dg.DailyPartitionsDefinition, shop: Shop
 ) -> list[dg.AssetsDefinition]:
     """Build the assets of the models whose endpoints are defined, with row history if a model needs it.
 
@@ -41,31 +43,28 @@ def build_analytics_assets(
         if names.issuperset(model.deps) and (versioned.intersection(model.deps) or not model.needs_history)
     ]
     unpartitioned = [model for model in models if not model.is_partitioned]
+    build = partial(build_models_asset, endpoints=endpoints, shop=shop)
     return [
         *(
-            build_models_asset(name=f"build_{model.name}", models=[model], endpoints=endpoints, partitions=partitions)
+            build(name=f"build_{model.name}", models=[model], partitions=partitions)
             for model in models
             if model.is_partitioned
         ),
-        *(
-            [build_models_asset(name="build_tables", models=unpartitioned, endpoints=endpoints, partitions=None)]
-            if unpartitioned
-            else []
-        ),
+        *([build(name="build_tables", models=unpartitioned, partitions=None)] if unpartitioned else []),
     ]
 
 
-def build_analytics_job(*, executor: dg.ExecutorDefinition) -> UnresolvedAssetJobDefinition:
+def build_analytics_job(*, executor: dg.ExecutorDefinition, shop: Shop) -> UnresolvedAssetJobDefinition:
     """Build the job `analytics`: every model, and the chosen days of the partitioned ones."""
     return dg.define_asset_job(
-        GROUP,
-        selection=dg.AssetSelection.groups(GROUP),
+        shop.named(GROUP),
+        selection=dg.AssetSelection.groups(shop.named(GROUP)),
         description="Builds the analytics tables: `order_items` for the selected days, the others in full.",
         executor_def=executor,
     )
 
 
-def build_automation_condition(*, model: Model) -> dg.AutomationCondition[Any]:
+def build_automation_condition(*, model: Model, shop: Shop) -> dg.AutomationCondition[Any]:
     """Build after any run has materialized a dependency; a partitioned model only on the materialized days.
 
     `AutomationCondition.eager()` waits until no partition of a dependency is missing, and considers only the newest
@@ -73,7 +72,7 @@ def build_automation_condition(*, model: Model) -> dg.AutomationCondition[Any]:
     """
     updated = dg.AutomationCondition.any_deps_updated()
     if model.ignored_deps:
-        updated = updated.ignore(dg.AssetSelection.assets(*model.ignored_deps))
+        updated = updated.ignore(dg.AssetSelection.assets(*map(shop.key, model.ignored_deps)))
     return (
         updated.since_last_handled()
         & ~dg.AutomationCondition.any_deps_in_progress()
@@ -81,14 +80,18 @@ def build_automation_condition(*, model: Model) -> dg.AutomationCondition[Any]:
     ).with_label("follows_its_dependencies")
 
 
-def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
-    """Build Dagster's default automation sensor, under its name, but with a description."""
+def build_automation_sensor(*, shop: Shop) -> dg.AutomationConditionSensorDefinition:
+    """Build Dagster's default automation sensor, with a description; for a named shop, one for its assets only."""
     return dg.AutomationConditionSensorDefinition(
-        "default_automation_condition_sensor",
-        target=dg.AssetSelection.all(),
+        automation_sensor_name(shop),
+        target=dg.AssetSelection.key_prefixes(shop.name) if shop.name else dg.AssetSelection.all(),
         description="Builds the analytics tables after their dependencies were materialized; `order_items` only for "
         "the materialized days.",
     )
+
+
+def automation_sensor_name(shop: Shop) -> str:
+    return shop.named("automation") if shop.name else "default_automation_condition_sensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ def build_models_asset(
     models: Sequence[Model],
     endpoints: Sequence[Endpoint],
     partitions: dg.DailyPartitionsDefinition | None,
+    shop: Shop,
 ) -> dg.AssetsDefinition:
     """Build the op that builds the selected tables and checks them, in one transaction.
 
@@ -116,36 +120,38 @@ def build_models_asset(
     start = partitions.start.astimezone(UTC).date() if partitions else date.min
     specs = [
         dg.AssetSpec(
-            model.name,
-            deps=model.deps,
-            group_name=GROUP,
-            description=_description(model),
+            shop.key(model.name),
+            deps=[*map(shop.key, model.deps)],
+            group_name=shop.named(GROUP),
+            description=_description(model, shop),
             kinds={"duckdb", "sql"},
             metadata=definition_metadata(model),
             partitions_def=partitions,
-            automation_condition=build_automation_condition(model=model),
+            automation_condition=build_automation_condition(model=model, shop=shop),
         )
         for model in models
     ]
 
     @dg.multi_asset(
-        name=name,
+        name=shop.named(name),
         # The op returns nothing to the IO manager; it loads the table for downstream parameters.
-        specs=[spec.with_io_manager_key("warehouse_io_manager") for spec in specs],
-        check_specs=[spec for model in models for spec in build_check_specs(model=model)],
+        specs=[spec.with_io_manager_key(shop.named(IO_MANAGER)) for spec in specs],
+        check_specs=[spec for model in models for spec in build_check_specs(model=model, shop=shop)],
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=WAREHOUSE_POOL,
+        required_resource_keys={shop.named(WAREHOUSE)},
+        pool=shop.named(WAREHOUSE_POOL),
         can_subset=True,
     )
     def models_asset(
-        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+        context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         # A run of checks alone has no partitions.
         window = window_of(context, partitions) if partitions and context.selected_asset_keys else None
-        database = warehouse.open(context.log).file
+        database, timezone = open_warehouse(context, shop).file, warehouse_of(context, shop).timezone
+        keys = {model.name: shop.key(model.name) for model in models}
         checks = {
-            model.name: {key.name for key in context.selected_asset_check_keys if key.asset_key.path == [model.name]}
-            for model in models
+            name: {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
+            for name, key in keys.items()
         }
         built: dict[str, _Built] = {}
         # Dagster can run the checks without the build. That writes nothing, so it needs no copy of the file.
@@ -153,17 +159,17 @@ def build_models_asset(
         with known_errors_as_failures(), opened as connection:
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
-                if dg.AssetKey(model.name) in context.selected_asset_keys:
-                    built[model.name] = _build(connection, model, sources, window, warehouse.timezone)
+                if keys[model.name] in context.selected_asset_keys:
+                    built[model.name] = _build(connection, model, sources, window, timezone)
                 elif checks[model.name]:
                     outcomes = inspect(
-                        connection, model, sources, start=start, now=datetime.now(UTC), timezone=warehouse.timezone
+                        connection, model, sources, start=start, now=datetime.now(UTC), timezone=timezone
                     )
                     is_there = exists(connection, ANALYTICS, model.name)
                     built[model.name] = _Built(result=None, outcomes=outcomes, is_there=is_there)
         for model in models:
             if model.name in built:
-                yield from _results(context, model, built[model.name], checks[model.name])
+                yield from _results(context, model, keys[model.name], built[model.name], checks[model.name])
 
     return models_asset
 
@@ -188,7 +194,7 @@ def _build(
 
 
 def _results(
-    context: dg.AssetExecutionContext, model: Model, built: _Built, checks: set[str]
+    context: dg.AssetExecutionContext, model: Model, asset: dg.AssetKey, built: _Built, checks: set[str]
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     if built.result:
         context.log.info("%s: %s", model.name, built.result)
@@ -196,12 +202,12 @@ def _results(
             for key in context.partition_keys:
                 rows = built.rows_by_day.get(key, 0)
                 context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-        yield dg.MaterializeResult(asset_key=model.name, metadata=built.metadata)
+        yield dg.MaterializeResult(asset_key=asset, metadata=built.metadata)
     if built.outcomes is None:
         yield from (
             dg.AssetCheckResult(
                 check_name=name,
-                asset_key=model.name,
+                asset_key=asset,
                 passed=not built.is_there,
                 description="the table has other columns than the model: build it first"
                 if built.is_there
@@ -210,15 +216,15 @@ def _results(
             for name in sorted(checks)
         )
     else:
-        yield from (result for result in check_results(model, built.outcomes) if result.check_name in checks)
+        yield from (result for result in check_results(asset, built.outcomes) if result.check_name in checks)
 
 
-def _description(model: Model) -> str:
+def _description(model: Model, shop: Shop) -> str:
     *others, last = (f"`{name}`" for name in model.deps)
     built_from = f"{', '.join(others)} and {last}" if others else last
     return (
         f"{model.description}\n\nBuilt from {built_from} by `commerce_assets/analytics/sql/{model.name}.sql`. While "
-        "the sensor `default_automation_condition_sensor` is on, it is built again after they change."
+        f"the sensor `{automation_sensor_name(shop)}` is on, it is built again after they change."
     )
 
 

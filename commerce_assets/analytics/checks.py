@@ -2,27 +2,30 @@
 
 from collections.abc import Iterable, Iterator
 
-from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, MetadataValue
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetKey, MetadataValue
 
 from commerce_assets.analytics.build import KEY_IS_UNIQUE, CheckOutcome
 from commerce_assets.analytics.tables import Check, Model
+from commerce_assets.defs.shop import UNNAMED, Shop
 
 
-def build_check_specs(*, model: Model) -> list[AssetCheckSpec]:
+def build_check_specs(*, model: Model, shop: Shop = UNNAMED) -> list[AssetCheckSpec]:
     """Build the spec of each check. They block, as a wrong sum is worse than a late one, unless they only warn."""
     unique = Check(name=KEY_IS_UNIQUE, description=f"No two rows share {', '.join(model.key)}.")
     return [
-        AssetCheckSpec(name=check.name, asset=model.name, description=check.description, blocking=not check.warns)
+        AssetCheckSpec(
+            name=check.name, asset=shop.key(model.name), description=check.description, blocking=not check.warns
+        )
         for check in (unique, *model.checks)
     ]
 
 
-def check_results(model: Model, outcomes: Iterable[CheckOutcome]) -> Iterator[AssetCheckResult]:
+def check_results(key: AssetKey, outcomes: Iterable[CheckOutcome]) -> Iterator[AssetCheckResult]:
     """Build the check results from the outcomes."""
     for outcome in outcomes:
         yield AssetCheckResult(
             check_name=outcome.check,
-            asset_key=model.name,
+            asset_key=key,
             passed=outcome.wrong == 0,
             severity=AssetCheckSeverity.WARN if outcome.warns else AssetCheckSeverity.ERROR,
             description=f"{outcome.wrong:,} rows fail the check" if outcome.wrong else "no row fails the check",

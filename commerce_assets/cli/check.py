@@ -27,7 +27,7 @@ from commerce_assets.cli.session import Session, database_option, pass_session, 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.stage import FILTER_TOLERANCE, honours_updated_after
-from commerce_assets.settings import DEFAULT_DATABASE, SettingError, checked_base_url, checked_secret, path_setting
+from commerce_assets.settings import DATA_FOLDER, SettingError, checked_base_url, checked_secret, path_setting
 from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
 from commerce_assets.window import Window
 
@@ -76,7 +76,7 @@ def command(session: Session, *, form: str) -> int:
 
     Exit status 1 if anything is wrong.
     """
-    rows = [*settings_rows(session.environment, has_dotenv=Path(".env").exists())]
+    rows = [*settings_rows(session.environment, has_dotenv=(session.env_file or Path(".env")).exists())]
     may_ask = all(row.status != Status.WRONG for row in rows)
     # The row names the holder, so the wait needs no log line.
     rows.append(database_row(replace(session.settings.database_file(_SILENT), lock_timeout=_LOCK_WAIT_SECONDS)))
@@ -169,7 +169,7 @@ def _base_url_row(variable: str, url: str) -> Row:
 def database_row(database: DatabaseFile) -> Row:
     """Check that a load could start now; create nothing."""
     will_be_made = Row("database", Status.OK, f"{database.path} will be created by the first pull")
-    if database.path.parent == DEFAULT_DATABASE.parent and not database.path.parent.exists():
+    if database.path.parent == DATA_FOLDER and not database.path.parent.exists():
         return will_be_made
     try:
         database.prepare()

@@ -116,8 +116,23 @@ class Commands(click.Group):
         sys.exit(status or OK)
 
 
+def _use_env_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:  # noqa: ARG001 - click's
+    if value:
+        from commerce_assets.cli.session import Session  # noqa: PLC0415 - the help does not wait for its import
+
+        ctx.ensure_object(Session).env_file = value
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
 @click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--env-file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    expose_value=False,
+    callback=_use_env_file,
+    help="Settings from FILE instead of .env: one of several shops.",
+)
 @debug_option
 def main() -> None:
     """A shop's products, packages, orders and subscriptions, from its commerce API into DuckDB."""

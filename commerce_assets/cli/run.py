@@ -104,7 +104,7 @@ def pull(
             [endpoint.name if endpoint.is_partitioned else "catalog"],
             form=form,
             days=days,
-            config={op_name(endpoint): config},
+            config={op_name(endpoint, project.shop): config},
             assets=[endpoint.name],
         )
 
@@ -148,7 +148,7 @@ def reconcile(session: Session, *, requests: int | None, repair: bool, form: str
         return project.run(
             ["reconcile"],
             form=form,
-            config={f"reconcile_{name}": config for name in partitioned},
+            config={project.shop.named(f"reconcile_{name}"): config for name in partitioned},
             needs_checks=frozenset({"complete"}),
         )
 
@@ -205,6 +205,9 @@ class _Project:
     """The definitions, and the instance that records their runs."""
 
     def __init__(self, session: Session, definitions: "dg.Definitions", instance: "dg.DagsterInstance") -> None:
+        from commerce_assets.defs.shop import Shop  # noqa: PLC0415 - imports Dagster
+
+        self.shop = Shop(session.settings.shop)
         self._session = session
         self._definitions = definitions
         self._instance = instance
@@ -222,7 +225,7 @@ class _Project:
         """Run jobs one after the other and report them.
 
         Args:
-            jobs: Their names.
+            jobs: Their names, without the shop's.
             form: `json` prints a list with an object per run instead of lines.
             days: The range of partitions.
             config: The configuration of each op by its name.
@@ -233,9 +236,11 @@ class _Project:
             The exit status.
         """
         reports, status = [], OK
-        for job in jobs:
+        for job in map(self.shop.named, jobs):
             result = self._execute(job, days=days, config=config or {}, assets=assets)
             report, run_status = _report(job, result, needs_checks)
+            for check in report["checks"]:
+                check["description"] = self._session.typed(check["description"])
             reports.append(report)
             status = max(status, run_status)
             if form == "text":
@@ -272,7 +277,7 @@ class _Project:
                             "loggers": {"console": {"config": {}}},
                             "ops": {name: {"config": dict(values)} for name, values in config.items()},
                         },
-                        asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
+                        asset_selection=[*map(self.shop.key, assets)] if assets else None,
                         raise_on_error=False,
                     )
             finally:
@@ -304,7 +309,7 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
             "asset": check.asset_key.to_user_string(),
             "check": check.check_name,
             "passed": check.passed,
-            "description": with_commands(check.description or "", check.asset_key.to_user_string()),
+            "description": with_commands(check.description or "", check.asset_key.path[-1]),
         }
         for check in evaluations.values()
     ]
@@ -402,7 +407,7 @@ def _changes(asset: Mapping[str, Any]) -> str:
 @contextmanager
 def _project(session: Session) -> Iterator[_Project]:
     """Open the definitions on the instance of DAGSTER_HOME or, without it, of this folder's dagster.yaml."""
-    with _dotenv_in_environment(), warnings.catch_warnings():
+    with _dotenv_in_environment(session), warnings.catch_warnings():
         # Dagster's notices about its own beta interfaces are for the developers of this package.
         warnings.simplefilter("ignore")
         import dagster as dg  # noqa: PLC0415
@@ -424,9 +429,9 @@ def _project(session: Session) -> Iterator[_Project]:
 
 
 @contextmanager
-def _dotenv_in_environment() -> Iterator[None]:
-    """Set the variables of `.env` in this process: Dagster resolves `EnvVar` and DAGSTER_HOME from there only."""
-    values = load_dotenv()
+def _dotenv_in_environment(session: Session) -> Iterator[None]:
+    """Set the variables of `.env`, or of the file in its place: Dagster resolves `EnvVar` only in the environment."""
+    values = load_dotenv(session.env_file)
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

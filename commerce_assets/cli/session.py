@@ -24,6 +24,7 @@ class Session:
         aside: Progress and the log: stderr.
         log: The log of the API client and the database.
         database: The DuckDB file, instead of COMMERCE_DUCKDB_PATH.
+        env_file: The file with the settings, instead of `.env`.
     """
 
     def __init__(self) -> None:
@@ -35,15 +36,22 @@ class Session:
         self.log.handlers = [self.handler]
         self.log.propagate = False
         self.database: Path | None = None
+        self.env_file: Path | None = None
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
         override = {variable_of("duckdb_path"): str(self.database)} if self.database else {}
-        return {**load_environment(), **override}
+        return {**load_environment(self.env_file), **override}
 
     @cached_property
     def settings(self) -> CommerceSettings:
         return CommerceSettings.read(self.environment)
+
+    def typed(self, text: str) -> str:
+        """Return a text with commands as they are typed for the same settings."""
+        return (
+            text.replace("commerce-assets ", f"commerce-assets --env-file {self.env_file} ") if self.env_file else text
+        )
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

@@ -163,7 +163,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
     if all(each.rows is None for each in tables):
         raise click.ClickException(NOTHING_YET)
     if form == "json":
-        say_json(_as_json(tables, now))
+        say_json({"shop": session.settings.shop, **_as_json(session, tables, now)})
     else:
         _show(session, tables, now)
     is_so = all(each.is_well for each in tables) if strict else not any(each.is_blocked for each in tables)
@@ -171,6 +171,8 @@ def command(session: Session, *, form: str, strict: bool) -> int:
 
 
 def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> None:
+    if session.settings.shop:
+        say(f"shop {session.settings.shop}\n")
     loaded = [each for each in tables if not each.is_mart]
     show(session.out, build_table(session.out, _LOADED, [_loaded_cells(each, now) for each in loaded]))
     if marts := [each for each in tables if each.is_mart]:
@@ -181,7 +183,7 @@ def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> Non
     for each in tables:
         for finding in each.findings(now):
             lines.append(f"{each.table}: {finding.text}")
-            lines.append(f"  {'Fix' if finding.fixes else 'See'}: {finding.command}")
+            lines.append(f"  {'Fix' if finding.fixes else 'See'}: {session.typed(finding.command)}")
     say("\n".join(lines) or "no day is missing, and no check fails")
 
 
@@ -207,7 +209,7 @@ def _mark(outcome: CheckOutcome | None) -> Text:
     return Text("yes", style="green") if outcome.passed else Text("no", style="bold yellow")
 
 
-def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
+def _as_json(session: Session, tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
     return {
         "at": _instant(now),
         "is_well": all(each.is_well for each in tables),
@@ -225,7 +227,7 @@ def _as_json(tables: Sequence[TableStatus], now: datetime) -> dict[str, object]:
                 "in_step": _outcome(each.in_step),
                 "checks_failing": {name: outcome.summary for name, outcome in each.failing.items()},
                 "findings": [
-                    {"finding": finding.text, "command": finding.command, "fixes": finding.fixes}
+                    {"finding": finding.text, "command": session.typed(finding.command), "fixes": finding.fixes}
                     for finding in each.findings(now)
                 ],
                 "is_well": each.is_well,

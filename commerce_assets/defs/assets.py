@@ -18,7 +18,8 @@ from commerce_assets.defs.checks import (
 from commerce_assets.defs.failures import KnownError, known_errors_as_failures
 from commerce_assets.defs.metadata import definition_metadata, load_metadata, partitions_metadata
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
+from commerce_assets.defs.resources import API, IO_MANAGER, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.verify import RowCountCollapsedError
@@ -52,6 +53,7 @@ def build_endpoint_asset(
     endpoint: Endpoint,
     partitions: dg.DailyPartitionsDefinition | None,
     policy: PersonalDataPolicy = DEFAULT_POLICY,
+    shop: Shop = UNNAMED,
 ) -> dg.AssetsDefinition:
     """Build the asset that extracts an endpoint, loads it and checks the stored rows.
 
@@ -59,9 +61,9 @@ def build_endpoint_asset(
     to the IO manager, which loads the table for downstream assets.
     """
     spec = dg.AssetSpec(
-        endpoint.name,
-        group_name=GROUP,
-        description=_description(endpoint),
+        shop.key(endpoint.name),
+        group_name=shop.named(GROUP),
+        description=_description(endpoint, shop),
         kinds={"duckdb", "python"},
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
@@ -72,33 +74,31 @@ def build_endpoint_asset(
 
     # A multi-asset, because it can name its op: the op of an asset has the asset's name, which is also the job's.
     @dg.multi_asset(
-        name=op_name(endpoint),
-        specs=[spec.with_io_manager_key("warehouse_io_manager")],
-        check_specs=build_check_specs(endpoint=endpoint),
+        name=op_name(endpoint, shop),
+        specs=[spec.with_io_manager_key(shop.named(IO_MANAGER))],
+        check_specs=build_check_specs(endpoint=endpoint, shop=shop),
+        required_resource_keys={shop.named(API), shop.named(WAREHOUSE)},
         # Unpartitioned assets too, so that one backfill of all assets and a range of days is one run.
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=API_POOL,
+        pool=shop.named(API_POOL),
         # The UI offers the asset without its checks, and each check without the asset.
         can_subset=True,
     )
     def endpoint_asset(
-        context: dg.AssetExecutionContext,
-        config: LoadConfig,
-        commerce_api: CommerceApiResource,
-        warehouse: WarehouseResource,
+        context: dg.AssetExecutionContext, config: LoadConfig
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         if not context.selected_asset_keys:
             with known_errors_as_failures():
-                file = warehouse.open(context.log).file
-                yield from results_without_load(context.instance, endpoint, file, selected)
+                file = open_warehouse(context, shop).file
+                yield from results_without_load(context.instance, endpoint, file, selected, shop=shop)
             return
         window = window_of(context, partitions) if partitions else None
         request = ListRequest(endpoint=endpoint, window=window)
         with known_errors_as_failures():
-            opened = warehouse.open(context.log)
+            opened = open_warehouse(context, shop)
             try:
-                with commerce_api.client(context.log) as client:
+                with open_client(context, shop) as client:
                     ingested = ingest(
                         request,
                         client=client,
@@ -108,7 +108,7 @@ def build_endpoint_asset(
                         store_moved=config.store_moved,
                     )
             except (RowCountCollapsedError, PullError) as error:
-                if refused := refused_result(endpoint, error):
+                if refused := refused_result(error):
                     yield from _of(selected, [refused])
                 raise
             with opened.file.read() as connection:
@@ -117,7 +117,7 @@ def build_endpoint_asset(
                     for day, values in partitions_metadata(connection, ingested, window.days, newest=metadata).items():
                         context.add_asset_metadata(values, partition_key=day.isoformat())
                 yield dg.MaterializeResult(metadata=None if window else metadata)
-                yield from _of(selected, verified_results(endpoint, ingested.verified))
+                yield from _of(selected, verified_results(ingested.verified))
                 yield from _of(selected, check_results(connection, Scope(endpoint, window, ingested.began_at)))
 
     return endpoint_asset
@@ -127,24 +127,28 @@ def _of(selected: Collection[str], results: Iterable[dg.AssetCheckResult]) -> It
     return (result for result in results if result.check_name in selected)
 
 
-def op_name(endpoint: Endpoint) -> str:
+def op_name(endpoint: Endpoint, shop: Shop) -> str:
     """Return the name of the asset's op, the key of its run config."""
-    return f"extract_{endpoint.name}"
+    return shop.named(f"extract_{endpoint.name}")
 
 
-def _description(endpoint: Endpoint) -> str:
+def _description(endpoint: Endpoint, shop: Shop) -> str:
     """Return what a row is, what keeps the table up to date, and the checks of its health."""
     name = endpoint.name
     if not endpoint.is_partitioned:
         return (
-            f"{endpoint.description}\n\nFull refresh by the schedule `catalog_daily`. Rows deleted upstream are "
-            "soft-deleted (`_deleted_at`).\n\nHealth: see check `fresh`."
+            f"{endpoint.description}\n\nFull refresh by the schedule `{shop.named('catalog_daily')}`. Rows deleted "
+            "upstream are soft-deleted (`_deleted_at`).\n\nHealth: see check `fresh`."
         )
-    changes = f" `{name}_refresh_hourly` upserts later changes and today's rows." if endpoint.update_filter else ""
+    changes = (
+        f" `{shop.named(name)}_refresh_hourly` upserts later changes and today's rows."
+        if endpoint.update_filter
+        else ""
+    )
     return (
-        f"{endpoint.description}\n\nPartitioned by UTC day of `{endpoint.cursor}`. The schedule `{name}_daily` loads "
-        f"yesterday.{changes}\n\nHealth: see checks `fresh` and `complete`. `reconcile_weekly` compares row counts "
-        "with the store."
+        f"{endpoint.description}\n\nPartitioned by UTC day of `{endpoint.cursor}`. The schedule "
+        f"`{shop.named(name)}_daily` loads yesterday.{changes}\n\nHealth: see checks `fresh` and `complete`. "
+        f"`{shop.named('reconcile_weekly')}` compares row counts with the store."
     )
 
 

@@ -9,6 +9,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from commerce_assets.api.errors import ListMovedError, PullError
+from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
 from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope, check_queries
@@ -24,48 +25,45 @@ _TEXT = "text_is_valid"
 _EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 
 
-def build_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
+def build_check_specs(*, endpoint: Endpoint, shop: Shop = UNNAMED) -> list[dg.AssetCheckSpec]:
     """Build the spec of each check of the endpoint's asset."""
+    asset = shop.key(endpoint.name)
     verified = [
         dg.AssetCheckSpec(
             name=_ROW_COUNT,
-            asset=endpoint.name,
+            asset=asset,
             description="At most half of the stored rows vanished, in two readings that agree; else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
             name=_CONSISTENT,
-            asset=endpoint.name,
+            asset=asset,
             description="Every place of the list is accounted for by a row, whatever moved. Else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
             name=_TEXT,
-            asset=endpoint.name,
+            asset=asset,
             description="Every byte of the answers is valid text. Others are replaced by U+FFFD.",
         ),
     ]
     return verified + [
-        dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description, blocking=query.blocking)
+        dg.AssetCheckSpec(name=query.name, asset=asset, description=query.description, blocking=query.blocking)
         for query in check_queries(endpoint)
     ]
 
 
-def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.AssetCheckResult]:
+def verified_results(verified: Verified) -> Iterator[dg.AssetCheckResult]:
     """Build the results of the checks that passed before the load."""
     yield dg.AssetCheckResult(
         check_name=_ROW_COUNT,
-        asset_key=endpoint.name,
         passed=True,
         description=_compared(verified),
         metadata=_counts(verified),
     )
-    yield dg.AssetCheckResult(
-        check_name=_CONSISTENT, asset_key=endpoint.name, passed=True, description=verified.end or "read to its end"
-    )
+    yield dg.AssetCheckResult(check_name=_CONSISTENT, passed=True, description=verified.end or "read to its end")
     yield dg.AssetCheckResult(
         check_name=_TEXT,
-        asset_key=endpoint.name,
         passed=not verified.has_replaced_text,
         severity=dg.AssetCheckSeverity.WARN,
         description="some bytes were not valid text and are U+FFFD"
@@ -74,14 +72,13 @@ def verified_results(endpoint: Endpoint, verified: Verified) -> Iterator[dg.Asse
     )
 
 
-def refused_result(endpoint: Endpoint, error: RowCountCollapsedError | PullError) -> dg.AssetCheckResult | None:
+def refused_result(error: RowCountCollapsedError | PullError) -> dg.AssetCheckResult | None:
     """Return the failed check of rows that were refused; None if the extraction failed otherwise."""
     collapsed = isinstance(error, RowCountCollapsedError)
     if isinstance(error, PullError) and not isinstance(error.error, ListMovedError):
         return None
     return dg.AssetCheckResult(
         check_name=_ROW_COUNT if collapsed else _CONSISTENT,
-        asset_key=endpoint.name,
         passed=False,
         description=str(error),
         metadata=_counts(error.verified) if isinstance(error, RowCountCollapsedError) else {},
@@ -104,11 +101,11 @@ def _counts(verified: Verified) -> dict[str, int]:
 def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterator[dg.AssetCheckResult]:
     """Build the result of each check of the stored rows."""
     for query in check_queries(scope.endpoint):
-        yield _result(scope.endpoint, query.name, query.run(connection, scope), _severity(query))
+        yield _result(query.name, query.run(connection, scope), _severity(query))
 
 
 def results_without_load(
-    instance: dg.DagsterInstance, endpoint: Endpoint, file: DatabaseFile, selected: Collection[str]
+    instance: dg.DagsterInstance, endpoint: Endpoint, file: DatabaseFile, selected: Collection[str], *, shop: Shop
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results of checks that are evaluated alone: of the whole table, as it is stored.
 
@@ -116,10 +113,10 @@ def results_without_load(
     is nothing new to compare.
     """
     stored = {query.name for query in check_queries(endpoint)}
-    yield from _last_results(instance, endpoint, [name for name in selected if name not in stored])
+    yield from _last_results(instance, shop.key(endpoint.name), [name for name in selected if name not in stored])
     with file.read_or_empty() as connection:
         if not exists(connection, SCHEMA, endpoint.name):
-            yield from (_not_yet_loaded(endpoint, name) for name in selected if name in stored)
+            yield from (_not_yet_loaded(name) for name in selected if name in stored)
             return
         scope = Scope(endpoint, None, last_loaded(connection, endpoint) or datetime.now(UTC))
         queries = check_queries(endpoint)
@@ -129,32 +126,31 @@ def results_without_load(
         for query in queries:
             if query.name in selected:
                 outcome = query.run(connection, scope) if columns.passed or query is queries[0] else unknown
-                yield _result(endpoint, query.name, outcome, _severity(query))
+                yield _result(query.name, outcome, _severity(query))
 
 
 def _last_results(
-    instance: dg.DagsterInstance, endpoint: Endpoint, names: Iterable[str]
+    instance: dg.DagsterInstance, asset: dg.AssetKey, names: Iterable[str]
 ) -> Iterator[dg.AssetCheckResult]:
     for name in names:
-        key = dg.AssetCheckKey(dg.AssetKey(endpoint.name), name)
+        key = dg.AssetCheckKey(asset, name)
         records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_EVALUATED)
         evaluation = records[0].evaluation if records else None
         yield (
             dg.AssetCheckResult(
                 check_name=name,
-                asset_key=endpoint.name,
                 passed=evaluation.passed,
                 severity=evaluation.severity,
                 description=evaluation.description,
                 metadata={"evaluated_by": dg.MetadataValue.dagster_run(records[0].run_id), **evaluation.metadata},
             )
             if evaluation
-            else _not_yet_loaded(endpoint, name)
+            else _not_yet_loaded(name)
         )
 
 
-def _not_yet_loaded(endpoint: Endpoint, name: str) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(check_name=name, asset_key=endpoint.name, passed=True, description="not yet loaded")
+def _not_yet_loaded(name: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(check_name=name, passed=True, description="not yet loaded")
 
 
 def health_results(
@@ -162,13 +158,13 @@ def health_results(
 ) -> Iterator[dg.AssetCheckResult]:
     """The result of each health check; every due day from `start` must be loaded."""
     for query in health_queries(endpoint):
-        yield _result(endpoint, query.name, query.run(connection, endpoint, start, now), dg.AssetCheckSeverity.WARN)
+        yield _result(query.name, query.run(connection, endpoint, start, now), dg.AssetCheckSeverity.WARN)
 
 
-def build_health_check_specs(*, endpoint: Endpoint) -> list[dg.AssetCheckSpec]:
+def build_health_check_specs(*, endpoint: Endpoint, shop: Shop = UNNAMED) -> list[dg.AssetCheckSpec]:
     """A spec for each health check of the endpoint's asset."""
     return [
-        dg.AssetCheckSpec(name=query.name, asset=endpoint.name, description=query.description)
+        dg.AssetCheckSpec(name=query.name, asset=shop.key(endpoint.name), description=query.description)
         for query in health_queries(endpoint)
     ]
 
@@ -177,12 +173,9 @@ def _severity(query: CheckQuery) -> dg.AssetCheckSeverity:
     return dg.AssetCheckSeverity.ERROR if query.blocking else dg.AssetCheckSeverity.WARN
 
 
-def _result(
-    endpoint: Endpoint, name: str, outcome: CheckOutcome, severity: dg.AssetCheckSeverity
-) -> dg.AssetCheckResult:
+def _result(name: str, outcome: CheckOutcome, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=name,
-        asset_key=endpoint.name,
         passed=outcome.passed,
         severity=severity,
         description=outcome.summary,

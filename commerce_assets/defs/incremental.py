@@ -16,7 +16,8 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_checks, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
+from commerce_assets.defs.resources import API, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.stage import FilterIgnoredError
@@ -42,17 +43,23 @@ def build_refresh_job(
     partitions: dg.DailyPartitionsDefinition,
     lookback_days: int,
     executor: dg.ExecutorDefinition,
+    shop: Shop,
 ) -> dg.JobDefinition:
     """Build the job `<endpoint>_refresh`."""
+    name = shop.named(f"{endpoint.name}_refresh")
     description = f"Upserts {endpoint.name} changed since the last refresh, across all partitions."
 
-    @dg.op(name=f"upsert_changed_{endpoint.name}", pool=API_POOL, out=dg.Out(dg.Nothing), description=description)
-    def refresh(
-        context: dg.OpExecutionContext, commerce_api: CommerceApiResource, warehouse: WarehouseResource
-    ) -> None:
+    @dg.op(
+        name=shop.named(f"upsert_changed_{endpoint.name}"),
+        required_resource_keys={shop.named(API), shop.named(WAREHOUSE)},
+        pool=shop.named(API_POOL),
+        out=dg.Out(dg.Nothing),
+        description=description,
+    )
+    def refresh(context: dg.OpExecutionContext) -> None:
         with known_errors_as_failures():
-            opened = warehouse.open(context.log)
-            with commerce_api.client(context.log) as client:
+            opened = open_warehouse(context, shop)
+            with open_client(context, shop) as client:
                 ingested = _ingest_changes(
                     client,
                     opened,
@@ -61,14 +68,16 @@ def build_refresh_job(
                     first_day=partitions.start.astimezone(UTC),
                     lookback_days=lookback_days,
                 )
-            changed = report_load(context, ingested, opened.file, partitions=partitions, description="Late changes")
+            changed = report_load(
+                context, ingested, opened.file, shop=shop, partitions=partitions, description="Late changes"
+            )
             if changed:
-                report_checks(context, ingested, opened.file, partitions=partitions)
+                report_checks(context, ingested, opened.file, shop=shop, partitions=partitions)
             else:
                 start = partitions.start.astimezone(UTC).date()
-                report_unevaluated(context, endpoint, opened.file, start=start)
+                report_unevaluated(context, endpoint, opened.file, shop=shop, start=start)
 
-    @dg.job(name=f"{endpoint.name}_refresh", description=description, executor_def=executor)
+    @dg.job(name=name, description=description, executor_def=executor)
     def refresh_job() -> None:
         refresh()
 

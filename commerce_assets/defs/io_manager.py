@@ -42,7 +42,8 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
     `duckdb.DuckDBPyRelation`; a parameter's annotation says which one to load, and without one it is a relation.
 
     Table: the last part of the asset key names the table; the metadata `schema`, else the part of the key before it,
-    else the setting `schema` names the schema. A table belongs to the asset that has stored it first.
+    else the setting `schema` names the schema. The name of the shop, as the first part of the key, names no schema. A
+    table belongs to the asset that has stored it first.
 
     Partitions: a run replaces the rows of its partitions by the metadata `partition_expr`, a column of DATE,
     TIMESTAMP, TIMESTAMPTZ or text; for several dimensions a dict with a column for each. A DATE or a TIMESTAMP is a
@@ -56,6 +57,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
     lock_timeout: float = resource_field("duckdb_lock_timeout")
     memory_limit: str = resource_field("duckdb_memory_limit")
     postgres_url: str | None = resource_field("postgres_url")
+    shop: str = resource_field("shop")
 
     @staticmethod
     def type_handlers() -> Sequence[Any]:
@@ -65,6 +67,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
         return TableIOManager(
             database=Path(self.database),
             schema=self.schema_ or "public",
+            shop=self.shop,
             lock_timeout=self.lock_timeout,
             memory_limit=self.memory_limit,
             coordination=build_coordination(self.postgres_url),
@@ -78,6 +81,7 @@ class TableIOManager(dg.IOManager):
 
     database: Path
     schema: str
+    shop: str
     lock_timeout: float
     memory_limit: str
     coordination: Coordination
@@ -156,6 +160,8 @@ class TableIOManager(dg.IOManager):
     def _table(self, context: dg.InputContext | dg.OutputContext, stored_by: dg.OutputContext) -> TableName:
         metadata = stored_by.definition_metadata or {}
         *prefix, name = context.asset_key.path if context.has_asset_key else [metadata.get("table", stored_by.name)]
+        if self.shop and prefix[:1] == [self.shop]:
+            prefix = prefix[1:]
         return TableName(metadata.get("schema") or (prefix[-1] if prefix else self.schema), name)
 
     def _database(self, context: dg.InputContext | dg.OutputContext) -> DatabaseFile:

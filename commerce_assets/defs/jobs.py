@@ -21,6 +21,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from commerce_assets.defs.incremental import build_refresh_job
 from commerce_assets.defs.reconcile_job import build_reconcile_job
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 
 # After midnight UTC, and not on the hour, when most other jobs start.
@@ -35,29 +36,33 @@ _DAYS_TO_CATCH_UP = 31
 AnyJob = JobDefinition | UnresolvedAssetJobDefinition
 
 
-def build_catalog_job(*, endpoints: Sequence[Endpoint], executor: ExecutorDefinition) -> UnresolvedAssetJobDefinition:
+def build_catalog_job(
+    *, endpoints: Sequence[Endpoint], executor: ExecutorDefinition, shop: Shop
+) -> UnresolvedAssetJobDefinition:
     """Build the job `catalog`: a full refresh of every unpartitioned endpoint."""
     names = [endpoint.name for endpoint in endpoints if not endpoint.is_partitioned]
     return define_asset_job(
-        "catalog",
-        selection=AssetSelection.assets(*names),
+        shop.named("catalog"),
+        selection=AssetSelection.assets(*map(shop.key, names)),
         description=f"Full refresh of the unpartitioned assets: {', '.join(names)}.",
         executor_def=executor,
     )
 
 
-def build_partitioned_job(*, endpoint: Endpoint, executor: ExecutorDefinition) -> UnresolvedAssetJobDefinition:
+def build_partitioned_job(
+    *, endpoint: Endpoint, executor: ExecutorDefinition, shop: Shop
+) -> UnresolvedAssetJobDefinition:
     """Build the job `<endpoint>`: load some of its partitions."""
     return define_asset_job(
-        endpoint.name,
-        selection=AssetSelection.assets(endpoint.name),
+        shop.named(endpoint.name),
+        selection=AssetSelection.assets(shop.key(endpoint.name)),
         description=f"Loads the partitions of {endpoint.name} that you choose; a range of days is one run.",
         executor_def=executor,
     )
 
 
 def build_daily_schedule(
-    *, job: UnresolvedAssetJobDefinition, partitions: DailyPartitionsDefinition
+    *, job: UnresolvedAssetJobDefinition, asset: AssetKey, partitions: DailyPartitionsDefinition
 ) -> ScheduleDefinition:
     """Build `<endpoint>_daily`: load yesterday, and the days that earlier runs have missed."""
 
@@ -72,7 +77,7 @@ def build_daily_schedule(
         yesterday = context.scheduled_execution_time.astimezone(UTC).date() - timedelta(days=1)
         if not partitions.has_partition_key(yesterday.isoformat()):
             return None
-        first = _first_missed(context.instance, AssetKey(job.name), yesterday)
+        first = _first_missed(context.instance, asset, yesterday)
         # A range is one run. Days within it that are loaded already cost only their requests.
         tags = {
             "dagster/asset_partition_range_start": first.isoformat(),
@@ -96,11 +101,11 @@ def _first_missed(instance: DagsterInstance, asset: AssetKey, yesterday: date) -
 
 
 def build_health_checks_job(
-    *, checks: Sequence[AssetChecksDefinition], executor: ExecutorDefinition
+    *, checks: Sequence[AssetChecksDefinition], executor: ExecutorDefinition, shop: Shop
 ) -> UnresolvedAssetJobDefinition:
     """Build the job `health_checks`: freshness, completeness and change tracking, without a request."""
     return define_asset_job(
-        "health_checks",
+        shop.named("health_checks"),
         selection=AssetSelection.checks(*checks),
         description="Checks that every table is fresh and complete and that changes arrive; makes no request.",
         executor_def=executor,
@@ -115,24 +120,27 @@ def build_jobs_and_schedules(
     lookback_days: int,
     request_budget: int,
     executor: ExecutorDefinition,
+    shop: Shop,
 ) -> tuple[list[AnyJob], list[ScheduleDefinition]]:
     """Build every job and every schedule; schedules are off until somebody switches them on."""
-    catalog = build_catalog_job(endpoints=endpoints, executor=executor)
-    health = build_health_checks_job(checks=health_checks, executor=executor)
+    catalog = build_catalog_job(endpoints=endpoints, executor=executor, shop=shop)
+    health = build_health_checks_job(checks=health_checks, executor=executor, shop=shop)
     reconcile = build_reconcile_job(
-        endpoints=endpoints, partitions=partitions, request_budget=request_budget, executor=executor
+        endpoints=endpoints, partitions=partitions, request_budget=request_budget, executor=executor, shop=shop
     )
     jobs: list[AnyJob] = [catalog, health, reconcile]
     schedules: list[ScheduleDefinition] = [
-        _schedule("catalog_daily", catalog, _CATALOG_AT, "Full refresh of the unpartitioned assets once a day."),
         _schedule(
-            "health_checks_hourly",
+            shop.named("catalog_daily"), catalog, _CATALOG_AT, "Full refresh of the unpartitioned assets once a day."
+        ),
+        _schedule(
+            shop.named("health_checks_hourly"),
             health,
             _HEALTH_CHECKS_AT,
             "Checks every hour that every table is fresh and complete.",
         ),
         _schedule(
-            "reconcile_weekly",
+            shop.named("reconcile_weekly"),
             reconcile,
             _ON_SUNDAYS_AT,
             "Compares the row count of every day with the store, and extracts the days again that differ.",
@@ -141,12 +149,12 @@ def build_jobs_and_schedules(
     for endpoint in endpoints:
         if not endpoint.is_partitioned:
             continue
-        days = build_partitioned_job(endpoint=endpoint, executor=executor)
+        days = build_partitioned_job(endpoint=endpoint, executor=executor, shop=shop)
         jobs.append(days)
-        schedules.append(build_daily_schedule(job=days, partitions=partitions))
+        schedules.append(build_daily_schedule(job=days, asset=shop.key(endpoint.name), partitions=partitions))
         if endpoint.update_filter:
             refresh = build_refresh_job(
-                endpoint=endpoint, partitions=partitions, lookback_days=lookback_days, executor=executor
+                endpoint=endpoint, partitions=partitions, lookback_days=lookback_days, executor=executor, shop=shop
             )
             jobs.append(refresh)
             description = f"Upserts {endpoint.name} changed since the last refresh, today's included."

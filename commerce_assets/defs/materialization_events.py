@@ -22,6 +22,7 @@ from commerce_assets.defs.checks import (
     verified_results,
 )
 from commerce_assets.defs.metadata import changes_metadata, load_metadata, partitions_metadata
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.warehouse.check_queries import Scope
@@ -37,6 +38,7 @@ def report_load(
     ingested: Ingested,
     file: DatabaseFile,
     *,
+    shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
     description: str,
     whole_window: bool = False,
@@ -59,18 +61,20 @@ def report_load(
     for day, metadata in by_day.items():
         context.log_event(
             dg.AssetMaterialization(
-                asset_key=endpoint.name, partition=day.isoformat(), description=description, metadata=metadata
+                asset_key=shop.key(endpoint.name), partition=day.isoformat(), description=description, metadata=metadata
             )
         )
     others = [counts for day, counts in ingested.load.days.items() if counts.touched and day not in by_day]
     if others:
         metadata = totals | changes_metadata(others)
         context.log_event(
-            dg.AssetObservation(asset_key=endpoint.name, description=f"{description}: {_OTHER_DAYS}", metadata=metadata)
+            dg.AssetObservation(
+                asset_key=shop.key(endpoint.name), description=f"{description}: {_OTHER_DAYS}", metadata=metadata
+            )
         )
     elif not by_day:
         context.log_event(
-            dg.AssetObservation(asset_key=endpoint.name, description=f"{description}: none", metadata=totals)
+            dg.AssetObservation(asset_key=shop.key(endpoint.name), description=f"{description}: none", metadata=totals)
         )
     context.log.info("%s: partitions changed: %s", context.job_name, ", ".join(map(str, by_day)) or "none")
     return reported
@@ -81,16 +85,16 @@ def report_checks(
     ingested: Ingested,
     file: DatabaseFile,
     *,
+    shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
 ) -> None:
     """Evaluate every check of the asset after a load; keys are compared only with those that it wrote."""
     endpoint = ingested.request.endpoint
     with file.read() as connection:
-        _report(context, endpoint, verified_results(endpoint, ingested.verified))
-        _report(
-            context, endpoint, check_results(connection, Scope(endpoint, None, ingested.began_at, only_written=True))
-        )
-        report_health(context, endpoint, connection, partitions=partitions)
+        key = shop.key(endpoint.name)
+        _report(context, key, verified_results(ingested.verified))
+        _report(context, key, check_results(connection, Scope(endpoint, None, ingested.began_at, only_written=True)))
+        report_health(context, endpoint, connection, shop=shop, partitions=partitions)
 
 
 def report_health(
@@ -98,14 +102,18 @@ def report_health(
     endpoint: Endpoint,
     connection: duckdb.DuckDBPyConnection,
     *,
+    shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
 ) -> None:
     """Evaluate the health checks of an asset."""
     start = partitions.start.astimezone(UTC).date()
-    _report(context, endpoint, health_results(connection, endpoint, start=start, now=datetime.now(UTC)))
+    results = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
+    _report(context, shop.key(endpoint.name), results)
 
 
-def report_unevaluated(context: dg.OpExecutionContext, endpoint: Endpoint, file: DatabaseFile, *, start: date) -> None:
+def report_unevaluated(
+    context: dg.OpExecutionContext, endpoint: Endpoint, file: DatabaseFile, *, shop: Shop, start: date
+) -> None:
     """Evaluate the checks that a run has planned but, as it failed or was killed, not evaluated.
 
     The UI shows such a check as failed until it is evaluated again.
@@ -114,9 +122,11 @@ def report_unevaluated(context: dg.OpExecutionContext, endpoint: Endpoint, file:
         context: Of the op that reports them.
         endpoint: The asset.
         file: The database.
+        shop: Names the asset.
         start: The first day that must be loaded, if the asset is partitioned.
     """
-    specs = [*build_check_specs(endpoint=endpoint), *build_health_check_specs(endpoint=endpoint)]
+    own = build_check_specs(endpoint=endpoint, shop=shop)
+    specs = [*own, *build_health_check_specs(endpoint=endpoint, shop=shop)]
     records = context.instance.event_log_storage.get_latest_asset_check_execution_by_key([spec.key for spec in specs])
     planned = [record for record in records.values() if record.status == AssetCheckExecutionRecordStatus.PLANNED]
     if not planned:
@@ -124,25 +134,26 @@ def report_unevaluated(context: dg.OpExecutionContext, endpoint: Endpoint, file:
     runs = context.instance.get_runs(dg.RunsFilter(run_ids=[record.run_id for record in planned]))
     ended = {run.run_id for run in runs if run.is_finished}
     names = {record.key.name for record in planned if record.run_id in ended}
-    own = {spec.name for spec in build_check_specs(endpoint=endpoint)}
-    _report(context, endpoint, results_without_load(context.instance, endpoint, file, names & own))
-    if names - own:
+    alone = names & {spec.name for spec in own}
+    key = shop.key(endpoint.name)
+    _report(context, key, results_without_load(context.instance, endpoint, file, alone, shop=shop))
+    if names - alone:
         with file.read_or_empty() as connection:
             found = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
-            _report(context, endpoint, (result for result in found if result.check_name in names))
+            _report(context, key, (result for result in found if result.check_name in names))
 
 
-def _report(context: dg.OpExecutionContext, endpoint: Endpoint, results: Iterable[dg.AssetCheckResult]) -> None:
+def _report(context: dg.OpExecutionContext, key: dg.AssetKey, results: Iterable[dg.AssetCheckResult]) -> None:
     for result in results:
         # The signature of log_event names fewer kinds of events than it takes.
-        evaluation: Any = evaluation_of(endpoint, result)
+        evaluation: Any = evaluation_of(key, result)
         context.log_event(evaluation)
 
 
-def evaluation_of(endpoint: Endpoint, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
+def evaluation_of(key: dg.AssetKey, result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     """Build the event of a check that no step has planned."""
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(endpoint.name),
+        asset_key=key,
         check_name=str(result.check_name),
         passed=result.passed,
         severity=result.severity,

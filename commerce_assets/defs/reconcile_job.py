@@ -19,7 +19,8 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_checks, report_health, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import CommerceApiResource, WarehouseResource
+from commerce_assets.defs.resources import API, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.reconciliation import ReconciliationReport, days_to_compare, reconcile
@@ -38,16 +39,17 @@ def build_reconcile_job(
     partitions: dg.DailyPartitionsDefinition,
     request_budget: int,
     executor: dg.ExecutorDefinition,
+    shop: Shop,
 ) -> dg.JobDefinition:
     """Build the job `reconcile`, for every partitioned endpoint."""
     ops = [
-        _build_reconcile_op(endpoint=endpoint, partitions=partitions, request_budget=request_budget)
+        _build_reconcile_op(endpoint=endpoint, partitions=partitions, request_budget=request_budget, shop=shop)
         for endpoint in endpoints
         if endpoint.is_partitioned
     ]
 
     @dg.job(
-        name="reconcile",
+        name=shop.named("reconcile"),
         description="Compares the row count of every day with the store, and extracts the days again that differ.",
         executor_def=executor,
     )
@@ -59,7 +61,7 @@ def build_reconcile_job(
 
 
 def _build_reconcile_op(
-    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, request_budget: int
+    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, request_budget: int, shop: Shop
 ) -> dg.OpDefinition:
     class ReconcileConfig(dg.Config):
         """What a person can choose from the launchpad."""
@@ -72,29 +74,31 @@ def _build_reconcile_op(
         repair: bool = Field(default=True, description="Extract the days again on which store and warehouse differ.")
 
     @dg.op(
-        name=f"reconcile_{endpoint.name}",
-        pool=API_POOL,
+        name=shop.named(f"reconcile_{endpoint.name}"),
+        required_resource_keys={shop.named(API), shop.named(WAREHOUSE)},
+        pool=shop.named(API_POOL),
         out=dg.Out(dg.Nothing),
         description=f"Compares the row count of every day of {endpoint.name} with the store, and repairs what differs.",
     )
-    def reconcile_endpoint(
-        context: dg.OpExecutionContext,
-        config: ReconcileConfig,
-        commerce_api: CommerceApiResource,
-        warehouse: WarehouseResource,
-    ) -> None:
+    def reconcile_endpoint(context: dg.OpExecutionContext, config: ReconcileConfig) -> None:
         log = context.log
-        with known_errors_as_failures(), commerce_api.client(log) as client:
-            opened = warehouse.open(log)
+        with known_errors_as_failures(), open_client(context, shop) as client:
+            opened = open_warehouse(context, shop)
 
             def extract(windows: Sequence[Window], *, why: str) -> None:
                 for window in windows:
                     request = ListRequest(endpoint=endpoint, window=window)
                     ingested = ingest(request, client=client, warehouse=opened, log=log)
                     report_load(
-                        context, ingested, opened.file, partitions=partitions, description=why, whole_window=True
+                        context,
+                        ingested,
+                        opened.file,
+                        shop=shop,
+                        partitions=partitions,
+                        description=why,
+                        whole_window=True,
                     )
-                    report_checks(context, ingested, opened.file, partitions=partitions)
+                    report_checks(context, ingested, opened.file, shop=shop, partitions=partitions)
 
             start = partitions.start.astimezone(UTC).date()
             missing = _days_never_loaded(opened, endpoint, start=start)
@@ -121,8 +125,8 @@ def _build_reconcile_op(
             with opened.file.write() as connection:
                 write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
             with opened.file.read() as connection:
-                report_health(context, endpoint, connection, partitions=partitions)
-            report_unevaluated(context, endpoint, opened.file, start=start)
+                report_health(context, endpoint, connection, shop=shop, partitions=partitions)
+            report_unevaluated(context, endpoint, opened.file, shop=shop, start=start)
 
     return reconcile_endpoint
 

@@ -1,20 +1,27 @@
-"""The Dagster resources: the API and the warehouse."""
+"""The Dagster resources of a shop: the API, the warehouse, the webhook for alerts and the IO manager."""
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import dagster as dg
 from pydantic import SecretStr
 
-from commerce_assets.defs.alerts.sensor import AlertWebhook
+from commerce_assets.defs.alerts.sensor import ALERT_WEBHOOK, AlertWebhook
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.defs.shop import Shop
 from commerce_assets.settings import CommerceSettings, resource_field, variable_of
 from commerce_assets.warehouse.sql import SCHEMA
 from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
+
+API: Final = "commerce_api"
+WAREHOUSE: Final = "warehouse"
+IO_MANAGER: Final = "warehouse_io_manager"
+
+Context = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 
 class CommerceApiResource(dg.ConfigurableResource[Any]):
@@ -82,11 +89,36 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
         return settings.warehouse(log)
 
 
+def warehouse_of(context: Context, shop: Shop) -> WarehouseResource:
+    """Return the resource of the shop's warehouse."""
+    return cast("WarehouseResource", getattr(context.resources, shop.named(WAREHOUSE)))
+
+
+def open_warehouse(context: Context, shop: Shop) -> Warehouse:
+    """Open the shop's warehouse, for a run.
+
+    Raises:
+        SettingError: The key of the hash is missing or cannot be used.
+    """
+    return warehouse_of(context, shop).open(context.log)
+
+
+def open_client(context: Context, shop: Shop) -> "CommerceClient":
+    """Build the client of the shop's API, for a run.
+
+    Raises:
+        SettingError: A setting is missing or cannot be used.
+    """
+    resource: CommerceApiResource = getattr(context.resources, shop.named(API))
+    return resource.client(context.log)
+
+
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:
     """Build every resource. Secrets stay `EnvVar`s, which Dagster resolves in a run, and masks."""
+    shop = Shop(settings.shop)
     postgres_url = _env_var("postgres_url") if settings.postgres_url else None
     return {
-        "commerce_api": CommerceApiResource(
+        shop.named(API): CommerceApiResource(
             base_url=_env_var("api_base_url") if settings.api_base_url else "",
             # Without them, a run fails with the sentence of `client`, not with Dagster's traceback.
             api_key=_env_var("api_key") if settings.api_key else "",
@@ -98,8 +130,10 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             ca_bundle=str(settings.api_ca_bundle) if settings.api_ca_bundle else None,
             postgres_url=postgres_url,
         ),
-        "alert_webhook": AlertWebhook(url=_env_var("alert_webhook_url") if settings.alert_webhook_url else None),
-        "warehouse": WarehouseResource(
+        shop.named(ALERT_WEBHOOK): AlertWebhook(
+            url=_env_var("alert_webhook_url") if settings.alert_webhook_url else None
+        ),
+        shop.named(WAREHOUSE): WarehouseResource(
             database_path=str(settings.duckdb_path),
             staging_dir=str(settings.staging_dir),
             lock_timeout=settings.duckdb_lock_timeout,
@@ -110,9 +144,10 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             timezone=settings.timezone,
             postgres_url=postgres_url,
         ),
-        "warehouse_io_manager": CommerceDuckDBIOManager(
+        shop.named(IO_MANAGER): CommerceDuckDBIOManager(
             database=str(settings.duckdb_path),
             schema=SCHEMA,
+            shop=settings.shop,
             lock_timeout=settings.duckdb_lock_timeout,
             memory_limit=settings.duckdb_memory_limit,
             postgres_url=postgres_url,

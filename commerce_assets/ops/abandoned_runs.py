@@ -3,6 +3,10 @@
 A run whose process was killed holds its pool for ever. Dagster's run monitoring does not notice: the default run
 launcher cannot check run workers. With `COMMERCE_POSTGRES_URL`, a run's process holds a lock, which any machine can
 see. Without it, a run's events name its processes, also those of `dagster asset materialize`.
+
+    python -m commerce_assets.ops.abandoned_runs [FILE ...]
+
+prepares the shop of the environment and `.env` or, of several shops on an instance, that of each environment file.
 """
 
 import os
@@ -20,8 +24,9 @@ from sqlalchemy.exc import DBAPIError
 from commerce_assets.coordination import Coordination
 from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
+from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.ops.foreign_history import report_foreign_history
-from commerce_assets.settings import CommerceSettings, SettingError
+from commerce_assets.settings import CommerceSettings, SettingError, load_environment
 from commerce_assets.warehouse.file import WarehouseError
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -77,14 +82,14 @@ def is_abandoned(instance: dg.DagsterInstance, coordination: Coordination, run: 
     return False
 
 
-def limit_pools(instance: dg.DagsterInstance) -> None:
-    """Give each pool the limit of `dagster.yaml`, unless a person has set another.
+def limit_pools(instance: dg.DagsterInstance, shop: Shop = UNNAMED) -> None:
+    """Give each pool of the shop the limit of `dagster.yaml`, unless a person has set another.
 
     Dagster sets it when it first dequeues a run of a pool, but only after it has dequeued all runs that wait, such as
     those of the first *Materialize all*.
     """
     storage = instance.event_log_storage
-    for pool in (API_POOL, WAREHOUSE_POOL):
+    for pool in map(shop.named, (API_POOL, WAREHOUSE_POOL)):
         limit = _limit_of(instance, pool)
         if limit and (not limit.from_default or limit.limit == instance.global_op_concurrency_default_limit):
             continue
@@ -153,28 +158,31 @@ def _started_at(pid: int) -> float | None:
 
 def _main() -> None:
     try:
-        settings = CommerceSettings.read()
+        shops = [CommerceSettings.read(load_environment(file)) for file in map(Path, sys.argv[1:])]
+        shops = shops or [CommerceSettings.read()]
     except SettingError as error:
         # Dagster starts all the same: its code location fails with the same sentence.
         sys.stderr.write(f"Killed runs were not looked for, and the run history was not compared: {error}\n")
         return
+    coordination = shops[0].coordination
     with dg.DagsterInstance.get() as instance:
-        for run_id in fail_abandoned_runs(instance, settings.coordination):
+        for run_id in fail_abandoned_runs(instance, coordination):
             print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
-        limit_pools(instance)
         for sentence in report_configuration(instance):
             print(sentence)  # noqa: T201
-        if not isinstance(instance.run_storage, SqliteRunStorage) and not settings.coordination.holds_runs:
+        if not isinstance(instance.run_storage, SqliteRunStorage) and not coordination.holds_runs:
             print(  # noqa: T201
                 "Dagster's history is on a database server, where runs of other machines look like killed ones: none "
                 "was marked as failed. Fix: set COMMERCE_POSTGRES_URL."
             )
-        try:
-            for sentence in report_foreign_history(instance, settings):
-                print(sentence)  # noqa: T201
-        except WarehouseError as error:
-            # Dagster starts all the same: the next run fails with the same sentence.
-            sys.stderr.write(f"The run history was not compared with the database: {error}\n")
+        for settings in shops:
+            limit_pools(instance, Shop(settings.shop))
+            try:
+                for sentence in report_foreign_history(instance, settings):
+                    print(sentence)  # noqa: T201
+            except WarehouseError as error:
+                # Dagster starts all the same: the next run fails with the same sentence.
+                sys.stderr.write(f"The run history was not compared with the database: {error}\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import duckdb
 
 from commerce_assets.defs.checks import health_results
 from commerce_assets.defs.materialization_events import evaluation_of
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.load_log import last_loaded, loaded_windows
@@ -21,19 +22,21 @@ from commerce_assets.warehouse.load_log import last_loaded, loaded_windows
 
 def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSettings) -> Iterator[str]:
     """Yield a sentence per asset that differs, and evaluate its health checks, which fail and say what to load."""
-    file = settings.database_file(logging.getLogger(__name__))
+    shop, file = Shop(settings.shop), settings.database_file(logging.getLogger(__name__))
     with file.read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
-            if missing := _missing(instance, connection, endpoint):
+            key = shop.key(endpoint.name)
+            if missing := _missing(instance, connection, endpoint, key):
                 results = health_results(connection, endpoint, start=settings.orders_start_date, now=datetime.now(UTC))
                 for result in results:
-                    instance.report_runless_asset_event(evaluation_of(endpoint, result))
-                yield _sentence(endpoint, missing, file.path)
+                    instance.report_runless_asset_event(evaluation_of(key, result))
+                yield _sentence(endpoint, key, missing, file.path)
 
 
-def _missing(instance: dg.DagsterInstance, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> list[str]:
+def _missing(
+    instance: dg.DagsterInstance, connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, key: dg.AssetKey
+) -> list[str]:
     """Return the materialized partitions, or the name of the asset, that no load has written."""
-    key = dg.AssetKey(endpoint.name)
     if not endpoint.is_partitioned:
         is_shown = instance.get_latest_materialization_event(key)
         return [endpoint.name] if is_shown and last_loaded(connection, endpoint) is None else []
@@ -44,13 +47,13 @@ def _missing(instance: dg.DagsterInstance, connection: duckdb.DuckDBPyConnection
     return sorted(day for day, at in midnights.items() if not any(window.contains(at) for window in windows))
 
 
-def _sentence(endpoint: Endpoint, missing: list[str], database: Path) -> str:
-    name, shown, load = endpoint.name, "it", f"commerce-assets pull {endpoint.name}"
+def _sentence(endpoint: Endpoint, key: dg.AssetKey, missing: list[str], database: Path) -> str:
+    shown, load = "it", f"commerce-assets pull {endpoint.name}"
     if endpoint.is_partitioned:
         first, last = missing[0], missing[-1]
         shown = f"{len(missing):,} day{'s' * (len(missing) > 1)} ({first}...{last})"
         load += f" --from {first} --to {last}"
     return (
-        f"{name}: the run history shows {shown} as materialized, but {database} does not contain that. "
+        f"{key.to_user_string()}: the run history shows {shown} as materialized, but {database} does not contain that. "
         f"Fix: `{load}`; or, if the history is another database's, point COMMERCE_DUCKDB_PATH to that database."
     )

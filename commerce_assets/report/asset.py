@@ -7,16 +7,17 @@ from typing import Any
 
 import dagster as dg
 
-from commerce_assets.analytics.assets import GROUP
+from commerce_assets.analytics.assets import GROUP, automation_sensor_name
 from commerce_assets.defs.failures import known_errors_as_failures
-from commerce_assets.defs.resources import WarehouseResource
+from commerce_assets.defs.resources import WAREHOUSE, open_warehouse, warehouse_of
+from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.report.figures import HISTORY_MARTS, MARTS
 from commerce_assets.report.write import default_path, is_installed, write_report
 
 
 def build_report_assets(
-    *, marts: Collection[str], endpoints: Sequence[Endpoint], start: date
+    *, marts: Collection[str], endpoints: Sequence[Endpoint], start: date, shop: Shop
 ) -> list[dg.AssetsDefinition]:
     """Build the asset of the report; there is none without its marts or the extra `report`.
 
@@ -24,25 +25,29 @@ def build_report_assets(
         marts: The names of the marts that have assets.
         endpoints: The endpoints that are loaded.
         start: The first day that must be loaded.
+        shop: Names the asset.
     """
     if not is_installed() or not {*MARTS} <= {*marts}:
         return []
 
     @dg.asset(
-        deps=[name for name in (*MARTS, *HISTORY_MARTS) if name in marts],
-        group_name=GROUP,
+        key=shop.key("shop_report"),
+        deps=[shop.key(name) for name in (*MARTS, *HISTORY_MARTS) if name in marts],
+        group_name=shop.named(GROUP),
+        required_resource_keys={shop.named(WAREHOUSE)},
         kinds={"html"},
         description="One HTML page about the shop, without personal data, to read or to send. Its place is the "
-        "metadata `path` of the materialization.\n\nWhile the sensor `default_automation_condition_sensor` is on, it "
-        "is written again after the marts were built.",
+        "metadata `path` of the materialization.\n\nWhile the sensor "
+        f"`{automation_sensor_name(shop)}` is on, it is written again after the marts were built.",
         # It needs all of its marts.
         automation_condition=dg.AutomationCondition.eager(),
     )
-    def shop_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult[Any]:
+    def shop_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        warehouse = warehouse_of(context, shop)
         path = default_path(Path(warehouse.database_path)).resolve()
         with known_errors_as_failures():
             size = write_report(
-                warehouse.open(context.log).file,
+                open_warehouse(context, shop).file,
                 path,
                 endpoints=endpoints,
                 start=start,

@@ -86,15 +86,16 @@ def test_jobs_and_schedules_exist_and_schedules_are_stopped() -> None:
     assert {schedule.default_status.value for schedule in repository.schedule_defs} == {"STOPPED"}
 
 
-def test_asset_descriptions_name_only_what_exists() -> None:
-    definitions = build_definitions(CommerceSettings.read(NO_SETTINGS))
+@pytest.mark.parametrize("settings", [NO_SETTINGS, {"COMMERCE_SHOP": "acme"}], ids=["unnamed", "acme"])
+def test_asset_descriptions_name_only_what_exists(settings: Mapping[str, str]) -> None:
+    definitions = build_definitions(CommerceSettings.read(settings))
     repository = definitions.get_repository_def()
     graph = definitions.resolve_asset_graph()
     named = {
         *(schedule.name for schedule in repository.schedule_defs),
         *(sensor.name for sensor in repository.sensor_defs),
         *(key.name for key in graph.asset_check_keys),
-        *(key.to_user_string() for key in graph.get_all_asset_keys()),
+        *(key.path[-1] for key in graph.get_all_asset_keys()),
         *(str(path.relative_to(PROJECT)) for path in (PROJECT / "commerce_assets/analytics/sql").glob("*.sql")),
     }
 

@@ -41,6 +41,7 @@ def message_of(error: BaseException) -> str:
 
 def test_defaults() -> None:
     assert read().model_dump() == {
+        "shop": "",
         "api_base_url": "",
         "api_key": None,
         "api_secret": None,
@@ -69,6 +70,9 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "field", "read_as"),
     [
+        ("COMMERCE_SHOP", "acme", "shop", "acme"),
+        ("COMMERCE_SHOP", "acme", "duckdb_path", Path("data/acme.duckdb")),
+        ("COMMERCE_SHOP", "acme", "staging_dir", Path("data/acme.staging")),
         ("COMMERCE_ORDERS_START_DATE", "2024-02-29", "orders_start_date", date(2024, 2, 29)),
         ("COMMERCE_ORDERS_START_DATE", " 2023-12-31\n", "orders_start_date", date(2023, 12, 31)),
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0", "api_requests_per_second", 0.0),
@@ -218,6 +222,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
                 *(TOMORROW, "9999-12-31", "\u0662\u0660\u0662\u0664-01-01"),
             )
         ),
+        *(("COMMERCE_SHOP", value) for value in ("Acme", "acme_eu", "acme-eu", "1acme", "acme/eu", "acme eu")),
         *(
             ("COMMERCE_TIMEZONE", value)
             for value in ("Berlin", "localtime", "../etc/passwd", "UTC'; DROP TABLE orders; --", "+01:00")

@@ -7,12 +7,14 @@ from typing import Any
 import dagster as dg
 
 from commerce_assets.defs.alerts.message import WARNING, Sighting
+from commerce_assets.defs.shop import UNNAMED, Shop
 
 Cursors = dict[str, str]
 """Where each stream has been read to, and since when backfills and ticks count."""
 
 _RUN_STREAMS = {"failed": dg.DagsterEventType.RUN_FAILURE, "succeeded": dg.DagsterEventType.RUN_SUCCESS}
 _CHECK, _STEP_FAILED = dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.STEP_FAILURE
+_ASSET_JOB = "__ASSET_JOB"
 _NO_RUN = ""  # the run id of events that are reported without a run
 _BATCH = 500
 _OWN = f"{__name__.partition('.')[0]}."
@@ -30,9 +32,13 @@ def latest_cursors(instance: dg.DagsterInstance, now: datetime) -> Cursors:
 
 
 def read_events(
-    instance: dg.DagsterInstance, cursors: Cursors, repository: dg.RepositoryDefinition, location: str | None
+    instance: dg.DagsterInstance,
+    cursors: Cursors,
+    repository: dg.RepositoryDefinition,
+    location: str | None,
+    shop: Shop = UNNAMED,
 ) -> tuple[list[Sighting], Cursors]:
-    """Return what happened in this code location since, oldest first, and the cursors after it."""
+    """Return what happened to the shop in this code location since, oldest first, and the cursors after it."""
     after = dict(cursors)
     sightings: list[Sighting] = []
     ends: list[dg.EventLogRecord] = []
@@ -41,15 +47,20 @@ def read_events(
         ends += changes.records
         after[name] = changes.cursor
     runs = instance.get_runs(dg.RunsFilter(run_ids=[end.run_id for end in ends])) if ends else []
-    ours = {run.run_id: run for run in runs if repository.has_job(run.job_name) and _is_at(location, run)}
+    ours = {
+        run.run_id: run
+        for run in runs
+        if repository.has_job(run.job_name) and _is_at(location, run) and _is_of(shop, run)
+    }
     for end in ends:
         if run := ours.get(end.run_id):
-            sightings += _run(instance, run, end, repository)
+            sightings += _run(instance, run, end, repository, shop)
     reported = instance.get_records_for_run(_NO_RUN, cursor=cursors["reported"], of_type=_CHECK, limit=_BATCH)
     after["reported"] = reported.cursor
-    sightings += _checks(reported.records, repository)
+    sightings += _checks(reported.records, repository, shop)
     since = max(datetime.fromisoformat(cursors["since"]), datetime.now(UTC) - timedelta(days=1))
-    sightings += (seen for seen in (*_backfills(instance, repository), *_ticks(instance, location)) if seen.at > since)
+    others = (*_backfills(instance, repository, shop), *_ticks(instance, location, shop))
+    sightings += (seen for seen in others if seen.at > since)
     return sorted(sightings, key=lambda seen: seen.at), after
 
 
@@ -59,14 +70,26 @@ def _is_at(location: str | None, run: dg.DagsterRun) -> bool:
     return origin is None or origin.repository_origin.code_location_origin.location_name == location
 
 
+def _is_of(shop: Shop, run: dg.DagsterRun) -> bool:
+    """Whether the run is one of a job, of assets or of checks of the shop."""
+    if run.job_name != _ASSET_JOB:
+        return shop.has_name(run.job_name)
+    keys = {*(run.asset_selection or ()), *(check.asset_key for check in run.asset_check_selection or ())}
+    return not keys or any(map(shop.has_key, keys))
+
+
 def _run(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, end: dg.EventLogRecord, repository: dg.RepositoryDefinition
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    end: dg.EventLogRecord,
+    repository: dg.RepositoryDefinition,
+    shop: Shop,
 ) -> Iterator[Sighting]:
     """Yield the run and its checks. A check that failed in a failed run is part of the run's line."""
     events = instance.get_records_for_run(run.run_id, of_type={_CHECK, _STEP_FAILED}).records
-    checks = _checks(events, repository, days := _days(run))
+    checks = _checks(events, repository, shop, days := _days(run))
     assets = ", ".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
-    subject = (f"run of {assets}" if run.job_name == "__ASSET_JOB" else f"job {run.job_name}") + days
+    subject = (f"run of {assets}" if run.job_name == _ASSET_JOB else f"job {run.job_name}") + days
     at = datetime.fromtimestamp(end.timestamp, UTC)
     if end.event_type == dg.DagsterEventType.RUN_SUCCESS:
         yield Sighting(subject=subject, at=at, run_id=run.run_id)
@@ -94,9 +117,9 @@ def _days(run: dg.DagsterRun) -> str:
 
 
 def _checks(
-    records: Sequence[dg.EventLogRecord], repository: dg.RepositoryDefinition, days: str = ""
+    records: Sequence[dg.EventLogRecord], repository: dg.RepositoryDefinition, shop: Shop, days: str = ""
 ) -> list[Sighting]:
-    """Return the last result of each check of this code location's assets."""
+    """Return the last result of each check of the shop's assets."""
     graph, seen = repository.asset_graph, dict[str, Sighting]()
     for record in records:
         event = record.event_log_entry.dagster_event
@@ -104,6 +127,7 @@ def _checks(
         if (
             not isinstance(evaluation, dg.AssetCheckEvaluation)
             or evaluation.asset_check_key not in graph.asset_check_keys
+            or not shop.has_key(evaluation.asset_key)
         ):
             continue
         # A check in the asset's own step looks at the partitions of the run, any other check at the whole table.
@@ -120,9 +144,9 @@ def _checks(
     return list(seen.values())
 
 
-def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition) -> Iterator[Sighting]:
+def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition, shop: Shop) -> Iterator[Sighting]:
     """Yield the last backfills that failed themselves; a failed run of a backfill has its own sighting."""
-    known = repository.asset_graph.get_all_asset_keys()
+    known = {key for key in repository.asset_graph.get_all_asset_keys() if shop.has_key(key)}
     for backfill in instance.get_backfills(limit=25):
         if backfill.status.value == "FAILED" and known >= set(backfill.asset_selection or ()):
             at = datetime.fromtimestamp(backfill.backfill_end_timestamp or backfill.backfill_timestamp, UTC)
@@ -136,10 +160,11 @@ def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
             )
 
 
-def _ticks(instance: dg.DagsterInstance, location: str | None) -> Iterator[Sighting]:
-    """Yield the last tick of each schedule and sensor that runs."""
+def _ticks(instance: dg.DagsterInstance, location: str | None, shop: Shop) -> Iterator[Sighting]:
+    """Yield the last tick of each schedule and sensor of the shop that runs."""
     for state in instance.all_instigator_state() if instance.schedule_storage else ():
-        if not state.is_running or state.origin.repository_origin.code_location_origin.location_name != location:
+        is_here = state.origin.repository_origin.code_location_origin.location_name == location
+        if not state.is_running or not is_here or not shop.has_name(state.name):
             continue
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
         for tick in [tick for tick in ticks if tick.is_completed][:1]:

@@ -60,11 +60,11 @@ def select_new(
     return new, {name: it for name, it in newest if newest[0][1].alerted_at - it.alerted_at < _FORGET_AFTER}
 
 
-def write_message(new: Sequence[Sighting]) -> str:
+def write_message(new: Sequence[Sighting], shop: str = "") -> str:
     """Return one message for all alerts, a line each."""
     kinds = Counter("good again" if it.fault is None else "warn" if it.fault == WARNING else "failed" for it in new)
     summary = ", ".join(f"{kinds[kind]} {kind}" for kind in ("failed", "warn", "good again") if kinds[kind])
-    lines = [f"commerce_assets: {summary}", *(it.line for it in new[:_MOST_LINES])]
+    lines = [f"{shop or 'commerce_assets'}: {summary}", *(it.line for it in new[:_MOST_LINES])]
     if len(new) > _MOST_LINES:
         lines.append(f"- and {len(new) - _MOST_LINES} more: see the runs in Dagster's UI")
     return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""The names of a shop's definitions: those of several shops do not clash on one instance or in one code location."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import dagster as dg
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """Puts the shop's name before the name of every definition; a shop without a name changes none.
+
+    Attributes:
+        name: Lower-case letters and digits (COMMERCE_SHOP). It contains no underscore, so no name that begins with
+            `acme_` belongs to another shop.
+    """
+
+    name: str = ""
+
+    def named(self, name: str) -> str:
+        """Return the name of a job, schedule, sensor, op, group, pool or resource: `acme_orders`, or `orders`."""
+        return f"{self.name}_{name}" if self.name else name
+
+    def key(self, name: str) -> dg.AssetKey:
+        """Return the key of an asset: `acme/orders`, or `orders`."""
+        return dg.AssetKey([self.name, name] if self.name else [name])
+
+    def has_name(self, name: str) -> bool:
+        """Return whether a job, schedule or sensor is this shop's; without a name, all of the code location are."""
+        return name.startswith(self.named(""))
+
+    def has_key(self, key: dg.AssetKey) -> bool:
+        """Return whether an asset is this shop's; without a name, all of the code location are."""
+        return not self.name or key.path[0] == self.name
+
+
+UNNAMED: Final = Shop()
