@@ -1,7 +1,6 @@
 """The HTTP client: fetch one page per call, with rate limit, retries, timeouts, a size limit and no other host."""
 
 import base64
-import hashlib
 import logging
 import threading
 import time
@@ -25,7 +24,7 @@ from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError, as_api_error, error_of
 from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.api.request import ListRequest
+from commerce_assets.api.request import ListRequest, store_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
 from commerce_assets.endpoint import Endpoint
@@ -138,10 +137,8 @@ class CommerceClient:
 
     @property
     def store(self) -> str:
-        """The store and the account: the origin, and a hash of the key that does not reveal it."""
-        parts = urlsplit(self.base_url)
-        account = hashlib.sha256(f"account of {self.key}".encode()).hexdigest()[:16]
-        return f"{parts.scheme}://{parts.netloc.lower()} {account}"
+        """The store and the account; it does not reveal the key."""
+        return store_of(self.base_url, self.key)
 
     def url_of(self, endpoint_name: str, path: str) -> str:
         """Return the URL of an endpoint's list; its setting overrides the endpoint table."""

@@ -1,11 +1,20 @@
 """A request for a list: the full list, the rows of a window, or the rows changed since an instant."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from commerce_assets.api.timestamps import format_instant
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.window import Window
+
+
+def store_of(base_url: str, key: str) -> str:
+    """Return the name of a store and an account: the origin, and a hash of the key that does not reveal it."""
+    parts = urlsplit(base_url)
+    account = hashlib.sha256(f"account of {key}".encode()).hexdigest()[:16]
+    return f"{parts.scheme}://{parts.netloc.lower()} {account}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

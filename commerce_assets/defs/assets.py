@@ -18,7 +18,7 @@ from commerce_assets.defs.checks import (
 from commerce_assets.defs.failures import KnownError, known_errors_as_failures
 from commerce_assets.defs.metadata import definition_metadata, load_metadata, partitions_metadata
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import API, IO_MANAGER, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.resources import API, IO_MANAGER, WAREHOUSE, open_shop, open_warehouse
 from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
@@ -96,9 +96,8 @@ def build_endpoint_asset(
         window = window_of(context, partitions) if partitions else None
         request = ListRequest(endpoint=endpoint, window=window)
         with known_errors_as_failures():
-            opened = open_warehouse(context, shop)
             try:
-                with open_client(context, shop) as client:
+                with open_shop(context, shop, store_moved=config.store_moved) as (client, opened):
                     ingested = ingest(
                         request,
                         client=client,

@@ -16,7 +16,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_checks, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import API, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.resources import API, WAREHOUSE, open_shop
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested, ingest
@@ -58,8 +58,7 @@ def build_refresh_job(
     )
     def refresh(context: dg.OpExecutionContext) -> None:
         with known_errors_as_failures():
-            opened = open_warehouse(context, shop)
-            with open_client(context, shop) as client:
+            with open_shop(context, shop) as (client, opened):
                 ingested = _ingest_changes(
                     client,
                     opened,

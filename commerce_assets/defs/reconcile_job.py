@@ -19,7 +19,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.materialization_events import report_checks, report_health, report_load, report_unevaluated
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.resources import API, WAREHOUSE, open_client, open_warehouse
+from commerce_assets.defs.resources import API, WAREHOUSE, open_shop
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
@@ -82,8 +82,7 @@ def _build_reconcile_op(
     )
     def reconcile_endpoint(context: dg.OpExecutionContext, config: ReconcileConfig) -> None:
         log = context.log
-        with known_errors_as_failures(), open_client(context, shop) as client:
-            opened = open_warehouse(context, shop)
+        with known_errors_as_failures(), open_shop(context, shop) as (client, opened):
 
             def extract(windows: Sequence[Window], *, why: str) -> None:
                 for window in windows:

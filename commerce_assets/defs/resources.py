@@ -1,6 +1,9 @@
 """The Dagster resources of a shop: the API, the warehouse, the webhook for alerts and the IO manager."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -8,9 +11,12 @@ import dagster as dg
 from pydantic import SecretStr
 
 from commerce_assets.defs.alerts.sensor import ALERT_WEBHOOK, AlertWebhook
+from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.history_owner import location_of, record_owner, refuse_other_shop
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.shop import Shop
 from commerce_assets.settings import CommerceSettings, resource_field, variable_of
+from commerce_assets.warehouse.load_log import stores_of
 from commerce_assets.warehouse.sql import SCHEMA
 from commerce_assets.warehouse.warehouse import Warehouse
 
@@ -95,22 +101,42 @@ def warehouse_of(context: Context, shop: Shop) -> WarehouseResource:
 
 
 def open_warehouse(context: Context, shop: Shop) -> Warehouse:
-    """Open the shop's warehouse, for a run.
+    """Open the shop's warehouse, for a run that makes no request.
 
     Raises:
-        SettingError: The key of the hash is missing or cannot be used.
+        dagster.Failure: A setting cannot be used, or the instance has another shop's history under the same names.
     """
-    return warehouse_of(context, shop).open(context.log)
+    with known_errors_as_failures():
+        warehouse = warehouse_of(context, shop).open(context.log)
+        stored = partial(stores_of, warehouse.file)
+        refuse_other_shop(context.instance, shop, location=location_of(context.run), store=None, stored=stored)
+    return warehouse
 
 
-def open_client(context: Context, shop: Shop) -> "CommerceClient":
-    """Build the client of the shop's API, for a run.
+@contextmanager
+def open_shop(
+    context: Context, shop: Shop, *, store_moved: bool = False
+) -> Iterator[tuple["CommerceClient", Warehouse]]:
+    """Open the shop's API and warehouse, for a run that loads; the instance then remembers whose history it has.
+
+    Args:
+        context: The context of the run.
+        shop: Names the resources.
+        store_moved: Load although the names have another shop's history. Only a person sets it.
 
     Raises:
         SettingError: A setting is missing or cannot be used.
+        NameTakenError: The instance has another shop's history under the same names.
     """
-    resource: CommerceApiResource = getattr(context.resources, shop.named(API))
-    return resource.client(context.log)
+    api: CommerceApiResource = getattr(context.resources, shop.named(API))
+    warehouse = warehouse_of(context, shop).open(context.log)
+    instance, location = context.instance, location_of(context.run)
+    with api.client(context.log) as client:
+        if not store_moved:
+            stored = partial(stores_of, warehouse.file)
+            refuse_other_shop(instance, shop, location=location, store=client.store, stored=stored)
+        yield client, warehouse
+        record_owner(instance, shop, location=location, store=client.store)
 
 
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _main() -> None:
             try:
                 for sentence in report_foreign_history(instance, settings):
                     print(sentence)  # noqa: T201
-            except WarehouseError as error:
+            except (SettingError, WarehouseError) as error:
                 # Dagster starts all the same: the next run fails with the same sentence.
                 sys.stderr.write(f"The run history was not compared with the database: {error}\n")
 

@@ -7,22 +7,38 @@ deleted.
 import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 
+from commerce_assets.api.request import store_of
 from commerce_assets.defs.checks import health_results
+from commerce_assets.defs.history_owner import NameTakenError, refuse_other_shop
 from commerce_assets.defs.materialization_events import evaluation_of
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.settings import CommerceSettings
-from commerce_assets.warehouse.load_log import last_loaded, loaded_windows
+from commerce_assets.settings import CommerceSettings, checked_base_url
+from commerce_assets.warehouse.load_log import last_loaded, loaded_windows, stores_of
 
 
 def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSettings) -> Iterator[str]:
-    """Yield a sentence per asset that differs, and evaluate its health checks, which fail and say what to load."""
+    """Yield a sentence per asset that differs, and evaluate its health checks, which fail and say what to load.
+
+    Of a history that is another shop's, yield one sentence and evaluate nothing.
+
+    Raises:
+        SettingError: The URL of the API cannot be used.
+    """
     shop, file = Shop(settings.shop), settings.database_file(logging.getLogger(__name__))
+    if settings.api_base_url and settings.api_key:
+        store = store_of(checked_base_url(settings.api_base_url), settings.api_key.get_secret_value())
+        try:
+            refuse_other_shop(instance, shop, location=None, store=store, stored=partial(stores_of, file))
+        except NameTakenError as error:
+            yield str(error)
+            return
     with file.read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
             key = shop.key(endpoint.name)

@@ -10,6 +10,7 @@ import duckdb
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.staging import StagedPages
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.schema import create_internal_tables, day_of, exists, table_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, within
 from commerce_assets.window import Window, join_windows
@@ -87,6 +88,16 @@ def last_store(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> str
         [endpoint.name],
     ).fetchone()
     return row[0] if row else None
+
+
+def stores_of(file: DatabaseFile) -> set[str]:
+    """Return the stores and accounts that the file was loaded from; none if there is no file."""
+    if not file.path.exists():
+        return set()
+    with file.read() as connection:
+        if not exists(connection, INTERNAL_SCHEMA, "loads"):
+            return set()
+        return {name for (name,) in connection.execute(f"SELECT DISTINCT store FROM {_LOADS}").fetchall()}
 
 
 def loaded_endpoints(connection: duckdb.DuckDBPyConnection) -> set[str]:

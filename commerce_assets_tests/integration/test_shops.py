@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -16,8 +16,9 @@ import pytest
 from click.testing import Result
 
 from commerce_assets.composition import build_definitions
+from commerce_assets.defs.history_owner import NameTakenError, Owner, owner_of, record_owner, refuse_other_shop
 from commerce_assets.defs.pools import API_POOL
-from commerce_assets.defs.shop import Shop
+from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.ops.abandoned_runs import limit_pools
 from commerce_assets.ops.foreign_history import report_foreign_history
 from commerce_assets.settings import CommerceSettings
@@ -40,10 +41,12 @@ class ShopOnDisk:
     folder: Path
     cursor: str | None = None
 
+    shop: str | None = None
+
     @property
     def variables(self) -> dict[str, str]:
-        given = settings_for(self.server.base_url) | {"COMMERCE_SHOP": self.name}
-        del given["COMMERCE_DUCKDB_PATH"]
+        given = settings_for(self.server.base_url) | {"COMMERCE_SHOP": self.name if self.shop is None else self.shop}
+        given["COMMERCE_DUCKDB_PATH"] = f"data/{self.name}.duckdb" if self.shop is not None else ""
         return given | {"COMMERCE_ALERT_WEBHOOK_URL": self.receiver.url}
 
     @property
@@ -83,7 +86,7 @@ class ShopOnDisk:
 def store_with(products: int, price: str, *days: date) -> SampleStore:
     """Orders 1, 2 and so on, one on each day."""
     listed = [
-        order(number, datetime.combine(day, time(12), UTC), settled_gross=price)
+        order(number, datetime.combine(day, time(12), UTC), settled_gross=price, buyer_email="a@example.com")
         for number, day in enumerate(days, start=1)
     ]
     return store_of(products=products, orders=listed)
@@ -212,6 +215,70 @@ def test_shops_and_other_definitions_merge_in_one_location() -> None:
     assert len(merged.resolve_asset_graph().get_all_asset_keys()) == 1 + 2 * len(
         shops[0].resolve_asset_graph().get_all_asset_keys()
     )
+
+
+def test_a_second_shop_under_the_same_names_is_refused(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
+    """Fault 116."""
+    acme, bolt = shops
+    acme.shop = bolt.shop = ""
+    acme.run("pull", "products")
+    for _ in range(2):
+        refused = bolt.run("pull", "products", exit_code=1)
+        assert "this instance of Dagster has the history of another shop under the same names: " in refused.stderr
+        assert "Fix: set COMMERCE_SHOP to a name in each shop's settings; or, " in refused.stderr
+    assert not bolt.server.store.requests
+    with dg.DagsterInstance.get() as instance:
+        (sentence,) = report_foreign_history(instance, bolt.settings)
+        assert "another shop" in sentence
+        assert not report_of(instance, acme)
+    acme.run("pull", "products")
+
+    bolt.run("pull", "products", "--store-moved")
+
+    acme.run("pull", "products", exit_code=1)
+
+
+def report_of(instance: dg.DagsterInstance, shop: ShopOnDisk) -> list[str]:
+    return [*report_foreign_history(instance, shop.settings)]
+
+
+@pytest.mark.parametrize(
+    ("owner", "location", "store", "stored", "is_refused"),
+    [
+        (None, "b", "new", set(), False),
+        # The same shop: the same store, place or database.
+        (Owner("old", "a"), "b", "old", set(), False),
+        (Owner("old", "a"), "a", "new", set(), False),
+        (Owner("old", "a"), "b", "new", {"old"}, False),
+        # Another one.
+        (Owner("old", "a"), "b", "new", set(), True),
+        (Owner("old", "a"), "b", "new", {"new"}, True),
+        (Owner("old", "a"), None, "new", set(), True),
+        (Owner("old"), "b", "new", set(), True),
+        (Owner("old"), None, "new", set(), True),
+        # Marts and health checks call no store.
+        (Owner("old", "a"), "b", None, set(), True),
+        (Owner("old", "a"), "b", None, {"old", "new"}, False),
+        (Owner("old", "a"), None, None, set(), False),
+        (Owner("old"), "b", None, set(), False),
+    ],
+)
+def test_a_shop_is_the_same_by_store_location_or_database(
+    owner: Owner | None, location: str | None, store: str | None, stored: set[str], *, is_refused: bool
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        if owner:
+            record_owner(instance, UNNAMED, location=owner.location, store=owner.store)
+        with pytest.raises(NameTakenError) if is_refused else nullcontext():
+            refuse_other_shop(instance, UNNAMED, location=location, store=store, stored=lambda: stored)
+
+
+def test_a_command_does_not_forget_the_code_location() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        record_owner(instance, UNNAMED, location="a", store="old")
+        record_owner(instance, UNNAMED, location=None, store="old")
+        assert owner_of(instance, UNNAMED) == Owner("old", "a")
+        assert owner_of(instance, Shop("acme")) is None
 
 
 def test_own_assets_are_stored_without_the_name_of_the_shop(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
