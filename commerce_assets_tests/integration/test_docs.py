@@ -22,7 +22,7 @@ from tools.docs.settings import settings_page
 TESTS = Path(__file__).parents[1]
 FAULTS = DOCS / "faults.md"
 # Caught inside the project, base classes, or not raised in a run.
-HANDLED = {"FilterIgnoredError", "LoadError", "StagedPageDamagedError", "TransientDeliveryError"}
+HANDLED = {"FilterIgnoredError", "KnownError", "LoadError", "StagedPageDamagedError", "TransientDeliveryError"}
 ROW = re.compile(r"\| (\d+) \| .+ \| .+ \| `(test_\w+)\.(test_\w+)` \|")
 NUMBERS = re.compile(r"Faults? (\d+(?:(?:, | and | to )\d+)*)")
 
