@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from logging import Logger
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import available_timezones
 
@@ -45,7 +45,7 @@ _NEW_KEY = "the output of openssl rand -hex 32"
 _SECRET = "what the store's API settings show"  # noqa: S105 - a description
 _PATH = "a path relative to COMMERCE_API_BASE_URL, such as ../v1_3/orders"
 # Fields that no variable sets as a whole.
-_NOT_VARIABLES = frozenset({"endpoints", "api_paths"})
+_NOT_VARIABLES = frozenset({"endpoints", "api_paths", "sources"})
 
 
 class SettingError(ValueError):
@@ -100,6 +100,7 @@ class CommerceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     endpoints: tuple[InstanceOf[Endpoint], ...] = Field(ENDPOINTS, repr=False, exclude=True)
+    sources: dict[str, str] = Field({}, repr=False, exclude=True)
     shop: str = _setting(
         "",
         "Name of the shop, where one instance has several; every definition's name begins with it, see "
@@ -228,13 +229,19 @@ class CommerceSettings(BaseSettings):
 
     @classmethod
     def read(
-        cls, environment: Mapping[str, str] | None = None, *, endpoints: Sequence[Endpoint] = ENDPOINTS
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        endpoints: Sequence[Endpoint] = ENDPOINTS,
+        sources: Mapping[str, str] | None = None,
     ) -> "CommerceSettings":
         """Read and check all variables; a blank one counts as unset.
 
         Args:
             environment: The variables; `load_environment()` unless given.
             endpoints: Their names are part of the variables `COMMERCE_API_<ENDPOINT>_PATH`.
+            sources: The variable in which a run finds a field, by the field, if it is not `COMMERCE_<FIELD>`; "" of a
+                field whose value is in no variable.
 
         Raises:
             SettingError: Lists everything that cannot be used, a line each.
@@ -249,7 +256,9 @@ class CommerceSettings(BaseSettings):
             settings = cls(
                 _build_sources=(  # type: ignore[call-arg] # an argument of BaseSettings, not a field
                     (
-                        InitSettingsSource(cls, {"endpoints": tuple(endpoints), "api_paths": paths}),
+                        InitSettingsSource(
+                            cls, {"endpoints": tuple(endpoints), "api_paths": paths, "sources": {**(sources or {})}}
+                        ),
                         _Variables(cls, {name: values[name] for name in variables() if name in values}),
                     ),
                     {},
@@ -368,6 +377,12 @@ class CommerceSettings(BaseSettings):
             ca_bundle=_checked_ca_bundle(self.api_ca_bundle),
             log=log,
         )
+
+
+SECRETS: Final = frozenset(
+    name for name, field in CommerceSettings.model_fields.items() if SecretStr in get_args(field.annotation)
+)
+"""The fields that no file, log or error may show."""
 
 
 class _Variables(EnvSettingsSource):

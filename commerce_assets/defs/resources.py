@@ -142,13 +142,13 @@ def open_shop(
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:
     """Build every resource. Secrets stay `EnvVar`s, which Dagster resolves in a run, and masks."""
     shop = Shop(settings.shop)
-    postgres_url = _env_var("postgres_url") if settings.postgres_url else None
+    postgres_url = _env_var(settings, "postgres_url") if settings.postgres_url else None
     return {
         shop.named(API): CommerceApiResource(
-            base_url=_env_var("api_base_url") if settings.api_base_url else "",
+            base_url=(_env_var(settings, "api_base_url") or settings.api_base_url) if settings.api_base_url else "",
             # Without them, a run fails with the sentence of `client`, not with Dagster's traceback.
-            api_key=_env_var("api_key") if settings.api_key else "",
-            api_secret=_env_var("api_secret") if settings.api_secret else "",
+            api_key=_env_var(settings, "api_key") if settings.api_key else "",
+            api_secret=_env_var(settings, "api_secret") if settings.api_secret else "",
             paths=settings.api_paths,
             requests_per_second=settings.api_requests_per_second,
             concurrency=settings.api_concurrency,
@@ -157,7 +157,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             postgres_url=postgres_url,
         ),
         shop.named(ALERT_WEBHOOK): AlertWebhook(
-            url=_env_var("alert_webhook_url") if settings.alert_webhook_url else None
+            url=_env_var(settings, "alert_webhook_url") if settings.alert_webhook_url else None
         ),
         shop.named(WAREHOUSE): WarehouseResource(
             database_path=str(settings.duckdb_path),
@@ -166,7 +166,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             memory_limit=settings.duckdb_memory_limit,
             personal_data=settings.personal_data,
             capability_urls=settings.capability_urls,
-            personal_data_key=_env_var("personal_data_key") if settings.policy.hashes else None,
+            personal_data_key=_env_var(settings, "personal_data_key") if settings.policy.hashes else None,
             timezone=settings.timezone,
             postgres_url=postgres_url,
         ),
@@ -185,5 +185,7 @@ def _secret(value: str | None) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-def _env_var(setting: str) -> dg.EnvVar:
-    return dg.EnvVar(variable_of(setting))
+def _env_var(settings: CommerceSettings, field: str) -> Any:
+    """Return the variable in which a run finds a setting; None if its value is in no variable."""
+    variable = settings.sources.get(field, variable_of(field))
+    return dg.EnvVar(variable) if variable else None
