@@ -9,8 +9,8 @@ staging and load go through it over real HTTP, into a real DuckDB file. What is 
   that was there throughout, no row that was not there at all, each in a version of that time, nothing twice, and
   nothing else touched.
 
-`make test` draws 150 examples and `make slow` 10,000, the same each time; `make slow SEED=1` draws others. What fails is
-printed with a line `@reproduce_failure(...)`: put it above the test's `@given`, and run that again:
+`make test` draws 150 examples and `make slow` 10,000, the same each time; `make slow SEED=1` draws others. What fails
+is printed with a line `@reproduce_failure(...)`: put it above the test's `@given`, and run that again:
 
     .venv/bin/python -m pytest -m "slow or not slow" -k <the test's name>
 """
