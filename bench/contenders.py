@@ -94,6 +94,8 @@ class Contender:
                 "COMMERCE_API_KEY": SAMPLE_API_KEY,
                 "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
                 "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+                # The peers request lists only.
+                "COMMERCE_REFUND_REQUESTS": "0",
                 "COMMERCE_ORDERS_START_DATE": START.isoformat(),
                 "COMMERCE_DUCKDB_PATH": str(folder / self.database),
                 **dict(task.settings),

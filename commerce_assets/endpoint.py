@@ -114,6 +114,26 @@ class PageNumberPaginatorConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemLookup:
+    """A column that the list may lack, and the rows for which `GET <path>/<id>` is requested to fill it.
+
+    Attributes:
+        column: The JSON column, a list in the API; a row with an empty one lacks it.
+        flag: A boolean column that is true in the rows that need it.
+        states: Values of the column `state`, in lower case, of further rows that need it.
+    """
+
+    column: str
+    flag: str
+    states: frozenset[str] = frozenset()
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """The columns that the endpoint must declare for it."""
+        return {self.column: ColumnType.JSON, self.flag: ColumnType.BOOLEAN, "state": ColumnType.TEXT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One list of the API and the table that stores it.
 
@@ -133,6 +153,7 @@ class Endpoint:
         update_filter: The query parameter that selects rows changed since an instant. None: the list has none.
         paginator: The query parameters of a page.
         keeps_versions: Also store every version of a row, in the table `<name>_history`.
+        item_lookup: What the refresh requests row by row, because the list may lack it. None: nothing.
     """
 
     name: str
@@ -149,6 +170,7 @@ class Endpoint:
     update_filter: str | None = None
     paginator: PageNumberPaginatorConfig = PageNumberPaginatorConfig()
     keeps_versions: bool = False
+    item_lookup: ItemLookup | None = None
 
     def __post_init__(self) -> None:
         types = {column.name: column.type for column in self.columns}
@@ -160,6 +182,7 @@ class Endpoint:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"endpoint {self.name!r} declares twice: {', '.join(twice)}")
         needed = {self.primary_key: ColumnType.BIGINT, self.updated_at: ColumnType.TIMESTAMP}
+        needed |= self.item_lookup.types if self.item_lookup else {}
         if self.cursor:
             needed[self.cursor] = ColumnType.TIMESTAMP
         if missing := sorted(needed.keys() - types.keys()):
@@ -169,6 +192,8 @@ class Endpoint:
                 raise ValueError(f"{name!r}, of endpoint {self.name!r}, is {types[name]}; it must be {type_}")
         if self.update_filter and not self.cursor:
             raise ValueError(f"endpoint {self.name!r} has an update_filter, which needs a cursor")
+        if self.item_lookup and not self.update_filter:
+            raise ValueError(f"endpoint {self.name!r} has an item_lookup, which needs an update_filter")
 
     @property
     def write_disposition(self) -> WriteDisposition:

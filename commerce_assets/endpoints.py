@@ -6,7 +6,7 @@ Fields, types and descriptions follow the platform's public reference and connec
 Every field may be null unless its description says otherwise.
 """
 
-from commerce_assets.endpoint import Column, ColumnType, Endpoint, Sensitivity
+from commerce_assets.endpoint import Column, ColumnType, Endpoint, ItemLookup, Sensitivity
 
 _PERSONAL = Sensitivity.PERSONAL
 _CAPABILITY = Sensitivity.CAPABILITY
@@ -143,6 +143,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         description="One row per order. Refunds, renewals and edits change it later.",
         cursor="created_at",
         update_filter="updated_after",
+        item_lookup=ItemLookup(
+            column="refund_transactions", flag="refunded", states=frozenset({"refunded", "chargeback"})
+        ),
         columns=(
             _integer("id", "The order's id; never null."),
             _text("order_name", "Name shown to the merchant."),
@@ -175,7 +178,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             _decimal("discount", "Discount."),
             _decimal("price_at_checkout", "Price at checkout."),
             _boolean("refunded", "Refunded, fully or in part (from API version 1.1)."),
-            _json("refund_transactions", "[{refund_transaction: {amount, currency, occurred_at, reason}}]."),
+            _json(
+                "refund_transactions",
+                "[{refund_transaction: {amount, currency, occurred_at, reason}}]; requested for each refunded or "
+                "charged-back order whose list lacks it (COMMERCE_REFUND_REQUESTS).",
+            ),
             _text("affiliate_system", "The affiliate system of the referral."),
             _boolean("can_market_to_buyer", "The buyer consented to marketing."),
             _text_list("gateway_transaction_ids", "Transaction ids of the gateway; renewals add ids."),

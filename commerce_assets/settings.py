@@ -174,6 +174,13 @@ class CommerceSettings(BaseSettings):
         ge=4,
         le=1_000_000,
     )
+    refund_requests: int = _setting(
+        200,
+        "Maximum number of requests of one refresh for refunds that the list of orders does not show; 0 turns them off",
+        accepts="a whole number from 0 to 1,000,000",
+        ge=0,
+        le=1_000_000,
+    )
     duckdb_path: Path = Field(
         default_factory=_database,
         description="DuckDB file, by default `data/shop.duckdb`, or `data/acme.duckdb` of the shop `acme`; its folder "
@@ -373,6 +380,7 @@ class CommerceSettings(BaseSettings):
                 coordination=self.coordination,
             ),
             concurrency=self.api_concurrency,
+            item_requests=self.refund_requests,
             overlap_windows=self.orders_overlap,
             ca_bundle=_checked_ca_bundle(self.api_ca_bundle),
             log=log,

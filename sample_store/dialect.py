@@ -20,6 +20,8 @@ class Dialect:
     oldest_first: bool = True
     sorted_by_id: bool = False
     """Orders are listed by id, so that a back-dated one is among the latest."""
+    lists_refunds: bool = True
+    """The list of orders has the transactions of refunds; a request for one order always has."""
     wrapped: Literal["items", "object"] = "items"
     """The shape of a list: `[{"order": {...}}, ...]`, or one object `{"orders": [{...}, ...]}`."""
 

@@ -164,18 +164,33 @@ class SampleStore:
             return _refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message)
         self._make_scheduled_changes()
         if path not in self._routes:
-            return _refusal(HTTPStatus.NOT_FOUND, {"error": "Not found"})
+            return self._respond_item(path)
         endpoint = self._routes[path]
         try:
             page = self._read_page(endpoint, query)
             rows = self._select(endpoint, self._read_filter(endpoint, query))[page]
         except _InvalidQueryError as error:
             return _refusal(HTTPStatus.UNPROCESSABLE_ENTITY, error.problems)
+        if endpoint.name == "orders" and not self.dialect.lists_refunds:
+            rows = [row | {"refund_transactions": None} for row in rows]
         bodies = [encode(_as_in_v1(row) if path == _OLD_ORDERS else row) for row in rows]
         if self.dialect.wrapped == "object":
             body = b'{"%s":%s}' % (endpoint.name.encode(), list_body(bodies, selector=None))
         else:
             body = list_body(bodies, selector=endpoint.data_selector)
+        return Answer(HTTPStatus.OK, {"content-type": JSON_TYPE}, body)
+
+    def _respond_item(self, path: str) -> Answer:
+        """Respond to a request for one row, `orders/17`."""
+        list_path, _, number = path.rpartition("/")
+        endpoint = self._routes.get(list_path)
+        rows = self._select(endpoint, _Filter()) if endpoint and endpoint.item_lookup else []
+        found = [row for row in rows if endpoint and str(row[endpoint.primary_key]) == number]
+        if endpoint is None or not found:
+            return _refusal(HTTPStatus.NOT_FOUND, {"error": "Not found"})
+        body = encode(_as_in_v1(found[0]) if list_path == _OLD_ORDERS else found[0])
+        if endpoint.data_selector:
+            body = b'{"%s":%s}' % (endpoint.data_selector.encode(), body)
         return Answer(HTTPStatus.OK, {"content-type": JSON_TYPE}, body)
 
     def _make_scheduled_changes(self) -> None:

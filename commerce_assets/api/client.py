@@ -24,7 +24,7 @@ from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.decoding import Page, PageDecoder
 from commerce_assets.api.errors import ApiError, PullError, TransientApiError, as_api_error, error_of
 from commerce_assets.api.rate_limit import RateLimiter
-from commerce_assets.api.request import ListRequest, store_of
+from commerce_assets.api.request import ItemRequest, ListRequest, store_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
 from commerce_assets.endpoint import Endpoint
@@ -32,6 +32,7 @@ from commerce_assets.endpoint import Endpoint
 _CHUNK_BYTES = 1 << 17
 _LONGEST_NAME = 20
 _MAX_REDIRECTS = 3
+_PREPARED_REQUESTS = 50
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -74,6 +75,7 @@ class CommerceClient:
         paths: Endpoint name to path, if it differs from the endpoint table.
         per_page: Items to request per page. None: the limit of the endpoint's paginator.
         concurrency: Maximum number of requests in flight, if responses take longer than the rate limit allows.
+        item_requests: Maximum number of requests per refresh for single items; 0: none.
         overlap_windows: Whether the pages of a window overlap too, as those of all other requests do; see `pagination`.
         ca_bundle: CA certificates to trust, a file or a folder; None: those of certifi.
         tally: The cost so far.
@@ -88,6 +90,7 @@ class CommerceClient:
     paths: Mapping[str, str] = field(default_factory=dict)
     per_page: int | None = None
     concurrency: int = 1
+    item_requests: int = 0
     overlap_windows: bool = False
     ca_bundle: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -165,13 +168,43 @@ class CommerceClient:
         url = self.url_of(pull.endpoint.name, pull.endpoint.path)
         limit = per_page or self.page_size(pull.endpoint)
         query = {**pull.params, **pull.endpoint.paginator.params(page=number, limit=limit)}
+
+        def get() -> Page:
+            body, charset = self._get(url, query)
+            return decoder.decode(body, number=number, charset=charset)
+
+        page = self._retry(get, pull, number, once=once)
+        self._listed.add(url)
+        return page
+
+    def item(self, request: ItemRequest, decoder: PageDecoder, key: int, *, number: int) -> Page:
+        """Fetch one item by its key, as page `number` of the request.
+
+        Raises:
+            PullError: The request failed, after its retries; or the answer is another item.
+        """
+        items = f"{self.url_of(request.endpoint.name, request.endpoint.path).rstrip('/')}/"
+
+        def get() -> Page:
+            body, charset = self._get(f"{items}{key}", {}, items=items)
+            page = decoder.decode_item(body, number=number, charset=charset)
+            if page.items[0].id != key:
+                raise ApiError("the store answered with another item", hint="Look at the endpoint's path.")
+            return page
+
+        page = self._retry(get, f"{request}, {request.endpoint.item_name} {key}", None)
+        self._listed.add(items)
+        return page
+
+    def _retry(self, get: Callable[[], Page], pull: object, number: int | None, *, once: bool = False) -> Page:
+        """Call `get`, and again as long as its error is worth it; the other arguments name what it gets."""
         attempts = 0
+        what = pull if number is None else f"{pull}, page {number}"
 
         def attempt() -> Page:
             nonlocal attempts
             attempts += 1
-            body, charset = self._get(url, query)
-            return decoder.decode(body, number=number, charset=charset)
+            return get()
 
         def log_retry(state: RetryCallState) -> None:
             pause = state.upcoming_sleep
@@ -179,7 +212,7 @@ class CommerceClient:
             self._back_off(pause)
             error = state.outcome.exception() if state.outcome else None
             reason = error.reason if isinstance(error, ApiError) else error
-            self.log.warning("%s, page %d, attempt %d: %s; retrying in %.0f s", pull, number, attempts, reason, pause)
+            self.log.warning("%s, attempt %d: %s; retrying in %.0f s", what, attempts, reason, pause)
 
         retrying = Retrying(
             retry=retry_if_exception(is_retryable),
@@ -190,17 +223,18 @@ class CommerceClient:
             reraise=True,
         )
         try:
-            page = retrying(attempt)
+            return retrying(attempt)
         except ApiError as error:
             if once and is_retryable(error) and isinstance(error, TransientApiError):
                 self._back_off(seconds_to_wait(error, 1, 1.0))
             raise PullError(pull=pull, page=number, attempts=attempts, error=error) from error.alone()
-        self._listed.add(url)
-        return page
 
-    def _get(self, url: str, query: Mapping[str, str]) -> tuple[bytes, str]:
-        """Return the body of a 200 and its charset, blank if unknown: one attempt, after the rate limit."""
-        listed, params = url, query
+    def _get(self, url: str, query: Mapping[str, str], *, items: str = "") -> tuple[bytes, str]:
+        """Return the body of a 200 and its charset, blank if unknown: one attempt, after the rate limit.
+
+        `items` is the base of the URLs of single items: a permission is for all of them, as it is for a list.
+        """
+        resource, params = items or url, query
         for _ in range(_MAX_REDIRECTS + 1):
             self._wait_for_back_off()
             self._spend(seconds_paced=self.pacer.wait_for_slot(), requests=1)
@@ -219,7 +253,7 @@ class CommerceClient:
             self._spend(bytes=len(body))
             if response.status_code in _REDIRECTS:
                 location = response.headers.get("Location", "")
-                url, params = _redirected(url, location, page=query["page"], hidden=self._credentials()), {}
+                url, params = _redirected(url, location, page=query.get("page"), hidden=self._credentials()), {}
                 continue
             self._note_clock(response.headers.get("Date"))
             if refusal := error_of(
@@ -228,7 +262,7 @@ class CommerceClient:
                 body,
                 now=datetime.now(UTC),
                 succeeded_before=bool(self._listed),
-                listed_before=listed in self._listed,
+                listed_before=resource in self._listed,
                 hidden=self._credentials(),
             ):
                 raise refusal
@@ -287,6 +321,8 @@ class _Session(requests.Session):
     def fetch(self, url: str, query: Mapping[str, str] | None, *, timeout: tuple[float, float]) -> requests.Response:
         """Send a GET and return the response before its body is read. Redirects are not followed."""
         if url not in self._prepared:
+            if len(self._prepared) >= _PREPARED_REQUESTS:  # each item has a URL
+                self._prepared.clear()
             self._prepared[url] = self.prepare_request(requests.Request("GET", url))
         request = self._prepared[url].copy()
         if query:
@@ -308,7 +344,7 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
-def _redirected(url: str, location: str, *, page: str, hidden: Collection[str]) -> str:
+def _redirected(url: str, location: str, *, page: str | None, hidden: Collection[str]) -> str:
     """Return the target of a redirect if it has the same scheme, host and port, so that credentials may go there.
 
     An error names the host, unless the location contains something `hidden`.

@@ -3,7 +3,7 @@
 import codecs
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -136,6 +136,25 @@ class PageDecoder:
             TransientApiError: The body is truncated or not JSON.
             ApiError: It is JSON of another shape; the message names the item's index, counted from 0.
         """
+        return self._page(body, number, charset, unwrap=self._unwrap, expected="a list")
+
+    def decode_item(self, body: bytes, *, number: int, charset: str = "") -> Page:
+        """Decode the answer to a request for one item, `{selector: {...}}` or `{...}`, to a page of one.
+
+        Raises:
+            TransientApiError, ApiError: As `decode`.
+        """
+        return self._page(body, number, charset, unwrap=self._unwrap_item, expected="an item")
+
+    def _page(
+        self,
+        body: bytes,
+        number: int,
+        charset: str,
+        *,
+        unwrap: Callable[[bytes], list[msgspec.Raw]],
+        expected: str,
+    ) -> Page:
         body, has_replaced_text = _as_utf8(body, charset)
         if not body.strip():
             raise ApiError(
@@ -147,9 +166,11 @@ class PageDecoder:
                 hint="A login, block or maintenance page? Look at the base URL in a browser.",
             )
         try:
-            items = tuple(self._item(raw, index) for index, raw in enumerate(self._unwrap(body)))
+            items = tuple(self._item(raw, index) for index, raw in enumerate(unwrap(body)))
         except msgspec.ValidationError:
-            raise ApiError(f"the store answered with {_kind_of(body)} instead of a list", hint=_OTHER_DIALECT) from None
+            raise ApiError(
+                f"the store answered with {_kind_of(body)} instead of {expected}", hint=_OTHER_DIALECT
+            ) from None
         except RecursionError:
             raise ApiError("the answer is nested too deeply to be read", hint=_OTHER_DIALECT) from None
         except msgspec.DecodeError:
@@ -162,13 +183,7 @@ class PageDecoder:
         """Return the items of `[{selector: {...}}, ...]`, `[{...}, ...]` or `{selector or name: [...]}`."""
         selector, name = self._endpoint.data_selector, self._endpoint.name
         if body.lstrip()[:1] == b"{":
-            answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-            errors = answer.get("errors") or answer.get("error")
-            if errors and _THROTTLED.search(bytes(errors)):
-                raise BlockedApiError(
-                    "the store answered 200 and an error: it is throttled",
-                    hint="Lower COMMERCE_API_REQUESTS_PER_SECOND, or run it again later.",
-                )
+            answer = _object(body)
             if len(answer) != 1 or not answer.keys() <= {selector, name}:
                 raise ApiError(
                     f'the store answered with an object other than {{"{selector or name}": [...]}}', hint=_OTHER_DIALECT
@@ -184,6 +199,17 @@ class PageDecoder:
                 raise ApiError(f'item {index} has {found} where only "{selector}" belongs', hint=_OTHER_DIALECT)
             raws.append(item[selector])
         return raws
+
+    def _unwrap_item(self, body: bytes) -> list[msgspec.Raw]:
+        """Return the item of `{selector: {...}}`, or of `{...}`, as a list of one."""
+        answer, selector = _object(body), self._endpoint.data_selector
+        if selector and answer.keys() == {selector}:
+            return [answer[selector]]
+        if self._endpoint.primary_key not in answer:
+            raise ApiError(
+                f'the store answered with an object other than {{"{selector or "id"}": ...}}', hint=_OTHER_DIALECT
+            )
+        return [msgspec.Raw(body)]
 
     def _item(self, raw: msgspec.Raw, index: int) -> Item:
         endpoint = self._endpoint
@@ -213,6 +239,18 @@ class PageDecoder:
                     hint="Without it the row belongs to no partition; look at it in the store.",
                 )
         return Item(raw, key, cursor, parse_instant(getattr(facts, endpoint.updated_at)), undeclared)
+
+
+def _object(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of an object that is not an error."""
+    answer = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    errors = answer.get("errors") or answer.get("error")
+    if errors and _THROTTLED.search(bytes(errors)):
+        raise BlockedApiError(
+            "the store answered 200 and an error: it is throttled",
+            hint="Lower COMMERCE_API_REQUESTS_PER_SECOND, or run it again later.",
+        )
+    return answer
 
 
 def as_bigint(value: object) -> int | None:

@@ -95,10 +95,11 @@ class BlockedApiError(TransientApiError):
 class PullError(Exception):
     """A pull failed for good: where it was, what happened, how to fix it."""
 
-    def __init__(self, *, pull: object, page: int, attempts: int, error: ApiError) -> None:
+    def __init__(self, *, pull: object, page: int | None, attempts: int, error: ApiError) -> None:
         tries = f"attempt {attempts}" if attempts > 1 else "first attempt"
+        where = pull if page is None else f"{pull}, page {page}"
         hint = f" Fix: {error.hint}" if error.hint else ""
-        super().__init__(f"{pull}, page {page}, {tries}: {error.reason}.{hint}")
+        super().__init__(f"{where}, {tries}: {error.reason}.{hint}")
         self.page = page
         self.error = error
 

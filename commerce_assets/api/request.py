@@ -1,4 +1,4 @@
-"""A request for a list: the full list, the rows of a window, or the rows changed since an instant."""
+"""A request for a list: the full list, a window, the rows changed since an instant; or for single items of it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -70,3 +70,20 @@ class ListRequest:
         if self.updated_after:
             return f"{self.endpoint.name} changed since {format_instant(self.updated_after)}"
         return self.endpoint.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRequest(ListRequest):
+    """A request for single items of a list, one per page, for the column that the list may lack."""
+
+    @property
+    def params(self) -> dict[str, str]:
+        return {}
+
+    @property
+    def key(self) -> str:
+        return "items"
+
+    def __str__(self) -> str:
+        column = self.endpoint.item_lookup.column if self.endpoint.item_lookup else "items"
+        return f"{self.endpoint.name}, {column}"

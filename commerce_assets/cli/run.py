@@ -347,21 +347,26 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
 def _materialized(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
     """Add up what each asset's materializations, one per partition, report about its rows; or name its file."""
     assets: dict[str, dict[str, Any]] = {}
+    # A refresh may report a partition twice, with what the list and what the lookups have changed; its rows count once.
+    rows: dict[str, dict[str | None, Any]] = {}
     for event in result.all_events:
         if not event.is_step_materialization:
             continue
         materialization = event.step_materialization_data.materialization
         name = materialization.asset_key.to_user_string()
         asset = assets.setdefault(name, {"asset": name, "partitions": 0, "rows": 0})
-        asset["partitions"] += materialization.partition is not None
+        counted = rows.setdefault(name, {})
+        counted.setdefault(materialization.partition, 0)
         for key, value in materialization.metadata.items():
             if key == _ROWS[materialization.partition is not None]:
-                asset["rows"] += value.value
+                counted[materialization.partition] = value.value
             elif key == "path":
                 asset["file"] = value.value
             # A mart's metadata is that of the whole build, at every partition.
             elif key in _CHANGES and _CHANGES[0] in materialization.metadata:
                 asset[key] = asset.get(key, 0) + value.value
+        asset["partitions"] = len(counted.keys() - {None})
+        asset["rows"] = sum(counted.values())
     return [*assets.values()]
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 import click
@@ -21,9 +21,10 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
+from commerce_assets.warehouse.item_lookups import rows_to_look_up
 from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
-from commerce_assets.warehouse.schema import exists, table_of
+from commerce_assets.warehouse.schema import describe, exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
 
 _LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
@@ -65,6 +66,7 @@ class TableStatus:
         failing: The failing checks by name.
         is_blocked: A failing check stops downstream assets.
         is_mart: It is a mart.
+        not_looked_up: The rows that lack a column which the refresh will look up.
     """
 
     table: str
@@ -80,6 +82,7 @@ class TableStatus:
     failing: Mapping[str, CheckOutcome] = field(default_factory=dict)
     is_blocked: bool = False
     is_mart: bool = False
+    not_looked_up: int = 0
 
     @property
     def is_well(self) -> bool:
@@ -88,6 +91,7 @@ class TableStatus:
             self.rows is not None
             and not self.missing
             and not self.failing
+            and not self.not_looked_up
             and all(state is None or state.passed for state in states)
         )
 
@@ -105,6 +109,8 @@ class TableStatus:
         ):
             if outcome and not outcome.passed:
                 yield Finding(f"{label}: {_JOB.sub('', outcome.summary)}", command)
+        if self.not_looked_up and self.endpoint and (lookup := self.endpoint.item_lookup):
+            yield Finding(f"{lookup.column} not looked up yet: {self.not_looked_up:,} rows", "commerce-assets refresh")
         for name, outcome in self.failing.items():
             fixes = name not in _KEPT_IN
             yield Finding(
@@ -225,6 +231,7 @@ def _as_json(session: Session, tables: Sequence[TableStatus], now: datetime) -> 
                 "fresh": _outcome(each.fresh),
                 "complete": _outcome(each.complete),
                 "in_step": _outcome(each.in_step),
+                "not_looked_up": each.not_looked_up,
                 "checks_failing": {name: outcome.summary for name, outcome in each.failing.items()},
                 "findings": [
                     {"finding": finding.text, "command": session.typed(finding.command), "fixes": finding.fixes}
@@ -304,7 +311,11 @@ def table_statuses(
         if not exists(connection, SCHEMA, endpoint.name):
             yield TableStatus(table=endpoint.name, endpoint=endpoint)
             continue
-        yield _of_endpoint(connection, endpoint, start, now)
+        status = _of_endpoint(connection, endpoint, start, now)
+        # With 0, a person has decided that they stay unknown.
+        yield (
+            replace(status, not_looked_up=_not_looked_up(connection, endpoint)) if settings.refund_requests else status
+        )
         if exists(connection, SCHEMA, history_of(endpoint)):
             rows, newest = _extent(connection, versions_of(endpoint), VALID_FROM.name)
             yield TableStatus(table=history_of(endpoint), rows=rows, newest=newest)
@@ -313,6 +324,13 @@ def table_statuses(
             yield _of_model(connection, model, start, now, settings.timezone)
         elif not model.needs_history or exists(connection, SCHEMA, f"{model.deps[0]}_history"):
             yield TableStatus(table=f"{ANALYTICS}.{model.name}", is_mart=True)
+
+
+def _not_looked_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> int:
+    stored = {column.name for column in describe(connection, endpoint.name)}
+    # A table of an older version may lack a column; the check `columns_match_schema` says so.
+    is_whole = stored >= {column.name for column in endpoint.stored_columns}
+    return len(rows_to_look_up(connection, endpoint)) if is_whole else 0
 
 
 def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:

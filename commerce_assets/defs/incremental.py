@@ -1,9 +1,11 @@
 """The refresh: orders that were refunded, renewed or edited after their day had been loaded.
 
 `<endpoint>_refresh` requests the rows changed since the high-water mark, with an overlap, and upserts them by key into
-whichever partitions they belong to. It reports materializations of the partitions that changed.
+whichever partitions they belong to. Then it looks up what the list lacks, row by row. It reports materializations of
+the partitions that changed.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from commerce_assets.defs.resources import API, WAREHOUSE, open_shop
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested, ingest
+from commerce_assets.ingest.items import look_up_items
 from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.file import DatabaseFile
@@ -76,11 +79,52 @@ def build_refresh_job(
                 start = partitions.start.astimezone(UTC).date()
                 report_unevaluated(context, endpoint, opened.file, shop=shop, start=start)
 
+    look_up = _build_look_up_op(endpoint=endpoint, partitions=partitions, shop=shop)
+
     @dg.job(name=name, description=description, executor_def=executor)
     def refresh_job() -> None:
-        refresh()
+        refreshed = refresh()
+        if look_up:
+            look_up(refreshed)
 
     return refresh_job
+
+
+def _build_look_up_op(
+    *, endpoint: Endpoint, partitions: dg.DailyPartitionsDefinition, shop: Shop
+) -> dg.OpDefinition | None:
+    """Build the op that looks up what the list lacks; None if the endpoint has no such column.
+
+    An op for itself, because Dagster stores what an op reports when it ends: the lookups may take minutes, and a run
+    that is killed meanwhile has reported the changes of the list.
+    """
+    if endpoint.item_lookup is None:
+        return None
+
+    @dg.op(
+        name=shop.named(f"look_up_{endpoint.name}"),
+        required_resource_keys={shop.named(API), shop.named(WAREHOUSE)},
+        pool=shop.named(API_POOL),
+        ins={"refreshed": dg.In(dg.Nothing)},
+        out=dg.Out(dg.Nothing),
+        description=f"Requests each of the {endpoint.name} whose list item lacks {endpoint.item_lookup.column}.",
+    )
+    def look_up(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
+        with known_errors_as_failures():
+            with open_shop(context, shop) as (client, opened):
+                looked_up = look_up_items(endpoint, client=client, warehouse=opened, log=context.log)
+            if looked_up:
+                changed = report_load(
+                    context, looked_up, opened.file, shop=shop, partitions=partitions, description="Looked up"
+                )
+                if changed:
+                    report_checks(context, looked_up, opened.file, shop=shop, partitions=partitions)
+            # Dagster stores here what was reported; it would lose that with an error.
+            yield dg.Output(None)
+            if looked_up and looked_up.error:
+                raise looked_up.error
+
+    return look_up
 
 
 def _ingest_changes(

@@ -14,6 +14,7 @@ from commerce_assets import endpoints
 from commerce_assets.defs.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest.ingest import Ingested
+from commerce_assets.ingest.items import LookedUp
 from commerce_assets.warehouse.load import DayCounts
 from commerce_assets.warehouse.load_log import count_by_day
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
@@ -92,6 +93,8 @@ def load_metadata(connection: duckdb.DuckDBPyConnection, ingested: Ingested) -> 
         "seconds_to_extract": round(stats.seconds, 3),
         "seconds_to_load": round(load.seconds, 3),
     }
+    if isinstance(ingested, LookedUp):
+        totals["rows_not_looked_up"] = ingested.left
     if load.fields_changed:
         totals["fields_changed"] = dg.MetadataValue.json(load.fields_changed)
     if load.added_columns:

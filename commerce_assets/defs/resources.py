@@ -40,6 +40,7 @@ class CommerceApiResource(dg.ConfigurableResource[Any]):
     requests_per_second: float = resource_field("api_requests_per_second")
     concurrency: int = resource_field("api_concurrency")
     overlap_windows: bool = resource_field("orders_overlap")
+    refund_requests: int = resource_field("refund_requests")
     ca_bundle: str | None = resource_field("api_ca_bundle")
     postgres_url: str | None = resource_field("postgres_url")
 
@@ -57,6 +58,7 @@ class CommerceApiResource(dg.ConfigurableResource[Any]):
             api_requests_per_second=self.requests_per_second,
             api_concurrency=self.concurrency,
             orders_overlap=self.overlap_windows,
+            refund_requests=self.refund_requests,
             api_ca_bundle=Path(self.ca_bundle) if self.ca_bundle else None,
             postgres_url=_secret(self.postgres_url),
         )
@@ -153,6 +155,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             requests_per_second=settings.api_requests_per_second,
             concurrency=settings.api_concurrency,
             overlap_windows=settings.orders_overlap,
+            refund_requests=settings.refund_requests,
             ca_bundle=str(settings.api_ca_bundle) if settings.api_ca_bundle else None,
             postgres_url=postgres_url,
         ),

@@ -77,7 +77,7 @@ def count_changed_fields(
     """
     key = identifier(endpoint.primary_key)
     names = [column.name for column in endpoint.stored_columns if column != EXTRACTED_AT]
-    differing = ", ".join(f"count_if(s.{identifier(name)} IS DISTINCT FROM t.{identifier(name)})" for name in names)
+    differing = ", ".join(f"count_if({column_differs(endpoint, name)})" for name in names)
     # A row that is also in an earlier segment was counted there, against the stored version.
     updated = (
         f"SELECT key FROM {MERGE_PLAN} WHERE segment = {segment} AND action = 'updated' "
@@ -89,3 +89,20 @@ def count_changed_fields(
         SELECT {day_of(endpoint, "t")}, {differing}
         FROM {STAGED} s JOIN {table_of(endpoint)} t USING ({key}) WHERE {key} IN ({updated}) GROUP BY 1""").fetchall()
     return {day: {name: count for name, count in zip(names, counts, strict=True) if count} for day, *counts in rows}
+
+
+def column_differs(endpoint: Endpoint, name: str) -> str:
+    """The SQL condition that a column of the staged row `s` differs from that of the stored row `t`.
+
+    An item of the list that lacks the column of a lookup says nothing about it.
+    """
+    column, lookup = identifier(name), endpoint.item_lookup
+    condition = f"s.{column} IS DISTINCT FROM t.{column}"
+    if lookup and lookup.column == name:
+        return f"({condition} AND ({lacks(f's.{column}')} AND NOT {lacks(f't.{column}')}) IS NOT TRUE)"
+    return condition
+
+
+def lacks(value: str) -> str:
+    """The SQL condition that a JSON list is missing or empty."""
+    return f"(coalesce(len(json_extract({value}, '$[*]')), 0) = 0)"

@@ -14,7 +14,7 @@ import duckdb
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import row_history
-from commerce_assets.warehouse.diff import FieldCounts, count_changed_fields
+from commerce_assets.warehouse.diff import FieldCounts, column_differs, count_changed_fields
 from commerce_assets.warehouse.load_log import record_load
 from commerce_assets.warehouse.parse import SegmentRows, explained_memory, pieces, typing_segments
 from commerce_assets.warehouse.privacy.expressions import bind_key
@@ -180,8 +180,9 @@ def _plan_merge(connection: duckdb.DuckDBPyConnection, staged: StagedPages, rows
     """Decide what happens to each staged row: inserted, updated or unchanged; with the days of both versions."""
     endpoint = staged.pull.endpoint
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
-    names = [identifier(column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT]
-    differs = " OR ".join(f"s.{name} IS DISTINCT FROM t.{name}" for name in names)
+    differs = " OR ".join(
+        column_differs(endpoint, column.name) for column in endpoint.stored_columns if column != EXTRACTED_AT
+    )
     # A window or a full list is the store's current state, so it overwrites rows stored before it began. Otherwise a
     # row whose `updated_at` was once 2099 would never be updated. For changes, and for rows that another process stored
     # since, the later `updated_at` wins. A row that was soft-deleted and is back wins as well.

@@ -73,7 +73,7 @@ def describe(connection: duckdb.DuckDBPyConnection, name: str, *, schema: str = 
 
 
 def create_internal_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the internal tables: loads, high-water marks, notes, and the masking of each column."""
+    """Create the internal tables: loads, high-water marks, notes, maskings and lookups of items."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(INTERNAL_SCHEMA)}")
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "loads")} (
@@ -91,6 +91,10 @@ def create_internal_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "maskings")} (
             endpoint VARCHAR, column_name VARCHAR, masking VARCHAR, key_id VARCHAR
+        )""")
+    connection.execute(f"""
+        CREATE TABLE IF NOT EXISTS {table(INTERNAL_SCHEMA, "item_lookups")} (
+            endpoint VARCHAR, key BIGINT, version TIMESTAMPTZ, asked_at TIMESTAMPTZ
         )""")
 
 

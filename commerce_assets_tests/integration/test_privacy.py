@@ -39,7 +39,9 @@ SOME_COLUMNS = {
     *("buyer_email", "buyer_name", "giftee_email", "buyer_ip_address", "order_custom_checkout_fields"),
     *("download_url", "subscription_management_url", "download_items", "downloads"),
 }
-SOME = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in SOME_COLUMNS))
+SOME = replace(
+    ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in SOME_COLUMNS), item_lookup=None
+)
 PERSONAL = [column for column in SOME.columns if column.sensitivity is Sensitivity.PERSONAL]
 
 

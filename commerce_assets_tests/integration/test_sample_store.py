@@ -209,7 +209,8 @@ def test_an_answer_is_dated_utf8_json(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "discounts", "../v1_3/products", "../v2/orders", "products/999", "products/x", "packages/1"]
+    "path",
+    ["", "discounts", "../v1_3/products", "../v2/orders", "products/999", "products/x", "packages/1", "orders/0"],
 )
 def test_an_unknown_path_is_not_found(client: Client, path: str) -> None:
     assert client.get(path).status_code == 404
@@ -616,3 +617,18 @@ def test_a_taken_port_ends_the_command_with_status_2() -> None:
         _, errors = process.communicate(timeout=5)
     assert process.returncode == 2
     assert "cannot serve on 127.0.0.1" in errors
+
+
+@pytest.mark.parametrize("lists_refunds", [True, False])
+def test_a_single_order_has_its_refunds_and_its_list_may_not(*, lists_refunds: bool) -> None:
+    refunds = [{"refund_transaction": {"amount": "-3.00"}}]
+    store = SampleStore(
+        Shop(orders=[order(7, "2026-03-02T15:00:00Z") | {"refunded": True, "refund_transactions": refunds}]),
+        dialect=Dialect(lists_refunds=lists_refunds),
+    )
+    with client_of(store) as client:
+        (listed,) = client.get("../v1_3/orders").json()
+        single = client.get("../v1_3/orders/7").json()
+        assert client.get("orders/7").json()["order"]["state"] == "refunded"
+    assert single["order"]["refund_transactions"] == refunds
+    assert listed["order"]["refund_transactions"] == (refunds if lists_refunds else None)

@@ -32,7 +32,7 @@ PAGES = ROWS // PER_PAGE + 1
 REQUESTS = PAGES + 1
 # Half the work for DuckDB; all other fields are in `_extra`, and looked at as well.
 COLUMNS = ("id", "created_at", "updated_at", "tag", "settled_gross", "buyer_email")
-FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in COLUMNS))
+FEW = replace(ORDERS, columns=tuple(column for column in ORDERS.columns if column.name in COLUMNS), item_lookup=None)
 WINDOW = Window.of_days(DAY, DAY)
 PULL = ListRequest(endpoint=FEW, window=WINDOW)
 

@@ -44,7 +44,9 @@ _HALF_SECOND = timedelta(milliseconds=500)
 def _with_columns(name: str, *columns: str) -> Endpoint:
     """The endpoint with a few of its columns: a load takes as long as it has columns."""
     endpoint = BY_NAME[name]
-    return replace(endpoint, columns=tuple(column for column in endpoint.columns if column.name in columns))
+    return replace(
+        endpoint, columns=tuple(column for column in endpoint.columns if column.name in columns), item_lookup=None
+    )
 
 
 ORDERS = _with_columns("orders", "id", "tag", "settled_gross", "created_at", "updated_at")

@@ -198,6 +198,8 @@ class World:
             "COMMERCE_API_SECRET": SAMPLE_API_SECRET,
             "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
             "COMMERCE_API_REQUESTS_PER_SECOND": "0",
+            # Most tests count the requests of lists.
+            "COMMERCE_REFUND_REQUESTS": "0",
             "COMMERCE_ORDERS_START_DATE": "2024-01-01",
             "COMMERCE_DUCKDB_PATH": str(self.path),
             **self.settings,

@@ -55,6 +55,7 @@ def test_defaults() -> None:
         "order_history": False,
         "timezone": "UTC",
         "reconcile_requests": 200,
+        "refund_requests": 200,
         "duckdb_path": Path("data/shop.duckdb"),
         "duckdb_lock_timeout": 300.0,
         "duckdb_memory_limit": "160MB",
@@ -93,6 +94,7 @@ def test_defaults() -> None:
         ("COMMERCE_DUCKDB_MEMORY_LIMIT", "512 MiB", "duckdb_memory_limit", "512 MiB"),
         ("COMMERCE_ORDER_HISTORY", "true", "order_history", True),
         ("COMMERCE_RECONCILE_REQUESTS", "1000", "reconcile_requests", 1000),
+        ("COMMERCE_REFUND_REQUESTS", "0", "refund_requests", 0),
         ("COMMERCE_ORDERS_LOOKBACK_DAYS", "90", "orders_lookback_days", 90),
         ("COMMERCE_PERSONAL_DATA", "Drop", "policy", PersonalDataPolicy(personal=Masking.DROP)),
         (
