@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types mutate slow clocks browser cluster install-cluster bench docs lock audit clean
+.PHONY: help install dev demo test check lint format types mutate slow clocks browser cluster install-cluster bench docs site lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,15 @@ bench: $(VENV)/.runtime  ## compare with peers, into bench/RESULTS.md; SIZE=smal
 
 docs: $(VENV)/.runtime  ## regenerate the data dictionary and the cookbook
 	$(BIN)/python -m tools.docs
+
+# The pages and the files that they link, in the folders of the repository, so that their links hold on the site too.
+SITE := README.md CONTRIBUTING.md CHANGELOG.md LICENSE .env.example docs deploy bench/RESULTS.md bench/__main__.py \
+	commerce_assets/endpoint.py commerce_assets/endpoints.py commerce_assets/analytics
+
+site: $(VENV)/.dev  ## build the documentation as a site, in build/site; a link that leads nowhere fails
+	rm -rf build/pages && mkdir -p build/pages
+	tar -cf - --exclude=__pycache__ $(SITE) | tar -xf - -C build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.dev  ## check format, lint rules, import contracts and words
 	$(BIN)/ruff format --check .
