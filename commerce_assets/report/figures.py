@@ -325,8 +325,9 @@ _CUSTOMERS_BY_MONTH = """
     )
     SELECT
         month,
-        count_if(customer_sale_number = 1) AS first,
-        count_if(customer_sale_number > 1) AS later,
+        -- count_if of NULLs is NULL: a month may have no sale with an address.
+        count(*) FILTER (customer_sale_number = 1) AS first,
+        count(*) FILTER (customer_sale_number > 1) AS later,
         count_if(order_id IS NOT NULL AND customer IS NULL) AS without
     FROM months LEFT JOIN (FROM analytics.orders_enriched WHERE is_sale) ON date_trunc('month', day) = month
     GROUP BY month ORDER BY month"""
