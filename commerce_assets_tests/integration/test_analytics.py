@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,20 @@ def test_cookbook_queries_give_right_answers_on_a_second_store(second: World) ->
     assert sum(row[2] for row in answers[0][10]) == len(books.orders) - sum(
         not books.unreadable(order) for order in books.sales
     )
+
+    net = {key: row[3] for key, row in books.daily_revenue().items()}
+    week = [today - timedelta(days=back) for back in range(7, 0, -1)]
+    currencies = {currency for _, currency in net}
+    assert any((day, currency) not in net for day in week for currency in currencies)
+    averages = {
+        (currency, day): sums.total(net.get((day - timedelta(days=back), currency)) for back in range(7)) / 7
+        for currency in currencies
+        for day in week
+    }
+    assert {row[:2] for row in answers[0][12]} == averages.keys()
+    for currency, day, amount, average in answers[0][12]:
+        assert amount == net.get((day, currency), 0)
+        assert abs(average - averages[currency, day]) <= Decimal("0.005")
 
 
 def test_hashed_customers_have_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
