@@ -56,7 +56,7 @@ def build_definitions(
         start=settings.orders_start_date,
         shop=shop,
     )
-    return dg.Definitions(
+    definitions = dg.Definitions(
         assets=[*assets, *marts, *reports],
         asset_checks=health_checks,
         jobs=[*jobs, build_analytics_job(executor=executor, shop=shop)],
@@ -65,3 +65,5 @@ def build_definitions(
         loggers=loggers,
         resources=build_resources(settings),
     )
+    owners = [settings.owner] if settings.owner else []
+    return definitions.map_asset_specs(func=lambda spec: spec.replace_attributes(owners=owners))

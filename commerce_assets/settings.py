@@ -221,6 +221,12 @@ class CommerceSettings(BaseSettings):
         "`keep`, `hash` or `drop`, and exceptions by column; see [Personal data](personal-data.md)",
         accepts="keep, hash or drop, with exceptions such as hash, orders.buyer_email=keep",
     )
+    owner: str | None = _setting(
+        None,
+        "Who is responsible for the tables, as the UI shows it: an email address, or `team:` and a name",
+        accepts="an email address or a team, such as team:data",
+        pattern=r"^(team:.+|[^@\s]+@[^@\s]+\.[A-Za-z]{2,})$",
+    )
     alert_webhook_url: SecretStr | None = _setting(
         None,
         "Webhook that receives alerts, as Slack's do; without it they are only logged",

@@ -24,6 +24,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.verify import RowCountCollapsedError
 from commerce_assets.warehouse.check_queries import Scope
+from commerce_assets.warehouse.freshness import FULL_REFRESH_IS_DUE_AFTER
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.window import Window
 
@@ -68,6 +69,8 @@ def build_endpoint_asset(
         tags={"source": "commerce_api"},
         metadata=definition_metadata(endpoint, policy),
         partitions_def=partitions,
+        # Of days, Dagster's policies would only see the last load of any of them.
+        freshness_policy=None if partitions else dg.FreshnessPolicy.time_window(fail_window=FULL_REFRESH_IS_DUE_AFTER),
         # If the rows are refused, nothing is materialized.
         skippable=True,
     )

@@ -17,7 +17,8 @@ from commerce_assets.warehouse.load_log import Kind, days_never_loaded, first_lo
 # The schedules run within the hour after midnight; a day that is not loaded by then was missed.
 _YESTERDAY_IS_DUE_AT = time(3)
 _REFRESH_IS_DUE_AFTER = timedelta(hours=3)
-_FULL_REFRESH_IS_DUE_AFTER = timedelta(hours=26)
+FULL_REFRESH_IS_DUE_AFTER = timedelta(hours=26)
+"""How old the last load of a whole list may be; the freshness policy of its asset has the same window."""
 _RECONCILIATION_IS_DUE_AFTER = timedelta(days=8)
 _SHOWN = 10
 
@@ -44,7 +45,7 @@ def fresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date
     loaded = last_followed(connection, endpoint)
     if loaded is None:
         return CheckOutcome(passed=False, summary="never loaded: run the job catalog")
-    if now - loaded > _FULL_REFRESH_IS_DUE_AFTER:
+    if now - loaded > FULL_REFRESH_IS_DUE_AFTER:
         return CheckOutcome(passed=False, summary=f"last loaded {_ago(loaded, now)}: run the job catalog")
     return CheckOutcome(passed=True, summary=f"loaded {_ago(loaded, now)}")
 

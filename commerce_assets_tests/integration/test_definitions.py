@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DailyPartitionsDefinition, build_schedule_context
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from commerce_assets import definitions as code_location
 from commerce_assets.api.request import ListRequest
@@ -105,8 +106,24 @@ def test_asset_descriptions_name_only_what_exists(settings: Mapping[str, str]) -
         columns = {column.name for column in spec.metadata["dagster/column_schema"].columns} if is_table else set()
         assert row.startswith("One row " if is_table else "One HTML page ")
         assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
-        # Nobody's team: whose table it is, is for those to say who run it.
-        assert not spec.owners
+
+
+@pytest.mark.parametrize("owner", [None, "team:data", "ann@example.com"])
+def test_the_owner_of_the_settings_owns_every_asset(owner: str | None) -> None:
+    definitions = build_definitions(CommerceSettings.read({"COMMERCE_OWNER": owner or ""}))
+
+    assert {tuple(spec.owners) for spec in definitions.resolve_all_asset_specs()} == {(owner,) if owner else ()}
+
+
+def test_unpartitioned_lists_have_the_freshness_policy_of_their_check() -> None:
+    specs = build_definitions(CommerceSettings.read(NO_SETTINGS)).resolve_all_asset_specs()
+    windows = {
+        spec.key.to_user_string(): spec.freshness_policy.fail_window.to_timedelta()
+        for spec in specs
+        if isinstance(spec.freshness_policy, TimeWindowFreshnessPolicy)
+    }
+
+    assert windows == {endpoint.name: timedelta(hours=26) for endpoint in ENDPOINTS if not endpoint.is_partitioned}
 
 
 def test_every_schedule_sensor_job_and_check_is_described() -> None:

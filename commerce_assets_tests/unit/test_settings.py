@@ -64,6 +64,7 @@ def test_defaults() -> None:
         "capability_urls": "drop",
         "personal_data": "keep",
         "alert_webhook_url": None,
+        "owner": None,
         "postgres_url": None,
     }
 
@@ -80,6 +81,8 @@ def test_defaults() -> None:
         ("COMMERCE_API_REQUESTS_PER_SECOND", "0.5", "api_requests_per_second", 0.5),
         ("COMMERCE_API_CONCURRENCY", "1", "api_concurrency", 1),
         ("COMMERCE_TIMEZONE", "Europe/Berlin", "timezone", "Europe/Berlin"),
+        ("COMMERCE_OWNER", "team:data", "owner", "team:data"),
+        ("COMMERCE_OWNER", "ann@example.com", "owner", "ann@example.com"),
         ("COMMERCE_ORDERS_OVERLAP", "true", "orders_overlap", True),
         ("COMMERCE_ORDERS_OVERLAP", "False", "orders_overlap", False),
         ("COMMERCE_API_ORDERS_PATH", "../v1_3/orders", "api_paths", {"orders": "../v1_3/orders"}),
@@ -225,6 +228,7 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
             )
         ),
         *(("COMMERCE_SHOP", value) for value in ("Acme", "acme_eu", "acme-eu", "1acme", "acme/eu", "acme eu")),
+        *(("COMMERCE_OWNER", value) for value in ("ann", "team:", "ann@example")),
         *(
             ("COMMERCE_TIMEZONE", value)
             for value in ("Berlin", "localtime", "../etc/passwd", "UTC'; DROP TABLE orders; --", "+01:00")
