@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ import dagster as dg
 import duckdb
 import pytest
 from click.testing import Result
+from dagster_shared.yaml_utils import load_yaml_from_path
+from dotenv import dotenv_values
 
 from commerce_assets.composition import build_definitions
 from commerce_assets.defs.history_owner import NameTakenError, Owner, owner_of, record_owner, refuse_other_shop
@@ -24,10 +29,12 @@ from commerce_assets.ops.foreign_history import report_foreign_history
 from commerce_assets.settings import CommerceSettings
 from commerce_assets_tests.support.faulty_store import FaultyStore, Status, faulty
 from commerce_assets_tests.support.items import order, store_of
+from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.receiver import Receiver, receiving
 from commerce_assets_tests.support.shell import Shell, settings_for
 from sample_store.store import SampleStore
 
+EXAMPLE = ROOT / "deploy" / "shops"
 FIRST, SECOND, THIRD = (date(2024, 3, day) for day in (1, 2, 3))
 
 
@@ -279,6 +286,42 @@ def test_a_command_does_not_forget_the_code_location() -> None:
         record_owner(instance, UNNAMED, location=None, store="old")
         assert owner_of(instance, UNNAMED) == Owner("old", "a")
         assert owner_of(instance, Shop("acme")) is None
+
+
+def test_the_example_has_an_environment_file_per_location() -> None:
+    workspace = load_yaml_from_path(str(EXAMPLE / "workspace.yaml"))
+    assert isinstance(workspace, dict)
+    locations = [entry["python_module"] for entry in workspace["load_from"]]
+    files = {path.name.partition(".")[0]: dotenv_values(path) for path in EXAMPLE.glob("*.env.example")}
+
+    assert [location["location_name"] for location in locations] == ["acme", "bolt", "cove"] == sorted(files)
+    for shop, values in files.items():
+        settings = CommerceSettings.read({name: value or "" for name, value in values.items()})
+        assert (settings.shop, settings.duckdb_path) == (shop, Path(f"data/{shop}.duckdb"))
+
+
+def test_a_wrong_file_stops_only_the_location_of_its_shop(tmp_path: Path) -> None:
+    for shop in ("acme", "bolt", "cove"):
+        (tmp_path / "shops" / shop).mkdir(parents=True)
+        text = (EXAMPLE / f"{shop}.env.example").read_text()
+        (tmp_path / "shops" / shop / ".env").write_text(text.replace("Europe/Berlin", "Berlin"))
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(EXAMPLE / "workspace.yaml")],
+        cwd=tmp_path,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("COMMERCE_", "DAGSTER_"))},
+            "DAGSTER_HOME": str(tmp_path),
+            "DAGSTER_PROJECT_ENV_FILE_PATHS": json.dumps({shop: f"shops/{shop}" for shop in ("acme", "bolt", "cove")}),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    said = done.stdout + done.stderr
+    assert re.findall(r"Validation successful for code location (\w+)", said) == ["acme", "cove"]
+    assert "COMMERCE_TIMEZONE is 'Berlin'. Fix: " in said
 
 
 def test_own_assets_are_stored_without_the_name_of_the_shop(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
