@@ -57,7 +57,7 @@ bench: $(VENV)/.runtime  ## compare with peers, into bench/RESULTS.md; SIZE=smal
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
 	$(BIN)/python -m bench.copy_cost $(if $(SIZE),100000)
 
-docs: $(VENV)/.runtime  ## regenerate the data dictionary and the cookbook
+docs: $(VENV)/.dev  ## regenerate the data dictionary, the cookbook and the column lineage
 	$(BIN)/python -m tools.docs
 
 # The pages and the files that they link, in the folders of the repository, so that their links hold on the site too.

@@ -125,7 +125,7 @@ def build_models_asset(
             group_name=shop.named(GROUP),
             description=_description(model, shop),
             kinds={"duckdb", "sql"},
-            metadata=definition_metadata(model),
+            metadata=definition_metadata(model, shop),
             partitions_def=partitions,
             automation_condition=build_automation_condition(model=model, shop=shop),
         )

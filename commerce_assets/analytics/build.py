@@ -219,11 +219,13 @@ def _create_source_views(
         where = within(identifier(cursor), window.start, window.end) if window and cursor else "TRUE"
         source = f"FROM {table(SOURCE_SCHEMA, name)} WHERE {where}" if stored[name] else "WHERE FALSE"
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT {columns} {source}")
-    connection.execute(
-        f"CREATE OR REPLACE TEMP MACRO day_of(moment) AS CAST(timezone({text(timezone)}, moment) AS DATE)"
-    )
-    for name in _SHARED:
-        connection.execute((SQL / "shared" / f"{name}.sql").read_text())
+    connection.execute(shared_sql(timezone))
+
+
+def shared_sql(timezone: str) -> str:
+    """Return the macros and views that the queries of the models use; days are those of the time zone."""
+    day_of = f"CREATE OR REPLACE TEMP MACRO day_of(moment) AS CAST(timezone({text(timezone)}, moment) AS DATE);\n"
+    return day_of + "".join((SQL / "shared" / f"{name}.sql").read_text() for name in _SHARED)
 
 
 def _create_model_view(connection: duckdb.DuckDBPyConnection, model: Model, scope: str) -> None:

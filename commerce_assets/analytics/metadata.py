@@ -1,8 +1,11 @@
 """Metadata of the models in the UI: columns and SQL of the definition, row counts and charts of each build."""
 
+import json
 import warnings
 from datetime import date
 from decimal import Decimal
+from functools import cache
+from importlib.resources import files
 
 import duckdb
 from dagster import (
@@ -12,6 +15,8 @@ from dagster import (
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
+    TableColumnDep,
+    TableColumnLineage,
     TableRecord,
     TableSchema,
 )
@@ -20,12 +25,15 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from commerce_assets.analytics.build import SQL
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.defs.charts import daily_chart
+from commerce_assets.defs.shop import Shop
 
+LINEAGE = files("commerce_assets.analytics") / "lineage.json"
+"""The columns that each column of a mart is computed from; `make docs` writes it."""
 _CURRENCIES_CHARTED = 3
 _DAYS_LISTED = 14
 
 
-def definition_metadata(model: Model) -> dict[str, RawMetadataValue]:
+def definition_metadata(model: Model, shop: Shop) -> dict[str, RawMetadataValue]:
     columns = [
         TableColumn(
             name=column.name,
@@ -41,9 +49,25 @@ def definition_metadata(model: Model) -> dict[str, RawMetadataValue]:
         "schema": SCHEMA,
         **partitioned,
         "dagster/column_schema": TableSchema(columns),
+        "dagster/column_lineage": _column_lineage(model, shop),
         "dagster/table_name": f"{SCHEMA}.{model.name}",
         "dagster/code_references": _code_references(model),
     }
+
+
+def _column_lineage(model: Model, shop: Shop) -> TableColumnLineage:
+    return TableColumnLineage(
+        {
+            column: [TableColumnDep(shop.key(asset), name) for asset, name in (each.split(".") for each in deps)]
+            for column, deps in _derived_lineage()[model.name].items()
+        }
+    )
+
+
+@cache
+def _derived_lineage() -> dict[str, dict[str, list[str]]]:
+    derived: dict[str, dict[str, list[str]]] = json.loads(LINEAGE.read_text())
+    return derived
 
 
 def _code_references(model: Model) -> CodeReferencesMetadataValue:

@@ -429,6 +429,59 @@ def test_every_model_has_columns_checks_lineage_and_the_pool() -> None:
         assert Path(reference.file_path).read_text()
 
 
+def of_orders(*columns: str) -> str:
+    return " ".join(f"orders.{name}" for name in " ".join(columns).split())
+
+
+# What a reader of the SQL finds, by hand. Whether an order is a sale depends on the first four.
+SALE = "state settled_gross _extra _invalid"
+KNOWN = "state refunded refund_transactions settled_currency"
+PRICE = "recurring_price recurring_type frequency_interval frequency_value frequency"
+LINEAGE = {
+    ("orders_enriched", "customer"): "orders.buyer_email",
+    ("orders_enriched", "country"): "orders.eu_resolved_country",
+    ("orders_enriched", "customer_sale_number"): "orders.buyer_email orders.created_at orders.id",
+    ("orders_enriched", "checkout_completed"): of_orders(SALE, "cart"),
+    ("daily_revenue", "orders"): of_orders(SALE),
+    ("daily_revenue", "tax"): of_orders(SALE, "settled_tax"),
+    ("daily_revenue", "gross"): of_orders(SALE, KNOWN),
+    ("daily_revenue", "refunds_paid_out"): "orders.refund_transactions",
+    ("refunds", "days_to_refund"): "orders.created_at orders.refund_transactions",
+    ("order_items", "product"): "products.name",
+    ("order_items", "package_id"): "orders.cart packages.id",
+    ("order_items", "split_by"): of_orders("cart price_at_checkout"),
+    ("product_performance", "units"): "orders.cart",
+    ("cohort_retention", "months_later"): "orders.created_at",
+    ("subscription_orders", "plan"): "orders.order_name subscriptions.name",
+    ("subscription_orders", "monthly_price"): " ".join(f"subscriptions.{name}" for name in PRICE.split()),
+    ("revenue_movements", "day"): of_orders(SALE, "created_at updated_at"),
+    ("subscription_months", "started"): of_orders(SALE),
+}
+
+
+def test_column_lineage_is_what_a_reader_of_the_sql_finds() -> None:
+    settings = CommerceSettings.read({"COMMERCE_ORDER_HISTORY": "true"})
+    graph = build_definitions(settings).resolve_asset_graph()
+    schemas = {
+        key.to_user_string(): {column.name for column in graph.get(key).metadata["dagster/column_schema"].columns}
+        for key in graph.get_all_asset_keys()
+        if "dagster/column_schema" in graph.get(key).metadata
+    }
+    found = {}
+    for model in MODELS:
+        lineage = graph.get(dg.AssetKey(model.name)).metadata["dagster/column_lineage"].deps_by_column
+        assert {*lineage} == schemas[model.name]
+        for column, deps in lineage.items():
+            assert deps, (model.name, column)
+            assert all(dep.column_name in schemas[dep.asset_key.to_user_string()] for dep in deps)
+            assert {dep.asset_key.to_user_string() for dep in deps} <= {*model.deps}
+            found[model.name, column] = {f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps}
+
+    assert {column: found[column] for column in LINEAGE} == {
+        column: {*deps.split()} for column, deps in LINEAGE.items()
+    }
+
+
 def test_marts_of_the_history_exist_with_the_history_only() -> None:
     keys = build_definitions(CommerceSettings.read({})).resolve_asset_graph().get_all_asset_keys()
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from commerce_assets.analytics import checks as model_checks
+from commerce_assets.analytics.metadata import LINEAGE
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.pagination import PageRequest, overlapping
 from commerce_assets.defs import checks
@@ -16,6 +17,7 @@ from commerce_assets.settings import CommerceSettings, variables
 from commerce_assets_tests.support.pages import DOCS, PAGES, ROOT, anchors, blocks, links
 from tools.docs.cookbook import QUERY, cookbook
 from tools.docs.dictionary import data_dictionary
+from tools.docs.lineage import lineage_json
 from tools.docs.sample import build_sample_database, connect
 from tools.docs.settings import settings_page
 
@@ -89,6 +91,10 @@ def test_the_data_dictionary_equals_endpoints_and_models() -> None:
     stale = differences((DOCS / "data-dictionary.md").read_text(), data_dictionary())
 
     assert not stale, "run `make docs`"
+
+
+def test_the_column_lineage_follows_from_the_sql() -> None:
+    assert LINEAGE.read_text() == lineage_json(), "run `make docs`"
 
 
 def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""`make docs`: write the generated parts of docs/."""
+"""`make docs`: write the generated parts of docs/, and the column lineage of the marts."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from commerce_assets.analytics.metadata import LINEAGE
 from tools.docs.cookbook import cookbook
 from tools.docs.dictionary import data_dictionary
+from tools.docs.lineage import lineage_json
 from tools.docs.sample import build_sample_database, connect
 from tools.docs.settings import settings_page
 
@@ -12,6 +14,7 @@ _DOCS = Path("docs")
 
 
 def main() -> None:
+    Path(str(LINEAGE)).write_text(lineage_json())
     (_DOCS / "data-dictionary.md").write_text(data_dictionary())
     settings = _DOCS / "settings.md"
     settings.write_text(settings_page(settings.read_text()))

@@ -45,7 +45,7 @@ CREATE OR REPLACE TEMP VIEW order_amounts AS
 WITH refunds_of AS (
     SELECT
         order_id,
-        count(*) AS transactions,
+        count(number) AS transactions,
         sum(amount) AS total,
         count(*) = count_if(amount IS NOT NULL AND is_in_order_currency) AS are_known
     FROM refund_transactions
