@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -186,7 +187,12 @@ class CommerceClient:
         items = f"{self.url_of(request.endpoint.name, request.endpoint.path).rstrip('/')}/"
 
         def get() -> Page:
-            body, charset = self._get(f"{items}{key}", {}, items=items)
+            try:
+                body, charset = self._get(f"{items}{key}", {}, items=items)
+            except ApiError as error:
+                if error.status == HTTPStatus.FORBIDDEN:
+                    error.hint += " Or do without: set COMMERCE_REFUND_REQUESTS to 0."
+                raise
             page = decoder.decode_item(body, number=number, charset=charset)
             if page.items[0].id != key:
                 raise ApiError("the store answered with another item", hint="Look at the endpoint's path.")

@@ -212,7 +212,9 @@ def test_three_failures_in_a_row_end_the_lookups_of_a_run(shop: World) -> None:
     assert [each.metadata["rows_not_looked_up"].value for each in observed(result) if "Looked" in str(each)] == [7]
 
 
-@pytest.mark.parametrize(("status", "says"), [(401, "after it had accepted the key"), (403, "tick its permission")])
+@pytest.mark.parametrize(
+    ("status", "says"), [(401, "after it had accepted the key"), (403, "set COMMERCE_REFUND_REQUESTS to 0")]
+)
 def test_a_refused_key_fails_the_run_and_keeps_the_answers(shop: World, status: int, says: str) -> None:
     add_refunded(shop, 1)
     if status == 403:
