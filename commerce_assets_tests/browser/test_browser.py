@@ -3,189 +3,44 @@
 The tests are the steps, in their order. Each leaves a numbered picture in build/screenshots for a person to look at.
 """
 
-import math
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import ViewportSize, expect
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import set_mark
-from commerce_assets_tests.support.processes import free_port
+from commerce_assets_tests.support.ui import (
+    ORDINARY,
+    SCREENSHOTS,
+    SENSOR,
+    Ui,
+    chromium,
+    clone,
+    launch,
+    opened,
+    switch_on,
+    until,
+)
 
 pytestmark = pytest.mark.browser
 
-SOURCE = Path(__file__).parents[2]
-SCREENSHOTS = SOURCE / "build" / "screenshots"
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-# As root in a container, and without the calls home that a browser makes of itself.
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-PATIENCE_SECONDS = 150
-ORDINARY: ViewportSize = {"width": 1500, "height": 1100}
 TALL: ViewportSize = {"width": 1280, "height": 1400}
 RAW = ("products", "packages", "orders", "subscriptions")
 ANALYTICS = tuple(model.name for model in MODELS if not model.needs_history)
-SENSOR = "default_automation_condition_sensor"
-
-
-def until(is_so: Callable[[], object], what: Callable[[], object] = lambda: "it did not come to be") -> None:
-    """Waits for what Dagster's daemon does in its own time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.5)
-
-
-class Ui:
-    """The UI of a running `make dev`."""
-
-    def __init__(self, url: str, page: Page, folder: Path) -> None:
-        self.url = url
-        self.page = page
-        self.database = DatabaseFile(path=folder / "data" / "sample.duckdb")
-        self._pictures = 0
-
-    def open(self, path: str) -> None:
-        self.page.goto(self.url + path, wait_until="networkidle")
-
-    def open_graph(self) -> None:
-        """The whole graph, its groups opened."""
-        self.open("/asset-groups?expanded=global%40global%3Aanalytics%2Cglobal%40global%3Acommerce")
-        expect(self.page.get_by_text("subscription_orders", exact=True).first).to_be_visible()
-
-    def picture(self, name: str) -> None:
-        self.page.wait_for_load_state("networkidle")
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self._pictures += 1
-        self.page.screenshot(path=SCREENSHOTS / f"{self._pictures:02}-{name}.png", animations="disabled")
-
-    @property
-    def dialog(self) -> Locator:
-        return self.page.get_by_role("dialog")
-
-    def ask(self, query: str) -> Any:
-        answer = requests.post(f"{self.url}/graphql", json={"query": query}, timeout=30)
-        return answer.json()["data"]
-
-    def backfills(self) -> list[str]:
-        query = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status } } } }"
-        statuses = [row["status"] for row in self.ask(query)["partitionBackfillsOrError"]["results"]]
-        assert "FAILED" not in "".join(statuses), statuses
-        return statuses
-
-    def wait_for_backfills(self, count: int) -> None:
-        """Wait until this many backfills have ended, all successfully."""
-        until(lambda: self.backfills() == ["COMPLETED_SUCCESS"] * count, self.backfills)
-
-    def runs(self) -> list[dict[str, Any]]:
-        query = (
-            "{ runsOrError { ... on Runs { results "
-            "{ runId jobName status assetSelection { path } tags { key value } } } } }"
-        )
-        results: list[dict[str, Any]] = self.ask(query)["runsOrError"]["results"]
-        return results
-
-    def wait_for_run(self, job: str) -> str:
-        """Until the run of a job has ended well; its id."""
-
-        def found() -> list[dict[str, Any]]:
-            return [run for run in self.runs() if run["jobName"] == job]
-
-        until(lambda: [run["status"] for run in found()] == ["SUCCESS"], found)
-        run_id: str = found()[0]["runId"]
-        return run_id
-
-    def query(self, query: str) -> list[tuple[Any, ...]]:
-        """What the sample store's tables hold."""
-        with self.database.read() as connection:
-            return connection.execute(query).fetchall()
-
-    def count(self, table: str) -> int:
-        ((count,),) = self.query(f"SELECT count(*) FROM {table}")
-        return int(count)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     """`make dev` without credentials, in its own folder."""
-    shutil.rmtree(SCREENSHOTS, ignore_errors=True)
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("workspace.yaml", "dagster.yaml"):
-        shutil.copy(SOURCE / name, folder)
-    (folder / "commerce_assets").symlink_to(SOURCE / "commerce_assets")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("COMMERCE_", "DAGSTER_"))}
-    port = free_port()
-    with subprocess.Popen(
-        [sys.executable, "-m", "commerce_assets.dev", "--port", str(port)],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout
-            for line in process.stdout:
-                if "Ctrl-C ends it" in line:
-                    break
-            page = browser.new_page(viewport=ORDINARY)
-            page.set_default_timeout(60_000)
-            expect.set_options(timeout=60_000)
-            yield Ui(f"http://127.0.0.1:{port}", page, folder)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
-
-
-def switch_beside(name: Locator, page: Page) -> Locator:
-    """The switch in the row of a name: of all check boxes to its right, the one at its height."""
-
-    def distance(box: Locator) -> float:
-        here, there = name.bounding_box(), box.bounding_box()
-        assert here
-        return abs(there["y"] - here["y"]) if there and there["x"] > here["x"] + here["width"] else math.inf
-
-    return min(page.locator("label:has(input[type=checkbox])").all(), key=distance)
-
-
-def switch_on(ui: Ui, name: str) -> None:
-    row = ui.page.get_by_text(name).first
-    row.wait_for()
-    switch_beside(row, ui.page).click()
-    selector = f'repositoryName: "__repository__", repositoryLocationName: "commerce_assets", name: "{name}"'
-    query = f"{{ instigationStateOrError(instigationSelector: {{{selector}}}) "
-    query += "{ ... on InstigationState { status } } }"
-    until(lambda: ui.ask(query)["instigationStateOrError"].get("status") == "RUNNING")
-
-
-def launch(ui: Ui, job: str) -> str:
-    """Launches a job from its launchpad, as it is filled in; the id of the run, once it has ended well."""
-    ui.open(f"/locations/commerce_assets/jobs/{job}/playground")
-    ui.page.get_by_role("button", name="Launch Run").click()
-    return ui.wait_for_run(job)
+    shutil.rmtree(SCREENSHOTS / "sample", ignore_errors=True)
+    folder = clone(tmp_path_factory.mktemp("clone"))
+    with chromium() as browser, opened(browser, folder, database="data/sample.duckdb", pictures="sample") as ui:
+        yield ui
 
 
 @pytest.fixture(scope="module")
