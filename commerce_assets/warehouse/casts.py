@@ -48,9 +48,10 @@ def typed(column: Column, mark: str | None = None) -> str:  # noqa: PLR0911 - on
             return f"""CASE lower(trim({sent}, '"')) WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END"""
         case ColumnType.TIMESTAMP:
             # In capitals: DuckDB does not read a small z.
-            return (
-                f"""TRY_CAST(upper(regexp_extract({sent}, {text(f'^"({INSTANT_PATTERN})"$')}, 1)) AS {column.type})"""
-            )
+            instant = f"""upper(regexp_extract({sent}, {text(f'^"({INSTANT_PATTERN})"$')}, 1))"""
+            # DuckDB 1.5 reads no instant without seconds.
+            with_seconds = f"regexp_replace({instant}, '([T ]..:..)( |Z|[+-]|$)', '\\1:00\\2')"
+            return f"coalesce(TRY_CAST({instant} AS {column.type}), TRY_CAST({with_seconds} AS {column.type}))"
         case ColumnType.TEXT:
             # Only of a text: `->>` would convert a number to a double.
             value = f"CASE WHEN left({sent}, 1) = '\"' THEN {name} ->> '$' ELSE {sent} END"

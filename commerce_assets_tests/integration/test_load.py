@@ -14,8 +14,9 @@ import pytest
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest import staging
 from commerce_assets.ingest.staging import StagingError
+from commerce_assets.warehouse.database import DatabaseMemoryError
 from commerce_assets.warehouse.diff import vanished_rows
-from commerce_assets.warehouse.file import DatabaseFile, DatabaseMemoryError
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load import DayCounts, load
 from commerce_assets.warehouse.load_log import followed, has_loaded, set_mark
 from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
@@ -67,6 +68,7 @@ def test_other_windows_keep_their_rows(storage: World) -> None:
     assert storage.query("SELECT id FROM commerce.orders ORDER BY id") == [(2,), (3,)]
 
 
+@pytest.mark.file
 def test_the_same_day_three_times_writes_its_rows_once(storage: World) -> None:
     """Fault 55."""
     items: list[Item] = list(build_orders(start=datetime(2024, 3, 15, tzinfo=UTC), days=1, per_day=2_000))
@@ -375,6 +377,7 @@ def test_rows_that_somebody_has_doubled_are_one_row_again(storage: World) -> Non
 # All or nothing.
 
 
+@pytest.mark.file
 def test_a_failed_insert_rolls_the_delete_back(storage: World) -> None:
     """Fault 51."""
     columns = ", ".join(f'"{column.name}" {column.type}' for column in ORDERS.stored_columns)
@@ -388,6 +391,7 @@ def test_a_failed_insert_rolls_the_delete_back(storage: World) -> None:
     assert counts(storage.load(ORDERS, [order(1, tag="fine"), order(2), order(3)], window=WINDOW)) == (1, 2, 0, 0)
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
 def test_a_load_killed_before_the_swap_leaves_the_old_rows(storage: World, moment: str) -> None:
     """Fault 52."""
@@ -418,6 +422,7 @@ with World(Path(sys.argv[1])).file.write() as connection:
     assert storage.query("SELECT id FROM commerce.orders") == [(3,)]
 
 
+@pytest.mark.file
 def test_loads_of_several_processes_run_one_after_the_other(storage: World) -> None:
     """Fault 56."""
     code = """
@@ -528,6 +533,7 @@ print(storage.query(days_of_rows))
     assert python(code, storage.folder, "kiritimati", zone="Pacific/Kiritimati") == at_home
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("name", ["commerce.duckdb", "orders.db", 'it\'s; a "file".duckdb', "memory"])
 def test_the_file_may_be_called_whatever_one_likes(tmp_path: Path, name: str) -> None:
     """Fault 60."""
@@ -597,13 +603,15 @@ def test_large_orders_load_in_bounded_memory(storage: World) -> None:
     """Fault 93. 17 MB, which the load used to parse at once: it needed more than 120 MB."""
     items = [order(number, cart={"cart_items": [LINE] * 3_000}) for number in range(60)]
     staged = storage.stage(ORDERS, items, window=WINDOW)
-    with DatabaseFile(path=storage.path, memory_limit="100MB").write() as connection:
+    storage.memory_limit = "120MB"
+    with storage.file.write() as connection:
         assert load(connection, staged).inserted == 60
         assert vanished_rows(connection, staged).extracted == 60
     assert storage.query("SELECT DISTINCT len(cart -> '$.cart_items[*]') FROM commerce.orders") == [(3_000,)]
     assert [path.name for path in staged.folder.iterdir() if "piece" in path.name] == []
 
 
+@pytest.mark.file
 def test_the_largest_item_of_a_load_beyond_memory_is_named(storage: World) -> None:
     """Fault 93."""
     items = [order(1), order(2, order_name="canary" * 3_000_000), order(3)]
@@ -616,6 +624,7 @@ def test_the_largest_item_of_a_load_beyond_memory_is_named(storage: World) -> No
         assert load(connection, staged).inserted == 3
 
 
+@pytest.mark.file
 def test_a_commit_beyond_memory_names_the_setting(storage: World) -> None:
     """Fault 93. DuckDB holds the rows of a vector in memory as it writes a table."""
     reason = r"needs more memory than 40MB; the file is unchanged\. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT"
@@ -652,6 +661,7 @@ def test_staged_items_that_cannot_be_read_are_named(storage: World) -> None:
         storage.put(staged)
 
 
+@pytest.mark.file
 def test_typed_rows_are_gone_with_the_load(storage: World) -> None:
     """Fault 66."""
     storage.load(ORDERS, [order(1), order(1, tag="again")], window=WINDOW)

@@ -44,7 +44,7 @@ SELECT
     a.is_refunded,
     a.is_charged_back,
     CASE WHEN o.cart IS NOT NULL THEN
-        a.is_sale OR coalesce(o.cart -> '$.cart', o.cart) ->> '$.completed_checkout_at' IS NOT NULL
+        a.is_sale OR (coalesce(o.cart -> '$.cart', o.cart) ->> '$.completed_checkout_at') IS NOT NULL
     END AS checkout_completed
 FROM order_amounts AS a
 JOIN orders AS o ON o.id = a.order_id
