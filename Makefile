@@ -29,7 +29,7 @@ $(VENV)-cluster/.runtime: requirements-cluster.lock pyproject.toml
 	$(VENV)-cluster/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
-install-cluster: $(VENV)-cluster/.runtime  ## create .venv-cluster, which adds PostgreSQL, Celery and Kubernetes
+install-cluster: $(VENV)-cluster/.runtime  ## create .venv-cluster, which adds PostgreSQL, lakes, Celery and Kubernetes
 
 dev: $(VENV)/.runtime  ## start Dagster's UI and daemon; without credentials on the sample store
 	@exec $(BIN)/python -m commerce_assets.dev
@@ -88,14 +88,15 @@ format: $(VENV)/.dev  ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Without duckdb in the second one, which is installed upon the first and upon the third: they have different versions.
 lock: $(VENV)/.dev  ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
-	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev --extra report -c requirements.lock -o requirements-dev.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev --extra report -c requirements.lock --no-emit-package duckdb -o requirements-dev.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --extra cluster -c requirements-dev.lock -o requirements-cluster.lock
 
 # --strict: a package that is unknown to the service is a failure.
 audit:  ## check the pinned versions for known vulnerabilities (needs uv and the internet)
-	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements-dev.lock
+	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements.lock -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches, not the data
 	rm -rf $(VENV) $(VENV)-cluster bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis

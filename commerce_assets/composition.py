@@ -56,6 +56,12 @@ def build_definitions(
         start=settings.orders_start_date,
         shop=shop,
     )
+    if settings.lake_data:
+        # It imports the driver of PostgreSQL, which a warehouse that is a file does not need.
+        from commerce_assets.defs.lake_job import build_lake_job  # noqa: PLC0415
+
+        tidy, weekly = build_lake_job(executor=executor, shop=shop)
+        jobs, schedules = [*jobs, tidy], [*schedules, weekly]
     definitions = dg.Definitions(
         assets=[*assets, *marts, *reports],
         asset_checks=health_checks,

@@ -35,6 +35,7 @@ from commerce_assets.warehouse.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import CommerceClient
+    from commerce_assets.warehouse.lake import Lake
 
 PREFIX: Final = "COMMERCE_"
 DATA_FOLDER: Final = Path("data")
@@ -239,6 +240,11 @@ class CommerceSettings(BaseSettings):
         accepts="a URL like postgresql+psycopg2://user:password@host/database",
         repr=False,
     )
+    lake_data: str = _setting(
+        "",
+        "Makes the warehouse a DuckLake: the folder or `s3://` URL of its Parquet files; see [Scaling](scaling.md)",
+        accepts="a folder or a URL like s3://bucket/folder/",
+    )
 
     @classmethod
     def read(
@@ -321,6 +327,16 @@ class CommerceSettings(BaseSettings):
             )
         return url
 
+    @validates("lake_data")
+    @classmethod
+    def _check_lake_data(cls, data: str, info: ValidationInfo) -> str:
+        if data and not info.data.get("postgres_url"):
+            raise SettingError(
+                "COMMERCE_LAKE_DATA is set, but COMMERCE_POSTGRES_URL is not: a lake has its catalog in PostgreSQL. "
+                "Fix: set both, or neither."
+            )
+        return data
+
     @property
     def coordination(self) -> Coordination:
         return build_coordination(_revealed(self.postgres_url))
@@ -345,23 +361,25 @@ class CommerceSettings(BaseSettings):
             return [*self.endpoints]
         return [replace(endpoint, keeps_versions=endpoint.update_filter is not None) for endpoint in self.endpoints]
 
-    def database_file(self, log: Logger) -> DatabaseFile:
-        """Build the DuckDB file; `log` receives the names of programs that it waits for."""
-        return DatabaseFile(
+    def database(self, log: Logger) -> "DatabaseFile | Lake":
+        """Build the DuckDB file or the lake; `log` receives the names of programs that it waits for."""
+        return build_database(
             path=self.duckdb_path,
+            lake_data=self.lake_data,
+            shop=self.shop,
+            postgres_url=_revealed(self.postgres_url),
             lock_timeout=self.duckdb_lock_timeout,
             memory_limit=self.duckdb_memory_limit,
-            coordination=self.coordination,
             log=log,
         )
 
     def warehouse(self, log: Logger) -> Warehouse:
-        """Build the warehouse: the DuckDB file, the staging folder and the policy for personal data.
+        """Build the warehouse: the database, the staging folder and the policy for personal data.
 
         Raises:
             SettingError: The key of the hash is missing or cannot be used.
         """
-        return Warehouse(file=self.database_file(log), staging_dir=self.staging_dir, policy=self.keyed_policy())
+        return Warehouse(file=self.database(log), staging_dir=self.staging_dir, policy=self.keyed_policy())
 
     def build_client(self, log: Logger, *, per_page: int | None = None) -> "CommerceClient":
         """Build the API client; `log` receives its progress.
@@ -408,6 +426,40 @@ class _Variables(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._given.items()}
+
+
+def build_database(
+    *,
+    path: Path,
+    lake_data: str,
+    shop: str,
+    postgres_url: str | None,
+    lock_timeout: float,
+    memory_limit: str,
+    log: Logger,
+    config: Mapping[str, Any] | None = None,
+) -> "DatabaseFile | Lake":
+    """Build the lake if its data has a place, else the DuckDB file; both wait for `lock_timeout` seconds."""
+    if not lake_data:
+        return DatabaseFile(
+            path=path,
+            lock_timeout=lock_timeout,
+            memory_limit=memory_limit,
+            config=config or {},
+            coordination=build_coordination(postgres_url),
+            log=log,
+        )
+    from commerce_assets.warehouse.lake import Lake  # noqa: PLC0415 - as in build_coordination
+
+    return Lake(
+        data=lake_data,
+        postgres_url=str(postgres_url),
+        schema=f"{shop or 'shop'}_lake",
+        lock_timeout=lock_timeout,
+        memory_limit=memory_limit,
+        config=config or {},
+        log=log,
+    )
 
 
 def build_coordination(postgres_url: str | None) -> Coordination:

@@ -5,22 +5,28 @@ import pytest
 
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.crashing import Scene, scene_in
-from commerce_assets_tests.support.world import World, running
+from commerce_assets_tests.support.world import MakeWorld, World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 
 
+@pytest.fixture(scope="session")
+def make_world() -> MakeWorld:
+    """What makes the worlds of the tests: a DuckDB file, unless a module has lakes."""
+    return World
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_world: MakeWorld) -> Iterator[World]:
     """A project whose store is empty until the test fills it."""
-    with running(SampleStore(Shop()), tmp_path, monkeypatch) as world:
+    with running(SampleStore(Shop()), tmp_path, monkeypatch, make_world) as world:
         yield world
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> World:
+def storage(tmp_path: Path, make_world: MakeWorld) -> World:
     """An empty warehouse without a store."""
-    return World(tmp_path)
+    return make_world(tmp_path)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import duckdb
 
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.file import request_rewrite
+from commerce_assets.warehouse.database import request_rewrite
 from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
 from commerce_assets.warehouse.schema import describe

@@ -33,7 +33,7 @@ def command(session: Session, folder: Path, *, keep: int, history: bool, form: s
     """
     settings = session.settings
     target = back_up(
-        settings.database_file(session.log),
+        settings.database(session.log),
         folder,
         keep=keep,
         postgres_url=settings.postgres_url.get_secret_value() if settings.postgres_url else "",

@@ -28,7 +28,8 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.stage import FILTER_TOLERANCE, honours_updated_after
 from commerce_assets.settings import DATA_FOLDER, SettingError, checked_base_url, checked_secret, path_setting
-from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
+from commerce_assets.warehouse.database import Database, DatabaseLockedError, WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.window import Window
 
 _SENDOWL = "for SendOwl it is https://www.sendowl.com/api/v1/"
@@ -79,7 +80,7 @@ def command(session: Session, *, form: str) -> int:
     rows = [*settings_rows(session.environment, has_dotenv=(session.env_file or Path(".env")).exists())]
     may_ask = all(row.status != Status.WRONG for row in rows)
     # The row names the holder, so the wait needs no log line.
-    rows.append(database_row(replace(session.settings.database_file(_SILENT), lock_timeout=_LOCK_WAIT_SECONDS)))
+    rows.append(database_row(replace(session.settings.database(_SILENT), lock_timeout=_LOCK_WAIT_SECONDS)))
     rows.append(staging_row(session.settings.staging_dir))
     rows += _ask(session) if may_ask else [Row("store", Status.SKIPPED, "needs the settings above")]
     if form == "json":
@@ -166,27 +167,27 @@ def _base_url_row(variable: str, url: str) -> Row:
     return Row(variable, Status.OK, f"is {parts.scheme}://{parts.netloc}{parts.path}")
 
 
-def database_row(database: DatabaseFile) -> Row:
+def database_row(database: Database) -> Row:
     """Check that a load could start now; create nothing."""
-    will_be_made = Row("database", Status.OK, f"{database.path} will be created by the first pull")
-    if database.path.parent == DATA_FOLDER and not database.path.parent.exists():
+    will_be_made = Row("database", Status.OK, f"{database} will be created by the first pull")
+    if isinstance(database, DatabaseFile) and database.path.parent == DATA_FOLDER and not DATA_FOLDER.exists():
         return will_be_made
     try:
         database.prepare()
-        if not database.path.exists():
+        if not database.exists():
             return will_be_made
         database.check()
     except DatabaseLockedError as error:
         return Row(
             "database",
             Status.LOOK,
-            f"{database.path} is held by {error.holder}",
+            f"{database} is held by {error.holder}",
             "Open it read-only there: a load would wait for it, at most COMMERCE_DUCKDB_LOCK_TIMEOUT.",
         )
     except WarehouseError as error:
         finding, _, hint = str(error).partition(" Fix: ")
         return Row("database", Status.WRONG, finding.rstrip("."), f"{hint[:1].upper()}{hint[1:]}")
-    return Row("database", Status.OK, f"{database.path} can be written to")
+    return Row("database", Status.OK, f"{database} can be written to")
 
 
 def staging_row(directory: Path) -> Row:

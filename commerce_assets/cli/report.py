@@ -45,7 +45,7 @@ def command(session: Session, *, output: Path | None, form: str) -> None:
     path = output or default_path(settings.duckdb_path)
     with session.aside.status("reading the tables"):
         size = write_report(
-            settings.database_file(session.log),
+            settings.database(session.log),
             path,
             endpoints=settings.configured_endpoints(),
             start=settings.orders_start_date,

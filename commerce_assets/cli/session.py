@@ -40,7 +40,9 @@ class Session:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        override = {variable_of("duckdb_path"): str(self.database)} if self.database else {}
+        override = (
+            {variable_of("duckdb_path"): str(self.database), variable_of("lake_data"): ""} if self.database else {}
+        )
         return {**load_environment(self.env_file), **override}
 
     @cached_property

@@ -26,7 +26,7 @@ from commerce_assets.cli.session import NOTHING_YET, Session, database_option, p
 from commerce_assets.endpoint import EXTRA, INVALID
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import variable_of
-from commerce_assets.warehouse.file import short_error
+from commerce_assets.warehouse.database import short_error
 from commerce_assets.warehouse.row_history import history_of
 from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
@@ -99,7 +99,7 @@ def query(session: Session, *, sql: str | None, script: Path | None, output: Pat
         raise click.UsageError("a table is for the terminal. Fix: choose another --format for the file")
     if form == "parquet" and not output:
         raise click.UsageError("Parquet needs --output FILE")
-    with session.settings.database_file(session.log).read() as connection:
+    with session.settings.database(session.log).read() as connection:
         _set_search_path(connection)
         try:
             if _EXPLAIN.match(statement):
@@ -417,7 +417,7 @@ def export(
     complete or absent; files are readable by their owner only (mode 0600). Read them with
     read_parquet('DIR/orders/*/*.parquet', hive_partitioning = true).
     """
-    with session.settings.database_file(session.log).read() as connection:
+    with session.settings.database(session.log).read() as connection:
         stored = _stored(connection)
         if not stored:
             raise click.ClickException(NOTHING_YET)

@@ -160,7 +160,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
     now = datetime.now(UTC)
     tables: list[TableStatus] = []
     with (
-        session.settings.database_file(session.log).read() as connection,
+        session.settings.database(session.log).read() as connection,
         session.aside.status("reading the tables") as progress,
     ):
         for each in table_statuses(connection, session.settings, now):

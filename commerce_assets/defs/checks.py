@@ -13,7 +13,7 @@ from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
 from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope, check_queries
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.freshness import health_queries
 from commerce_assets.warehouse.load_log import last_loaded
 from commerce_assets.warehouse.schema import exists
@@ -105,7 +105,7 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
 
 
 def results_without_load(
-    instance: dg.DagsterInstance, endpoint: Endpoint, file: DatabaseFile, selected: Collection[str], *, shop: Shop
+    instance: dg.DagsterInstance, endpoint: Endpoint, file: Database, selected: Collection[str], *, shop: Shop
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results of checks that are evaluated alone: of the whole table, as it is stored.
 

@@ -25,7 +25,7 @@ from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.items import look_up_items
 from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.load_log import Followed, Kind, followed, set_mark, write_note
 from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
@@ -168,8 +168,8 @@ def _ingest_changes(
     return run(ListRequest(endpoint=endpoint, window=window), after_load=note_ignored)
 
 
-def _followed(endpoint: Endpoint, file: DatabaseFile) -> Followed:
-    if not file.path.exists():
+def _followed(endpoint: Endpoint, file: Database) -> Followed:
+    if not file.exists():
         return Followed(None, None, None, None)
     with file.read() as connection:
         return followed(connection, endpoint)

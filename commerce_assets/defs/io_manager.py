@@ -1,8 +1,9 @@
 """The DuckDB IO manager: assets that return a frame are stored as tables, and loaded for downstream parameters."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,13 +12,12 @@ from dagster_duckdb import DuckDBIOManager
 
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
-from commerce_assets.coordination import Coordination
 from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
-from commerce_assets.settings import build_coordination, resource_field
+from commerce_assets.settings import build_database, resource_field
 from commerce_assets.warehouse import frames, tables
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.partitions import PartitionError, Partitions
 from commerce_assets.warehouse.row_history import history_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA
@@ -58,6 +58,7 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
     memory_limit: str = resource_field("duckdb_memory_limit")
     postgres_url: str | None = resource_field("postgres_url")
     shop: str = resource_field("shop")
+    lake_data: str = resource_field("lake_data")
 
     @staticmethod
     def type_handlers() -> Sequence[Any]:
@@ -65,13 +66,18 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
 
     def create_io_manager(self, context: Any) -> dg.IOManager:  # type: ignore[override] # noqa: ARG002 - dagster-duckdb's
         return TableIOManager(
-            database=Path(self.database),
             schema=self.schema_ or "public",
             shop=self.shop,
-            lock_timeout=self.lock_timeout,
-            memory_limit=self.memory_limit,
-            coordination=build_coordination(self.postgres_url),
-            config=self.connection_config,
+            open_database=partial(
+                build_database,
+                path=Path(self.database),
+                lake_data=self.lake_data,
+                shop=self.shop,
+                postgres_url=self.postgres_url,
+                lock_timeout=self.lock_timeout,
+                memory_limit=self.memory_limit,
+                config=self.connection_config,
+            ),
         )
 
 
@@ -79,13 +85,9 @@ class CommerceDuckDBIOManager(DuckDBIOManager):
 class TableIOManager(dg.IOManager):
     """What a run works with; dagster-duckdb's own inserts by position, and outside a transaction."""
 
-    database: Path
     schema: str
     shop: str
-    lock_timeout: float
-    memory_limit: str
-    coordination: Coordination
-    config: Mapping[str, Any]
+    open_database: Callable[..., Database]
 
     @known_errors_as_failures()
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -143,7 +145,7 @@ class TableIOManager(dg.IOManager):
         may_be_missing = context.has_asset_key and (
             partitions == Partitions(()) or (step.assets_def is not None and context.asset_key in step.assets_def.keys)
         )
-        if may_be_missing and not self.database.exists():
+        if may_be_missing and not self._database(context).exists():
             return pa.table({})
         with self._database(context).read() as connection:
             frame = tables.load(
@@ -164,15 +166,8 @@ class TableIOManager(dg.IOManager):
             prefix = prefix[1:]
         return TableName(metadata.get("schema") or (prefix[-1] if prefix else self.schema), name)
 
-    def _database(self, context: dg.InputContext | dg.OutputContext) -> DatabaseFile:
-        return DatabaseFile(
-            path=self.database,
-            lock_timeout=self.lock_timeout,
-            memory_limit=self.memory_limit,
-            config=self.config,
-            coordination=self.coordination,
-            log=context.log or logging.getLogger(__name__),
-        )
+    def _database(self, context: dg.InputContext | dg.OutputContext) -> Database:
+        return self.open_database(log=context.log or logging.getLogger(__name__))
 
 
 def _owner(context: dg.OutputContext) -> str:

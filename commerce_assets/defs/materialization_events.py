@@ -26,7 +26,7 @@ from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.warehouse.check_queries import Scope
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.window import Window
 
@@ -36,7 +36,7 @@ _OTHER_DAYS = "days that are not complete partitions"
 def report_load(
     context: dg.OpExecutionContext,
     ingested: Ingested,
-    file: DatabaseFile,
+    file: Database,
     *,
     shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
@@ -83,7 +83,7 @@ def report_load(
 def report_checks(
     context: dg.OpExecutionContext,
     ingested: Ingested,
-    file: DatabaseFile,
+    file: Database,
     *,
     shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
@@ -112,7 +112,7 @@ def report_health(
 
 
 def report_unevaluated(
-    context: dg.OpExecutionContext, endpoint: Endpoint, file: DatabaseFile, *, shop: Shop, start: date
+    context: dg.OpExecutionContext, endpoint: Endpoint, file: Database, *, shop: Shop, start: date
 ) -> None:
     """Evaluate the checks that a run has planned but, as it failed or was killed, not evaluated.
 

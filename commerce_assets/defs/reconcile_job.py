@@ -173,7 +173,7 @@ def _compare(
     client: "CommerceClient", warehouse: Warehouse, log: dg.DagsterLogManager, *, endpoint: Endpoint, requests: int
 ) -> ReconciliationReport | None:
     """Compare the loaded days with the store and log what differs; None if nothing has been loaded."""
-    if not warehouse.file.path.exists():
+    if not warehouse.file.exists():
         return None
     with warehouse.file.read() as connection:
         windows = loaded_windows(connection, endpoint)

@@ -66,7 +66,7 @@ class CommerceApiResource(dg.ConfigurableResource[Any]):
 
 
 class WarehouseResource(dg.ConfigurableResource[Any]):
-    """The DuckDB file, and the folder of pages staged for it."""
+    """The database, and the folder of pages staged for it."""
 
     database_path: str = resource_field("duckdb_path", required=True)
     staging_dir: str = resource_field("staging_dir", required=True)
@@ -77,6 +77,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
     personal_data_key: str | None = resource_field("personal_data_key")
     timezone: str = resource_field("timezone")
     postgres_url: str | None = resource_field("postgres_url")
+    lake_data: str = resource_field("lake_data")
 
     def open(self, log: logging.Logger) -> Warehouse:
         """The warehouse; it logs to `log` whom it waits for.
@@ -93,6 +94,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
             capability_urls=self.capability_urls,
             personal_data_key=_secret(self.personal_data_key),
             postgres_url=_secret(self.postgres_url),
+            lake_data=self.lake_data,
         )
         return settings.warehouse(log)
 
@@ -172,6 +174,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             personal_data_key=_env_var(settings, "personal_data_key") if settings.policy.hashes else None,
             timezone=settings.timezone,
             postgres_url=postgres_url,
+            lake_data=settings.lake_data,
         ),
         shop.named(IO_MANAGER): CommerceDuckDBIOManager(
             database=str(settings.duckdb_path),
@@ -180,6 +183,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             lock_timeout=settings.duckdb_lock_timeout,
             memory_limit=settings.duckdb_memory_limit,
             postgres_url=postgres_url,
+            lake_data=settings.lake_data,
         ),
     }
 

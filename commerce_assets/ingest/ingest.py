@@ -18,7 +18,7 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.ingest.verify import StoreChangedError, VerificationError, Verified, check_store, verify
-from commerce_assets.warehouse.file import DatabaseMemoryError
+from commerce_assets.warehouse.database import DatabaseMemoryError
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
@@ -130,7 +130,7 @@ def ingest(
 
 def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:
     """Whether this extraction was loaded already, and a crash left its staged pages."""
-    if not warehouse.file.path.exists():
+    if not warehouse.file.exists():
         return False
     with warehouse.file.read() as connection:
         return has_loaded(connection, staged.manifest.pull_id)

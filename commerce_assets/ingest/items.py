@@ -64,7 +64,7 @@ def look_up_items(
         WarehouseError: The database cannot be used.
     """
     lookup = endpoint.item_lookup
-    if lookup is None or not client.item_requests or not warehouse.file.path.exists():
+    if lookup is None or not client.item_requests or not warehouse.file.exists():
         return None
     with warehouse.file.read() as connection:
         keys = rows_to_look_up(connection, endpoint)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.staging import StagedPages
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.diff import Vanished, vanished_rows
-from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import last_store
 
 # A day of three orders may lose two of them, a list of a thousand at most five hundred.
@@ -68,13 +68,13 @@ class Verified:
         return self.vanished > _ALWAYS_PLAUSIBLE and self.vanished * 2 > self.stored
 
 
-def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bool) -> None:
+def check_store(file: Database, endpoint: Endpoint, store: str, *, moved: bool) -> None:
     """Refuse another store or account than that of earlier loads.
 
     Raises:
         StoreChangedError: It is another one, and `moved` is not set.
     """
-    if moved or not file.path.exists():
+    if moved or not file.exists():
         return
     with file.read() as connection:
         before = last_store(connection, endpoint)
@@ -88,7 +88,7 @@ def check_store(file: DatabaseFile, endpoint: Endpoint, store: str, *, moved: bo
 
 def verify(
     staged: StagedPages,
-    file: DatabaseFile,
+    file: Database,
     log: logging.Logger,
     *,
     read_again: Callable[[], None],
@@ -109,7 +109,7 @@ def verify(
     request = staged.pull
     missing: frozenset[int] | None = None
     for reading in range(1, _MOST_READINGS + 1):
-        if request.updated_after or not file.path.exists():
+        if request.updated_after or not file.exists():
             return _verified(staged, Vanished(stored=0, extracted=staged.count), reading)
         with file.read() as connection:
             found = vanished_rows(connection, staged)

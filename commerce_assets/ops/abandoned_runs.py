@@ -27,7 +27,7 @@ from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
 from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.ops.foreign_history import report_foreign_history
 from commerce_assets.settings import CommerceSettings, SettingError, load_environment
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _MESSAGE = (

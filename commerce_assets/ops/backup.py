@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from commerce_assets.warehouse.file import DatabaseFile, WarehouseError, short_error
+from commerce_assets.warehouse.database import Database, WarehouseError, short_error
+from commerce_assets.warehouse.file import DatabaseFile
 
 HISTORY = Path("data/dagster")
 DUMP = "postgres.dump"
@@ -26,11 +27,11 @@ class BackupError(Exception):
     """The backup failed; the message says why, and earlier backups are unchanged."""
 
 
-def back_up(database: DatabaseFile, folder: Path, *, keep: int, postgres_url: str = "", history: bool = True) -> Path:
+def back_up(database: Database, folder: Path, *, keep: int, postgres_url: str = "", history: bool = True) -> Path:
     """Make a backup in `folder`, and remove the oldest ones there but `keep`.
 
     Args:
-        database: The DuckDB file.
+        database: The DuckDB file; a lake is refused, with what to back up instead.
         folder: Where the backups are kept.
         keep: How many.
         postgres_url: The PostgreSQL database with Dagster's history; without one, the history is in `HISTORY`.
@@ -43,6 +44,11 @@ def back_up(database: DatabaseFile, folder: Path, *, keep: int, postgres_url: st
         raise BackupError(
             "no backup was made: Dagster's history is on a database server, by its dagster.yaml. "
             "Fix: set COMMERCE_POSTGRES_URL, or back up the server and give --no-history."
+        )
+    if not isinstance(database, DatabaseFile):
+        raise BackupError(
+            f"no backup was made: {database} is Parquet files and a catalog in PostgreSQL. "
+            "Fix: back up the server of COMMERCE_POSTGRES_URL, Dagster's history included, and after it the files."
         )
     part = folder / ".part"
     try:

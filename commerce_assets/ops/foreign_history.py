@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 import duckdb
@@ -20,6 +19,7 @@ from commerce_assets.defs.materialization_events import evaluation_of
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import CommerceSettings, checked_base_url
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.load_log import last_loaded, loaded_windows, stores_of
 
 
@@ -31,22 +31,22 @@ def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSetti
     Raises:
         SettingError: The URL of the API cannot be used.
     """
-    shop, file = Shop(settings.shop), settings.database_file(logging.getLogger(__name__))
+    shop, database = Shop(settings.shop), settings.database(logging.getLogger(__name__))
     if settings.api_base_url and settings.api_key:
         store = store_of(checked_base_url(settings.api_base_url), settings.api_key.get_secret_value())
         try:
-            refuse_other_shop(instance, shop, location=None, store=store, stored=partial(stores_of, file))
+            refuse_other_shop(instance, shop, location=None, store=store, stored=partial(stores_of, database))
         except NameTakenError as error:
             yield str(error)
             return
-    with file.read_or_empty() as connection:
+    with database.read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
             key = shop.key(endpoint.name)
             if missing := _missing(instance, connection, endpoint, key):
                 results = health_results(connection, endpoint, start=settings.orders_start_date, now=datetime.now(UTC))
                 for result in results:
                     instance.report_runless_asset_event(evaluation_of(key, result))
-                yield _sentence(endpoint, key, missing, file.path)
+                yield _sentence(endpoint, key, missing, database)
 
 
 def _missing(
@@ -63,7 +63,7 @@ def _missing(
     return sorted(day for day, at in midnights.items() if not any(window.contains(at) for window in windows))
 
 
-def _sentence(endpoint: Endpoint, key: dg.AssetKey, missing: list[str], database: Path) -> str:
+def _sentence(endpoint: Endpoint, key: dg.AssetKey, missing: list[str], database: Database) -> str:
     shown, load = "it", f"commerce-assets pull {endpoint.name}"
     if endpoint.is_partitioned:
         first, last = missing[0], missing[-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.report.figures import ReportError, read_figures
-from commerce_assets.warehouse.file import DatabaseFile, short_error
+from commerce_assets.warehouse.database import Database, short_error
 
 _NEEDED = ("jinja2", "matplotlib")
 
@@ -25,7 +25,7 @@ def default_path(database: Path) -> Path:
 
 
 def write_report(
-    database: DatabaseFile,
+    database: Database,
     path: Path,
     *,
     endpoints: Sequence[Endpoint],
@@ -36,7 +36,7 @@ def write_report(
     """Write the report; it replaces `path` when it is complete, readable by its owner only.
 
     Args:
-        database: The file with the marts.
+        database: The database with the marts.
         path: The HTML file.
         endpoints: The endpoints that are loaded.
         start: The first day that must be loaded.

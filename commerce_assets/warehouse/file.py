@@ -2,12 +2,9 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +15,18 @@ import duckdb
 from commerce_assets.coordination import Coordination, Lock
 from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
+from commerce_assets.warehouse.database import (
+    ALIAS,
+    OWNER_ONLY,
+    DatabaseMemoryError,
+    Wait,
+    WarehouseError,
+    is_of_memory,
+    is_rewrite_requested,
+    short_error,
+    signals_as_interrupts,
+    use,
+)
 from commerce_assets.warehouse.sql import text
 from commerce_assets.warehouse.swap import (
     FileVersion,
@@ -31,44 +40,17 @@ from commerce_assets.warehouse.swap import (
 
 # BI tools will bundle DuckDB 1.5 for some time, and it cannot open a file in 2.0's own format.
 _NEW_FILE = "STORAGE_VERSION 'v1.5.0'"
-# DuckDB names the catalog of a file after the file. In commerce.duckdb the name commerce.orders could mean a schema or
-# a catalog, and DuckDB refuses it. Under an alias it means the schema in every file.
-_ALIAS = "__commerce__"
 # The default folder, relative to Dagster's working directory. A person creates any other folder.
 _OWN_FOLDER = Path("data")
-_FIRST_POLL_SECONDS = 0.05
-_LONGEST_POLL_SECONDS = 1.0
-# Writers take turns, and most turns are shorter: they are not worth a log line.
-_LOG_AFTER_SECONDS = 1.0
-_LOG_EVERY_SECONDS = 30.0
 # DuckDB says: Could not set lock on file "...": Conflicting lock is held in /usr/bin/python3.11 (PID 4711).
 _HOLDER = re.compile(r"held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
-# A write that fails in the background comes wrapped: ... {"exception_type":"IO","exception_message":"Could not ..."}
-_WRAPPED = re.compile(r'"exception_message":("(?:[^"\\]|\\.)*")')
 # The part of DuckDB's refusal that says that the file contains a later checkpoint than the WAL.
 _STALE_WAL = "the WAL was created for an older version of this database"
 _UNUSABLE_WAL = "Failure while replaying WAL file"
-_REWRITE = "rewrite_file"
 _MOUNTED = (
     "the database {path} is a mount point itself, so a load cannot replace it. "
     "Fix: mount the folder that contains the file instead of the file."
 )
-
-
-class WarehouseError(Exception):
-    """The database cannot be used; the message says why and how to fix it."""
-
-
-class DatabaseMemoryError(WarehouseError):
-    """DuckDB needs more memory than it may use."""
-
-
-class DatabaseLockedError(WarehouseError):
-    """Another process has held the database for longer than the lock timeout; `holder` names it."""
-
-    def __init__(self, message: str, *, holder: str) -> None:
-        super().__init__(message)
-        self.holder = holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +72,13 @@ class DatabaseFile:
     config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
     coordination: Coordination = field(default_factory=LockFiles)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """Return whether there is a file."""
+        return self.path.exists()
 
     def prepare(self) -> None:
         """Check that a load can replace the file, before an extraction of hours rather than after it.
@@ -127,7 +116,7 @@ class DatabaseFile:
             WarehouseError: As `prepare`, or another process writes, or DuckDB cannot open the file.
         """
         self.prepare()
-        with _OWNER_ONLY, ExitStack() as held, self._explained("written"):
+        with OWNER_ONLY, ExitStack() as held, self._explained("written"):
             self._lock_and_hold(held)
 
     @contextmanager
@@ -139,7 +128,7 @@ class DatabaseFile:
         """
         self.prepare()
         path = self._real_path
-        with _signals_as_interrupts(), _OWNER_ONLY, ExitStack() as held:
+        with signals_as_interrupts(), OWNER_ONLY, ExitStack() as held:
             with self._explained("written"):
                 lock, source = self._lock_and_hold(held)
                 versions = _versions(path)
@@ -151,22 +140,22 @@ class DatabaseFile:
             with self._explained("written"):
                 # An existing file keeps its format, even a newer one.
                 options = _NEW_FILE if source is None else "READ_WRITE"
-                connection.execute(f"ATTACH {text(str(part))} AS {_ALIAS} ({options})")
-                _use(connection)
+                connection.execute(f"ATTACH {text(str(part))} AS {ALIAS} ({options})")
+                use(connection)
             try:
                 connection.begin()
                 yield connection
                 connection.commit()
             except BaseException as error:
                 _roll_back(connection)
-                if _is_of_memory(error):
+                if is_of_memory(error):
                     raise self._too_little_memory() from None
                 if _is_of_the_file(error):
                     raise WarehouseError(_why_not(self.path, "written", error)) from error
                 raise
             with self._explained("written"):
-                connection.execute(f"CHECKPOINT {_ALIAS}")
-                if _is_rewrite_requested(connection):
+                connection.execute(f"CHECKPOINT {ALIAS}")
+                if is_rewrite_requested(connection):
                     part = _rewrite(connection, folder)
                 connection.close()
                 if wal_path(part).exists():
@@ -183,13 +172,13 @@ class DatabaseFile:
         """A read-only connection; it waits only for outside programs that have the file open for writing."""
         path = self._existing_path()
         with (
-            _signals_as_interrupts(),
-            _OWNER_ONLY,
+            signals_as_interrupts(),
+            OWNER_ONLY,
             spill_folder(path) as spill,
             self._connection(spill=spill, config=self.config) as connection,
         ):
-            self._attach_read_only(connection, _Wait(self))
-            _use(connection)
+            self._attach_read_only(connection, Wait(self, self.log))
+            use(connection)
             try:
                 yield connection
             except duckdb.Error as error:
@@ -200,7 +189,7 @@ class DatabaseFile:
     @contextmanager
     def read_or_empty(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """As `read`; before the first load, a connection to an empty database, which has the same answers."""
-        with self.read() if self.path.exists() else duckdb.connect() as connection:
+        with self.read() if self.exists() else duckdb.connect() as connection:
             yield connection
 
     def copy_to(self, target: Path) -> None:
@@ -211,7 +200,7 @@ class DatabaseFile:
             with self.read():
                 _copy_with_wal(source.fileno(), path, target)
             if wal_path(target).exists():
-                with _OWNER_ONLY, self._connection(spill=f"{target}.tmp") as connection:
+                with OWNER_ONLY, self._connection(spill=f"{target}.tmp") as connection:
                     connection.execute(f"ATTACH {text(str(target))} AS copy; CHECKPOINT copy; DETACH copy")
 
     @property
@@ -235,7 +224,7 @@ class DatabaseFile:
             The lock, and a descriptor of the file, None if there is no file or an empty one.
         """
         path = self._real_path
-        wait = _Wait(self)
+        wait = Wait(self, self.log)
         lock = self.coordination.load_lock(path)
         held.callback(lock.release)
         while holder := lock.acquire():
@@ -264,14 +253,12 @@ class DatabaseFile:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
 
-    def _attach_read_only(
-        self, connection: duckdb.DuckDBPyConnection, wait: "_Wait", *, is_locked: bool = False
-    ) -> None:
+    def _attach_read_only(self, connection: duckdb.DuckDBPyConnection, wait: Wait, *, is_locked: bool = False) -> None:
         """Attach the file as soon as no outside program has it open for writing."""
         path = self._real_path
         while True:
             try:
-                connection.execute(f"ATTACH {text(str(path))} AS {_ALIAS} (READ_ONLY)")
+                connection.execute(f"ATTACH {text(str(path))} AS {ALIAS} (READ_ONLY)")
             except duckdb.Error as error:
                 if _STALE_WAL in str(error):
                     self._remove_stale_wal(connection, wait, is_locked=is_locked)
@@ -289,7 +276,7 @@ class DatabaseFile:
             else:
                 return
 
-    def _remove_stale_wal(self, connection: duckdb.DuckDBPyConnection, wait: "_Wait", *, is_locked: bool) -> None:
+    def _remove_stale_wal(self, connection: duckdb.DuckDBPyConnection, wait: Wait, *, is_locked: bool) -> None:
         """Remove the WAL of an outside program if the file contains its rows already.
 
         A kill between the swap and the removal of the WAL leaves both.
@@ -317,7 +304,7 @@ class DatabaseFile:
                 raise WarehouseError(_MOUNTED.format(path=self.path)) from error
             raise WarehouseError(_why_not(self.path, done, error)) from error
         except duckdb.Error as error:
-            if _is_of_memory(error):
+            if is_of_memory(error):
                 raise self._too_little_memory() from None
             raise WarehouseError(_why_not(self.path, done, error)) from error
 
@@ -326,87 +313,6 @@ class DatabaseFile:
             f"the database {self.path} cannot be written: DuckDB needs more memory than {self.memory_limit}; the file "
             "is unchanged. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT: 2,048 neighbouring rows of a table must fit."
         )
-
-
-def request_rewrite(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the current `write` store only live rows: the swapped-in file has no block of the old one.
-
-    DuckDB keeps removed values in blocks that it has not used again, so a stricter policy for personal data needs it.
-    """
-    connection.execute(f"SET VARIABLE {_REWRITE} = true")
-
-
-def short_error(error: BaseException) -> str:
-    """The cause of an error of DuckDB or the system, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    message = str(error)
-    if wrapped := _WRAPPED.search(message):
-        message = json.loads(wrapped[1])
-    return message.partition("\n")[0]
-
-
-class _Wait:
-    """A wait with one deadline for all that a caller waits for; logs the holder."""
-
-    def __init__(self, database: DatabaseFile) -> None:
-        self._database = database
-        self._began = time.monotonic()
-        self._next_log = _LOG_AFTER_SECONDS
-        self._poll = _FIRST_POLL_SECONDS
-
-    def for_holder(self, holder: str, fix: str) -> None:
-        """Sleep for one poll.
-
-        Raises:
-            DatabaseLockedError: The deadline has passed.
-        """
-        path, timeout = self._database.path, self._database.lock_timeout
-        waited = time.monotonic() - self._began
-        if waited >= timeout:
-            raise DatabaseLockedError(
-                f"{path} has been held by {holder} for over {waited:.0f} s. Fix: {fix}.", holder=holder
-            )
-        if waited >= self._next_log:
-            self._next_log = waited + _LOG_EVERY_SECONDS
-            self._database.log.warning(
-                "%s is held by %s; waiting for it, %.0f s of at most %.0f s", path, holder, waited, timeout
-            )
-        time.sleep(min(self._poll, max(timeout - waited, 0.001)))
-        self._poll = min(self._poll * 1.5, _LONGEST_POLL_SECONDS)
-
-
-class _OwnerOnly:
-    """The copy, its WAL and what DuckDB spills are readable by the owner only. DuckDB sets no mode, so the umask does.
-
-    The umask belongs to the process: the first of several threads sets it, and the last one restores it.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._mask = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._users:
-                self._mask = os.umask(0o077)
-            self._users += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                os.umask(self._mask)
-
-
-_OWNER_ONLY = _OwnerOnly()
-
-
-def _use(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"USE {_ALIAS}")
-    # A schema may have this name.
-    connection.execute("DETACH memory")
 
 
 def _versions(path: Path) -> tuple[FileVersion | None, FileVersion | None]:
@@ -421,19 +327,15 @@ def _copy_with_wal(source: int, path: Path, target: Path) -> None:
             copy_file(file.fileno(), wal_path(target))
 
 
-def _is_rewrite_requested(connection: duckdb.DuckDBPyConnection) -> bool:
-    return connection.execute(f"SELECT getvariable('{_REWRITE}')").fetchone() == (True,)
-
-
 def _rewrite(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
     """Write the live rows to a second file, in the format of the first."""
     compact = folder / "compact.duckdb"
     row = connection.execute(
-        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?", [_ALIAS]
+        "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = ?", [ALIAS]
     ).fetchone()
     version = str(row[0]).rstrip("+") if row else "latest"
     connection.execute(f"ATTACH {text(str(compact))} AS compact (STORAGE_VERSION {text(version)})")
-    connection.execute(f"COPY FROM DATABASE {_ALIAS} TO compact")
+    connection.execute(f"COPY FROM DATABASE {ALIAS} TO compact")
     connection.execute("CHECKPOINT compact")
     return compact
 
@@ -448,28 +350,10 @@ def _holder_of(error: duckdb.Error) -> str | None:
     return "another process"
 
 
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """Raise KeyboardInterrupt where DuckDB reports a signal during a statement as a RuntimeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if type(error) is RuntimeError and str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise
-
-
 def _is_of_the_file(error: BaseException) -> bool:
     """Whether the file or its disk caused the error, not a statement; a full disk can fail the commit, too."""
     return isinstance(error, duckdb.IOException | duckdb.TransactionException) or (
         isinstance(error, duckdb.Error) and "Corrupt database file" in str(error)
-    )
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    # A commit wraps it in an error of the transaction.
-    return isinstance(error, duckdb.OutOfMemoryException) or (
-        isinstance(error, duckdb.TransactionException) and "failed to pin block" in str(error)
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
 
 if TYPE_CHECKING:
     import pandas as pd

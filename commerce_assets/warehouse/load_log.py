@@ -10,7 +10,7 @@ import duckdb
 
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.staging import StagedPages
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.schema import create_internal_tables, day_of, exists, table_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, within
 from commerce_assets.window import Window, join_windows
@@ -90,11 +90,11 @@ def last_store(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> str
     return row[0] if row else None
 
 
-def stores_of(file: DatabaseFile) -> set[str]:
-    """Return the stores and accounts that the file was loaded from; none if there is no file."""
-    if not file.path.exists():
+def stores_of(database: Database) -> set[str]:
+    """Return the stores and accounts that the database was loaded from; none if it does not exist."""
+    if not database.exists():
         return set()
-    with file.read() as connection:
+    with database.read() as connection:
         if not exists(connection, INTERNAL_SCHEMA, "loads"):
             return set()
         return {name for (name,) in connection.execute(f"SELECT DISTINCT store FROM {_LOADS}").fetchall()}

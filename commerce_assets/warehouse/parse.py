@@ -19,6 +19,7 @@ import msgspec
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Column, Endpoint
 from commerce_assets.ingest.staging import StagedPageDamagedError, StagedPages, items_of, open_private
 from commerce_assets.warehouse import casts
+from commerce_assets.warehouse.database import ALIAS
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.schema import table_of
@@ -254,7 +255,7 @@ def typing_segments(
         return SegmentRows(count=count, first=first, last=last)
 
     with contextlib.closing(connection.cursor()) as parser:
-        parser.execute("SET TimeZone = 'UTC'")
+        parser.execute(f"USE {ALIAS}; SET TimeZone = 'UTC'")
         if policy.key:
             bind_key(parser, policy.key)
         try:

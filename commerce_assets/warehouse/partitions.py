@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import duckdb
 
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
 from commerce_assets.warehouse.sql import text, within
 
 _DATE_ONLY = r"\d{4}-\d\d-\d\d"

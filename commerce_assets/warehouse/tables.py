@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
 from commerce_assets.warehouse.partitions import Partitions, conditions, where
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, identifier
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from commerce_assets.warehouse.file import DatabaseFile
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 
 
@@ -17,6 +17,6 @@ class Warehouse:
         policy: What is hashed or dropped at load; with its key if it hashes.
     """
 
-    file: DatabaseFile
+    file: Database
     staging_dir: Path
     policy: PersonalDataPolicy

@@ -6,9 +6,11 @@ from commerce_assets_tests.support.servers import PostgresServer, running_postgr
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "/cluster/" in item.path.as_posix():
-            item.add_marker(pytest.mark.cluster)
+    """Mark the tests of this folder, and take those out that are about a file where a lake is meant."""
+    for item in [item for item in items if "/cluster/" in item.path.as_posix()]:
+        item.add_marker(pytest.mark.cluster)
+        if item.get_closest_marker("file") and "lake" in item.name:
+            items.remove(item)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ import pytest
 
 from commerce_assets.coordination import CoordinationError
 from commerce_assets.coordination.postgres import Postgres
-from commerce_assets.warehouse.file import DatabaseFile, DatabaseLockedError, WarehouseError
+from commerce_assets.warehouse.database import DatabaseLockedError, WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.faulty_store import faulty
 from commerce_assets_tests.support.items import store_of
 from commerce_assets_tests.support.pages import ROOT

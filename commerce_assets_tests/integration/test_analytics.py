@@ -17,7 +17,7 @@ from commerce_assets.settings import CommerceSettings
 from commerce_assets_tests.support import sums
 from commerce_assets_tests.support.pages import DOCS
 from commerce_assets_tests.support.second_store import TOKYO, build_second_store
-from commerce_assets_tests.support.world import World, running
+from commerce_assets_tests.support.world import MakeWorld, World, running
 from sample_store.shop import build_shop
 from sample_store.store import SampleStore
 from sample_store.values import timestamp
@@ -185,13 +185,13 @@ def warnings_of(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def loaded(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
     """Forty days, yesterday the last, of a shop in three currencies; of today, what a refresh brings."""
     store = SampleStore(build_shop(now=NOW, days=DAYS, orders_per_day=6), now=lambda: NOW)
     add_unusual(store)
     with (
         pytest.MonkeyPatch.context() as patch,
-        running(store, tmp_path_factory.mktemp("shop"), patch) as project,
+        running(store, tmp_path_factory.mktemp("shop"), patch, make_world) as project,
     ):
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.isoformat()
         store.update_order(store.shop.orders[3]["id"], buyer_email=SECRET)
@@ -235,12 +235,14 @@ def test_tables_equal_the_store_before_and_after_late_changes(loaded: World) -> 
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def second(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
     """A second store with unusual orders on every day, in Tokyo, with the marts built."""
     first = (NOW - timedelta(days=SECOND_DAYS)).date()
     with (
         pytest.MonkeyPatch.context() as patch,
-        running(build_second_store(NOW, days=SECOND_DAYS), tmp_path_factory.mktemp("second"), patch) as project,
+        running(
+            build_second_store(NOW, days=SECOND_DAYS), tmp_path_factory.mktemp("second"), patch, make_world
+        ) as project,
     ):
         project.settings |= {
             "COMMERCE_ORDERS_START_DATE": first.isoformat(),

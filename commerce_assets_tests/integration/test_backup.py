@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from commerce_assets.warehouse.file import DatabaseFile, WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support import killed_writes as kills
 from commerce_assets_tests.support.killed_writes import killed_write, version_in, write_version
 from commerce_assets_tests.support.other_programs import held, leave_a_wal

@@ -16,13 +16,8 @@ from unittest import mock
 import duckdb
 import pytest
 
-from commerce_assets.warehouse.file import (
-    DatabaseFile,
-    DatabaseLockedError,
-    WarehouseError,
-    request_rewrite,
-    short_error,
-)
+from commerce_assets.warehouse.database import DatabaseLockedError, WarehouseError, request_rewrite, short_error
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.swap import wal_path
 from commerce_assets_tests.support.items import ORDERS, days, order
 from commerce_assets_tests.support.other_programs import Holder, held, leave_a_wal, opens_elsewhere, python
@@ -112,8 +107,8 @@ def test_a_wait_is_logged_repeatedly(
     storage: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fault 53."""
-    monkeypatch.setattr("commerce_assets.warehouse.file._LOG_AFTER_SECONDS", 0.05)
-    monkeypatch.setattr("commerce_assets.warehouse.file._LOG_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("commerce_assets.warehouse.database._LOG_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("commerce_assets.warehouse.database._LOG_EVERY_SECONDS", 0.1)
     with held(storage.path), pytest.raises(WarehouseError), impatient(storage.path, seconds=0.5).write():
         pytest.fail("it was opened")
     assert 2 <= len([record for record in caplog.records if "waiting for it" in record.getMessage()]) <= 6
@@ -588,7 +583,7 @@ def test_a_full_disk_fails_the_load_and_leaves_the_file(storage: World, room: in
     code = """
 import resource, sys
 from pathlib import Path
-from commerce_assets.warehouse.file import WarehouseError
+from commerce_assets.warehouse.database import WarehouseError
 from commerce_assets_tests.support.items import ORDERS, days, order
 from commerce_assets_tests.support.world import World
 own = World(Path(sys.argv[1], "own"))

@@ -13,7 +13,8 @@ from unittest import mock
 
 import duckdb
 
-from commerce_assets.warehouse.file import DatabaseFile, request_rewrite
+from commerce_assets.warehouse.database import request_rewrite
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.forkserver import PROCESSES
 
 ROWS = 20_000
@@ -93,7 +94,7 @@ def during_the_checkpoint() -> None:
 
 
 def after_the_checkpoint() -> None:
-    mock.patch("commerce_assets.warehouse.file._is_rewrite_requested", kill).start()
+    mock.patch("commerce_assets.warehouse.file.is_rewrite_requested", kill).start()
 
 
 def before_the_swap() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -266,19 +266,28 @@ class World:
                 connection.execute(statement)
 
 
+MakeWorld = Callable[..., World]
+"""Makes a world of a folder: `World` itself, with a DuckDB file, or one with a lake."""
+
+
 @contextmanager
-def serving(store: SampleStore, folder: Path) -> Iterator[World]:
+def serving(store: SampleStore, folder: Path, make_world: MakeWorld = World) -> Iterator[World]:
     """A world whose store is served."""
     with faulty(store) as server:
-        yield World(folder, running_server=server)
+        yield make_world(folder, running_server=server)
 
 
 @contextmanager
-def running(store: SampleStore, folder: Path, monkeypatch: "pytest.MonkeyPatch") -> Iterator[World]:
+def running(
+    store: SampleStore, folder: Path, monkeypatch: "pytest.MonkeyPatch", make_world: MakeWorld = World
+) -> Iterator[World]:
     """A world whose store is served, with an instance of Dagster and the settings in the environment."""
     from dagster import DagsterInstance  # noqa: PLC0415 - as above
 
-    with serving(store, folder) as world, DagsterInstance.ephemeral(settings=_QUIET) as world.running_instance:
+    with (
+        serving(store, folder, make_world) as world,
+        DagsterInstance.ephemeral(settings=_QUIET) as world.running_instance,
+    ):
         for name, value in world.environment.items():
             monkeypatch.setenv(name, value)
         yield world

@@ -39,6 +39,11 @@ def message_of(error: BaseException) -> str:
 # Settings.
 
 
+def test_a_lake_without_its_catalog_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"COMMERCE_POSTGRES_URL is not: .* Fix: set both, or neither\."):
+        read(COMMERCE_LAKE_DATA="lake")
+
+
 def test_defaults() -> None:
     assert read().model_dump() == {
         "shop": "",
@@ -66,6 +71,7 @@ def test_defaults() -> None:
         "alert_webhook_url": None,
         "owner": None,
         "postgres_url": None,
+        "lake_data": "",
     }
 
 

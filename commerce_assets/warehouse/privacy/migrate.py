@@ -5,7 +5,7 @@ import hmac
 import duckdb
 
 from commerce_assets.endpoint import INVALID, Column, ColumnType, Endpoint
-from commerce_assets.warehouse.file import request_rewrite
+from commerce_assets.warehouse.database import request_rewrite
 from commerce_assets.warehouse.privacy.expressions import each_entry, masked_once
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
 from commerce_assets.warehouse.row_history import history_of

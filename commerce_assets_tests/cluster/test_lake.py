@@ -1,0 +1,24 @@
+"""The suites of the load, the row history and the marts, on DuckDB 1.5 and 2.0's file format, and on a lake."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commerce_assets_tests.integration.test_analytics import *  # noqa: F403
+from commerce_assets_tests.integration.test_load import *  # noqa: F403
+from commerce_assets_tests.integration.test_row_history import *  # noqa: F403
+from commerce_assets_tests.support.lake import LakeWorld
+from commerce_assets_tests.support.servers import PostgresServer
+from commerce_assets_tests.support.world import MakeWorld, World
+
+
+@pytest.fixture(scope="session", params=["file", "lake"])
+def make_world(request: pytest.FixtureRequest, postgres: PostgresServer) -> MakeWorld:
+    if request.param == "file":
+        return World
+
+    def make_lake(folder: Path, **options: Any) -> World:
+        return LakeWorld(folder, url=postgres.new_database(), **options)
+
+    return make_lake
