@@ -200,9 +200,11 @@ def _results(
         context.log.info("%s: %s", model.name, built.result)
         if model.is_partitioned:
             for key in context.partition_keys:
-                rows = built.rows_by_day.get(key, 0)
-                context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=key)
-        yield dg.MaterializeResult(asset_key=asset, metadata=built.metadata)
+                rows = {"dagster/partition_row_count": built.rows_by_day.get(key, 0)}
+                # The totals of the run once, at its newest day.
+                totals = built.metadata if key == max(context.partition_keys) else {}
+                context.add_asset_metadata({**rows, **totals}, partition_key=key)
+        yield dg.MaterializeResult(asset_key=asset, metadata=None if model.is_partitioned else built.metadata)
     if built.outcomes is None:
         yield from (
             dg.AssetCheckResult(

@@ -362,7 +362,7 @@ def _materialized(result: "dg.ExecuteInProcessResult") -> list[dict[str, Any]]:
                 counted[materialization.partition] = value.value
             elif key == "path":
                 asset["file"] = value.value
-            # A mart's metadata is that of the whole build, at every partition.
+            # A mart counts written rows, not inserted and updated ones.
             elif key in _CHANGES and _CHANGES[0] in materialization.metadata:
                 asset[key] = asset.get(key, 0) + value.value
         asset["partitions"] = len(counted.keys() - {None})

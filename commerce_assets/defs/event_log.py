@@ -1,4 +1,4 @@
-"""Dagster's SQLite event log, with one transaction per batch of events.
+"""Dagster's SQLite event log, with one transaction per batch of events, and a stamp for each day of a run.
 
 A backfill of 365 days costs 4.3 s of CPU with it and 7.9 s with the stock storage, which makes an engine, a connection
 and a commit per event and file. The files are the same: either storage reads what the other has written.
@@ -43,7 +43,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store all events or none, in each file that they belong to."""
         with self.together(*(event.run_id for event in events)):
-            for event in events:
+            for event in _set_apart(events):
                 self.store_event(event)
 
     @contextmanager
@@ -85,6 +85,26 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                 self._known.add(shard)
         with _engine(self.conn_string_for_shard(shard)).begin() as connection:
             yield connection
+
+
+def _set_apart(events: Sequence[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
+    """Move the materializations of an asset a millisecond apart, back from the last one.
+
+    A run of many partitions materializes several of them in a millisecond, and the UI shows those as one.
+    """
+    latest: dict[dg.AssetKey, int] = {}
+    apart: list[dg.EventLogEntry] = []
+    for event in reversed(events):
+        happened = event.dagster_event
+        if happened and happened.is_step_materialization and (key := happened.asset_key):
+            milliseconds = int(event.timestamp * 1000)
+            if key in latest and milliseconds >= latest[key]:
+                milliseconds = latest[key] - 1
+                # In the middle of the millisecond, as the UI cuts the rest off.
+                event = event._replace(timestamp=(milliseconds + 0.5) / 1000)  # noqa: PLW2901
+            latest[key] = milliseconds
+        apart.append(event)
+    return apart[::-1]
 
 
 @lru_cache(maxsize=_ENGINES)

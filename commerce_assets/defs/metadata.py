@@ -128,8 +128,9 @@ def partitions_metadata(
     }
     shown = max((day for day in days if stored.get(day)), default=None)
     reported[last] = {
-        **newest,
+        # The day's own counts first: the totals of the run are below.
         **reported[last],
+        **{name: value for name, value in newest.items() if name not in reported[last]},
         **(
             {"rows_per_day": _rows_chart(connection, endpoint, last), "preview": preview(connection, endpoint, shown)}
             if shown

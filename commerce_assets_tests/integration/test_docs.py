@@ -158,3 +158,12 @@ def test_operations_page_has_a_fix_for_every_check_and_error() -> None:
     assert not [spec.name for spec in specs if f"`{spec.name}`" not in page]
     assert errors >= {"WarehouseError", "StagingError", "DatabaseLockedError"}
     assert not [error for error in errors - HANDLED if f"`{error}`" not in page]
+
+
+def test_the_readme_is_short_and_in_the_order_of_need() -> None:
+    text = (ROOT / "README.md").read_text()
+
+    assert len(text.split()) <= 900
+    steps = ["Try it", "Your store", "Load the history", "Switch the schedules on", "Query", "More"]
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading in steps] == steps

@@ -114,6 +114,17 @@ def test_it_stores_what_the_stock_storage_stores(home: Path, monkeypatch: pytest
     assert len([row for row in batched["index"] if row[0] == "ASSET_MATERIALIZATION"]) == COUNT
 
 
+def test_each_day_of_a_run_is_an_entry_of_the_events_tab(home: Path) -> None:
+    """The UI groups events by asset and millisecond; stored in one run, the days differ, and keep their order."""
+    with materialized(home) as (instance, _, _, _):
+        records = instance.fetch_materializations(days.key, limit=1000, ascending=True).records
+
+    milliseconds = [int(record.timestamp * 1000) for record in records]
+    assert len(milliseconds) == COUNT
+    assert milliseconds == sorted({*milliseconds})
+    assert [record.partition_key for record in records] == sorted(str(record.partition_key) for record in records)
+
+
 def test_a_run_stores_its_days_in_two_batches(home: Path) -> None:
     sizes = []
     opened: list[int] = []
