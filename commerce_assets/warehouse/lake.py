@@ -211,7 +211,7 @@ class Lake:
                     connection.execute(f"LOAD {text(str(_extension(name)))}")
                 if "DUCKDB_S3_ENDPOINT" in os.environ:
                     # A store of one's own has no DNS name per bucket.
-                    connection.execute("SET s3_url_style = 'path'")
+                    connection.execute("SET GLOBAL s3_url_style = 'path'")
                 connection.execute("SET TimeZone = 'UTC'")
                 yield connection
 
