@@ -62,8 +62,9 @@ def build_definitions(
 
         tidy, weekly = build_lake_job(executor=executor, shop=shop)
         jobs, schedules = [*jobs, tidy], [*schedules, weekly]
-    definitions = dg.Definitions(
-        assets=[*assets, *marts, *reports],
+    owners = [settings.owner] if settings.owner else []
+    return dg.Definitions(
+        assets=dg.map_asset_specs(lambda spec: spec.replace_attributes(owners=owners), [*assets, *marts, *reports]),
         asset_checks=health_checks,
         jobs=[*jobs, build_analytics_job(executor=executor, shop=shop)],
         schedules=schedules,
@@ -71,5 +72,3 @@ def build_definitions(
         loggers=loggers,
         resources=build_resources(settings),
     )
-    owners = [settings.owner] if settings.owner else []
-    return definitions.map_asset_specs(func=lambda spec: spec.replace_attributes(owners=owners))
