@@ -40,7 +40,13 @@ demo: $(VENV)/.runtime  ## extract everything from the sample store, backfill 30
 test: $(VENV)/.dev  ## run the quick tests
 	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not cluster"
 
-slow: $(VENV)/.dev  ## run the tests that take minutes; SEED=n draws other examples
+# dbt has dependencies that others here exclude.
+$(VENV)-dbt/.installed: examples/dbt/requirements.lock
+	test -x $(VENV)-dbt/bin/python || $(PYTHON) -m venv $(VENV)-dbt
+	$(VENV)-dbt/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r examples/dbt/requirements.lock
+	touch $@
+
+slow: $(VENV)/.dev $(VENV)-dbt/.installed  ## run the tests that take minutes; SEED=n draws other examples
 	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-seed=$(or $(SEED),0)
 
 clocks: $(VENV)/.dev  ## run the quick tests at 23:50 UTC, on 29 February and on 31 December, in three time zones
@@ -61,7 +67,7 @@ docs: $(VENV)/.dev  ## regenerate the data dictionary, the cookbook and the colu
 	$(BIN)/python -m tools.docs
 
 # The pages and the files that they link, in the folders of the repository, so that their links hold on the site too.
-SITE := README.md CONTRIBUTING.md CHANGELOG.md LICENSE .env.example docs deploy bench/RESULTS.md bench/__main__.py \
+SITE := README.md CONTRIBUTING.md CHANGELOG.md LICENSE .env.example docs deploy examples bench/RESULTS.md bench/__main__.py \
 	commerce_assets/endpoint.py commerce_assets/endpoints.py commerce_assets/analytics
 
 site: $(VENV)/.dev  ## build the documentation as a site, in build/site; a link that leads nowhere fails
@@ -93,10 +99,11 @@ lock: $(VENV)/.dev  ## resolve the dependencies again (needs uv)
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --group dev --extra report -c requirements.lock --no-emit-package duckdb -o requirements-dev.lock
 	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade pyproject.toml --group install --extra cluster -c requirements-dev.lock -o requirements-cluster.lock
+	uv pip compile --universal --generate-hashes --no-strip-extras --python-version 3.11 --no-header --no-annotate --quiet --upgrade examples/dbt/requirements.txt -o examples/dbt/requirements.lock
 
 # --strict: a package that is unknown to the service is a failure.
 audit:  ## check the pinned versions for known vulnerabilities (needs uv and the internet)
 	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements.lock -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches, not the data
-	rm -rf $(VENV) $(VENV)-cluster bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-cluster $(VENV)-dbt bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,10 @@ from difflib import unified_diff
 from importlib.util import find_spec
 from pathlib import Path
 
+import duckdb
+import pandas as pd
+import polars as pl
+
 from commerce_assets.analytics import checks as model_checks
 from commerce_assets.analytics.metadata import LINEAGE
 from commerce_assets.analytics.tables import MODELS
@@ -95,6 +99,20 @@ def test_the_data_dictionary_equals_endpoints_and_models() -> None:
 
 def test_the_column_lineage_follows_from_the_sql() -> None:
     assert LINEAGE.read_text() == lineage_json(), "run `make docs`"
+
+
+def test_decimals_arrive_as_the_page_of_tools_says() -> None:
+    page = (DOCS / "tools.md").read_text()
+    shop = duckdb.connect()
+    relation = shop.sql("SELECT 0.1::DECIMAL(38, 4) AS net")
+
+    assert (
+        "| decimals become floats. Exact: `relation.to_arrow_table().to_pandas(types_mapper=pd.ArrowDtype)` |" in page
+    )
+    assert str(relation.df().net.dtype) == "float64"
+    exact = relation.to_arrow_table().to_pandas(types_mapper=pd.ArrowDtype)
+    assert str(exact.net.dtype) == "decimal128(38, 4)[pyarrow]"
+    assert relation.pl().schema["net"] == pl.Decimal(38, 4)
 
 
 def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path) -> None:
