@@ -287,10 +287,12 @@ def test_tables_equal_a_second_store_also_after_late_changes(second: World) -> N
     assert warnings_of(result) == {"only_sales_have_amounts", "amounts_are_readable"}
 
 
-def test_tables_equal_a_store_whose_list_shows_no_refunds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_equal_a_store_whose_list_shows_no_refunds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_world: MakeWorld
+) -> None:
     store = build_second_store(NOW, days=DAYS, orders=300)
     store.dialect.lists_refunds = False
-    with running(store, tmp_path, monkeypatch) as project:
+    with running(store, tmp_path, monkeypatch, make_world) as project:
         project.settings |= {"COMMERCE_ORDERS_START_DATE": FIRST.isoformat(), "COMMERCE_REFUND_REQUESTS": "1000"}
         project.run("catalog")
         project.run("orders", days=(FIRST, YESTERDAY))
