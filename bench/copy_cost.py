@@ -1,10 +1,12 @@
-"""Measure the cost of the copy of the database file in a load.
+"""Measure the cost of the copy of the database file in a load, and what a lake costs instead.
 
     .venv/bin/python -m bench.copy_cost [--folder FOLDER] [rows ...]     (1, 2 and 10 million orders unless given)
 
-For each number of orders: the size of the file, then the seconds and the bytes written to the disk for the copy alone,
-for a write that changes one order (copy, commit, checkpoint, sync and swap), and for the same change in place. On a
-file system with reflink (btrfs, XFS) the copy shares its blocks.
+For each number of orders: the size of the database, then the seconds and the bytes written to the disk for the copy
+alone, for a write that changes one order (copy, commit, checkpoint, sync and swap), for the same change in place, and
+for opening the file to add up the orders of a month. On a file system with reflink (btrfs, XFS) the copy shares its
+blocks. With COMMERCE_POSTGRES_URL and in .venv-cluster, also for a lake: its creation, such a change, such a sum, and
+tidying after 24 further changes.
 """
 
 import argparse
@@ -12,10 +14,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 
+from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.swap import copy_file
 
@@ -24,7 +28,7 @@ from commerce_assets.warehouse.swap import copy_file
 _COLUMNS = ", ".join(f"hash(range, {number}) AS value_{number}" for number in range(54))
 _ORDERS = f"""
 CREATE TABLE orders AS SELECT
-    range AS id, TIMESTAMPTZ '2020-01-01 00:00Z' + to_seconds(range * 17) AS created_at,
+    range AS id, TIMESTAMPTZ '2020-01-01 00:00:00Z' + to_seconds(range * 17) AS created_at,
     CAST(hash(range) % 10000 / 100 AS DECIMAL(18, 4)) AS settled_gross, false AS refunded, {_COLUMNS}
 FROM range(?)
 """
@@ -39,8 +43,12 @@ def main() -> None:
     for rows in arguments.rows:
         shutil.rmtree(arguments.folder, ignore_errors=True)
         arguments.folder.mkdir(parents=True)
-        for label, seconds, written in _measured(arguments.folder / "shop.duckdb", rows):
-            size = (arguments.folder / "shop.duckdb").stat().st_size / 1e6
+        measured = _measured(arguments.folder / "shop.duckdb", rows)
+        if url := os.environ.get("COMMERCE_POSTGRES_URL"):
+            measured = chain(measured, _measured_lake(arguments.folder / "lake", rows, url))
+        for label, seconds, written in measured:
+            place = arguments.folder / ("lake" if "lake" in label else "shop.duckdb")
+            size = sum(path.stat().st_size for path in (place, *place.rglob("*")) if path.is_file()) / 1e6
             print(f"{rows:>12,} {size:>7.0f}   {label:<22} {seconds:>8.2f} {written / 1e6:>11.1f}", flush=True)
     shutil.rmtree(arguments.folder, ignore_errors=True)
 
@@ -52,6 +60,27 @@ def _measured(path: Path, rows: int) -> Iterator[tuple[str, float, int]]:
     yield "copy and sync", *_cost(path, lambda: _copy(path, path.with_name("copy")))
     yield "write with swap", *_cost(path, lambda: _change(database, rows // 2))
     yield "write in place", *_cost(path, lambda: _change_in_place(path, rows // 2))
+    yield "open and add up", *_cost(path, lambda: _add_up(database))
+
+
+def _measured_lake(data: Path, rows: int, url: str) -> Iterator[tuple[str, float, int]]:
+    from commerce_assets.warehouse.lake import Lake
+
+    lake = Lake(data=str(data), postgres_url=url, schema="bench_lake")
+
+    def create() -> None:
+        with lake.write() as connection:
+            connection.execute("DROP TABLE IF EXISTS orders")
+            connection.execute(_ORDERS, [rows])
+
+    yield "create lake", *_cost(data, create)
+    yield "write to lake", *_cost(data, lambda: _change(lake, rows // 2))
+    yield "open lake and add up", *_cost(data, lambda: _add_up(lake))
+    for number in range(24):
+        _change(lake, number)
+    yield "open lake after 24", *_cost(data, lambda: _add_up(lake))
+    yield "tidy lake", *_cost(data, lambda: lake.tidy() and None)
+    yield "open tidied lake", *_cost(data, lambda: _add_up(lake))
 
 
 def _copy(path: Path, target: Path) -> None:
@@ -62,7 +91,14 @@ def _copy(path: Path, target: Path) -> None:
     target.unlink()
 
 
-def _change(database: DatabaseFile, number: int) -> None:
+def _add_up(database: Database) -> None:
+    with database.read() as connection:
+        connection.execute(
+            "SELECT sum(settled_gross) FROM orders WHERE created_at BETWEEN '2020-01-01' AND '2020-02-01'"
+        ).fetchall()
+
+
+def _change(database: Database, number: int) -> None:
     with database.write() as connection:
         connection.execute("UPDATE orders SET refunded = NOT refunded WHERE id = ?", [number])
 

@@ -41,6 +41,8 @@ READERS_END_WITHIN: Final = timedelta(days=1)
 
 _EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")
 _NO_LAKE_YET = "creating a new DuckLake is explicitly disabled"
+# The share of deleted rows from which a file is worth writing again.
+_REWRITE_FROM = 0.1
 # Rows stay out of the catalog: PostgreSQL has no text with NUL, and old values would outlive a stricter policy there.
 _NOT_INLINED = "DATA_INLINING_ROW_LIMIT 0"
 
@@ -241,11 +243,13 @@ def _check_held(lock: AdvisoryLock) -> None:
 
 
 def _tidy(connection: duckdb.DuckDBPyConnection, *, keep: timedelta) -> None:
-    """Leave one file per table and size, without deleted rows; remove what only snapshots older than `keep` name."""
+    """Merge the files of each table, and remove what only snapshots older than `keep` name; if it is 0, every trace."""
+    # A thread holds a row group of a hundred thousand rows in memory.
+    connection.execute("SET threads = 1")
     age = f"INTERVAL {int(keep.total_seconds())} SECOND"
     every = ", cleanup_all => true" if not keep else f", older_than => now() - {age}"
     for call in (
-        f"ducklake_rewrite_data_files('{ALIAS}', delete_threshold => 0)",
+        f"ducklake_rewrite_data_files('{ALIAS}', delete_threshold => {_REWRITE_FROM if keep else 0})",
         f"ducklake_merge_adjacent_files('{ALIAS}')",
         f"ducklake_expire_snapshots('{ALIAS}', older_than => now() - {age})",
         f"ducklake_cleanup_old_files('{ALIAS}'{every})",
