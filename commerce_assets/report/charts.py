@@ -19,6 +19,7 @@ _WIDTH, _HEIGHT = 5.6, 2.7
 _ROW_HEIGHT = 0.3
 _LONGEST_NAME = 34
 _MANY_BARS = 14
+_TWO_WEEKS = 14
 _STYLE: Any = {
     # Text stays text, in the reader's own font; matplotlib measures it in a wide one.
     "svg.fonttype": "none",
@@ -69,19 +70,20 @@ def month_bars(months: Sequence[date], series: Sequence[Series], *, percent: boo
         return _svg(figure)
 
 
-def day_lines(days: Sequence[date], values: Sequence[float]) -> str:
-    """Draw a bar per day, and the mean of seven days as a line."""
+def day_bars(days: Sequence[date], values: Sequence[float], *, is_wide: bool = False) -> str:
+    """Draw a bar per day, and from two weeks on the mean of seven days as a line."""
     means = [sum(values[max(place - 6, 0) : place + 1]) / min(place + 1, 7) for place in range(len(values))]
     with mpl.rc_context(_STYLE):
-        figure, axes = _canvas()
+        figure, axes = _canvas(width=2 * _WIDTH if is_wide else _WIDTH)
         axes.bar(range(len(days)), values, width=0.86, color=PALE, label="per day")
-        axes.plot(range(len(days)), means, color=BLUE, linewidth=2, label="mean of seven days")
+        if len(days) >= _TWO_WEEKS:
+            axes.plot(range(len(days)), means, color=BLUE, linewidth=2, label="mean of seven days")
+            axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, borderaxespad=0, handlelength=1)
         places = _spread(len(days), 6)
         axes.set_xticks(places, [f"{days[place].day} {days[place]:%b}" for place in places])
         axes.grid(visible=False, axis="x")
         axes.margins(x=0.02)
         _count_axis(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.16), ncols=2, borderaxespad=0, handlelength=1)
         return _svg(figure)
 
 
@@ -114,8 +116,8 @@ def ranking(names: Sequence[str], values: Sequence[float], labels: Sequence[str]
         return _svg(figure)
 
 
-def _canvas(*, height: float = _HEIGHT) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+def _canvas(*, width: float = _WIDTH, height: float = _HEIGHT) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
     axes.patch.set_alpha(0)

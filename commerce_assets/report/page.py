@@ -174,12 +174,15 @@ def _revenue(figures: Figures) -> Section:
         if not each.is_young:
             kept = Series("after refunds", [float(row["net"]) for row in each.by_month], BLUE)
             lost = Series("refunded", [float(row["refunds"] or 0) for row in each.by_month], ORANGE)
-            cards.append(Card(title=f"{_name(each)}, per month", chart=charts.month_bars(months, [kept, lost])))
+            series = [kept, lost] if any(lost.values) else [kept]
+            cards.append(
+                Card(title=f"{_name(each)}, per month, after refunds", chart=charts.month_bars(months, series))
+            )
         days = [row["day"] for row in each.by_day]
         cards.append(
             Card(
-                title=f"{_name(each)}, last {len(days)} days, after refunds",
-                chart=charts.day_lines(days, [float(row["net"]) for row in each.by_day]),
+                title=f"{_name(each)}, per day, after refunds",
+                chart=charts.day_bars(days, [float(row["net"]) for row in each.by_day], is_wide=each.is_young),
                 is_full=each.is_young,
             )
         )
@@ -295,7 +298,7 @@ def _customers(figures: Figures) -> Section:
                 note="After refunds, per currency. The best tenth are the customers with the highest revenue.",
             )
         )
-    if figures.cohorts:
+    if any(len(row["customers"]) > 1 for row in figures.cohorts):
         cards.append(_cohort_card(figures.cohorts))
     return Section(
         title="Customers", lead="A customer is an email address. Sales of all currencies count.", cards=cards
