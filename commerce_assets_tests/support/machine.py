@@ -89,7 +89,9 @@ class Machine:
 
 
 @contextmanager
-def machine_of(shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine_of(
+    shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: str
+) -> Iterator[Machine]:
     """A machine with an empty warehouse, switched on at the moment at which the shop opens."""
     _do_not_sleep(monkeypatch)
     quiet = {"python_logs": {"python_log_level": "CRITICAL"}}
@@ -101,6 +103,7 @@ def machine_of(shop: SimulatedShop, folder: Path, monkeypatch: pytest.MonkeyPatc
         api = Api(shop)
         server.script(otherwise=api)
         project = World(folder, running_server=server, running_instance=instance)
+        project.settings |= settings
         project.settings["COMMERCE_ORDERS_START_DATE"] = shop.clocks.store.date().isoformat()
         for name, value in project.environment.items():
             monkeypatch.setenv(name, value)
