@@ -80,8 +80,8 @@ class CommerceShop(dg.Component):
                     f"{name} is a secret and must not be in a file. "
                     "Fix: write it as '{{ env.NAME }}', and set that variable, for example in .env."
                 )
-            else:
-                values[variable_of(name)] = str(resolve(value))
+            elif (resolved := resolve(value)) is not None:  # None: a variable that is not set
+                values[variable_of(name)] = str(resolved)
         return cls(CommerceSettings.read(values, sources=sources))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature

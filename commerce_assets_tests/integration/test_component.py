@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ telemetry.enabled = false
     "src/my_project/__init__.py": "",
     "src/my_project/defs/__init__.py": "",
     "src/my_project/definitions.py": """
+from datetime import date
 from pathlib import Path
 
 from dagster import definitions, load_from_defs_folder
@@ -155,6 +157,16 @@ def test_a_secret_in_the_file_is_refused_and_not_shown(field: str, value: str) -
     with pytest.raises(SettingError, match=rf"^{field} is a secret and must not be in a file\. Fix: ") as refused:
         load(shop="acme", **{field: value})
     assert "canary" not in str(refused.value)
+
+
+def test_an_attribute_is_a_value_or_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_ZONE", "Europe/Berlin")
+    given: dict[str, Any] = {"order_history": True, "orders_start_date": "2024-01-31", "api_requests_per_second": 0.5}
+
+    settings = load(shop="acme", timezone="{{ env.ACME_ZONE }}", duckdb_path="{{ env.ACME_UNSET }}", **given).settings
+
+    assert {name: getattr(settings, name) for name in given} == {**given, "orders_start_date": date(2024, 1, 31)}
+    assert (settings.timezone, settings.duckdb_path) == ("Europe/Berlin", Path("data/acme.duckdb"))
 
 
 def test_an_unusable_attribute_is_named() -> None:
