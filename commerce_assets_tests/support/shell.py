@@ -63,12 +63,15 @@ class Shell:
     def process_environment(self, **environment: str) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT), **self.environment, **environment}
 
+    def write_settings(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f'{name}="{value}"\n' for name, value in self.settings.items()))
+
     def _write_dotenv(self) -> None:
         if not self.settings:
             (self.folder / ".env").unlink(missing_ok=True)
             return
-        lines = [f'{name}="{value}"\n' for name, value in self.settings.items()]
-        (self.folder / ".env").write_text("".join(lines))
+        self.write_settings(self.folder / ".env")
 
     def _clean(self) -> Mapping[str, None]:
         """Unset the settings of this machine."""
