@@ -451,10 +451,12 @@ def build_database(
         )
     from commerce_assets.warehouse.lake import Lake  # noqa: PLC0415 - as in build_coordination
 
+    name = shop or "shop"
     return Lake(
-        data=lake_data,
+        # A folder for each shop: tidying deletes what is there and not in the shop's own catalog.
+        data=f"{lake_data.rstrip('/')}/{name}/",
         postgres_url=str(postgres_url),
-        schema=f"{shop or 'shop'}_lake",
+        schema=f"{name}_lake",
         lock_timeout=lock_timeout,
         memory_limit=memory_limit,
         config=config or {},

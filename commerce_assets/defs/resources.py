@@ -78,6 +78,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
     timezone: str = resource_field("timezone")
     postgres_url: str | None = resource_field("postgres_url")
     lake_data: str = resource_field("lake_data")
+    shop: str = resource_field("shop")
 
     def open(self, log: logging.Logger) -> Warehouse:
         """The warehouse; it logs to `log` whom it waits for.
@@ -95,6 +96,7 @@ class WarehouseResource(dg.ConfigurableResource[Any]):
             personal_data_key=_secret(self.personal_data_key),
             postgres_url=_secret(self.postgres_url),
             lake_data=self.lake_data,
+            shop=self.shop,
         )
         return settings.warehouse(log)
 
@@ -175,6 +177,7 @@ def build_resources(settings: CommerceSettings) -> dict[str, Any]:
             timezone=settings.timezone,
             postgres_url=postgres_url,
             lake_data=settings.lake_data,
+            shop=settings.shop,
         ),
         shop.named(IO_MANAGER): CommerceDuckDBIOManager(
             database=str(settings.duckdb_path),

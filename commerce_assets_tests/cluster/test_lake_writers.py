@@ -15,6 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from commerce_assets.defs.resources import WAREHOUSE, build_resources
+from commerce_assets.defs.shop import Shop
+from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse import lake as lakes
 from commerce_assets.warehouse.database import DatabaseLockedError, WarehouseError
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
@@ -23,7 +26,7 @@ from commerce_assets_tests.support.lake import LakeWorld
 from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.servers import PASSWORD, PostgresServer
 from commerce_assets_tests.support.shell import Shell
-from commerce_assets_tests.support.world import World, running, serving
+from commerce_assets_tests.support.world import LOG, World, running, serving
 from sample_store.shop import build_shop
 from sample_store.store import SampleStore
 
@@ -132,7 +135,7 @@ def test_tidying_deletes_what_is_old_and_not_named(lake: LakeWorld, monkeypatch:
     lake.file.tidy()
     assert young <= files_of(lake)
     monkeypatch.setattr(lakes, "READERS_END_WITHIN", timedelta(0))
-    orphan = lake.folder / "lake" / "commerce" / "orders" / "of-a-killed-load.parquet"
+    orphan = lake.folder / "lake" / "shop" / "commerce" / "orders" / "of-a-killed-load.parquet"
     shutil.copy(next(iter(files_of(lake))), orphan)
     lake.file.tidy()
     assert len(files_of(lake)) <= 4
@@ -248,6 +251,29 @@ def test_a_file_moves_into_a_lake_and_back(lake: LakeWorld, tmp_path: Path) -> N
     returned = World(tmp_path, name="back.duckdb")
     assert returned.query("FROM commerce.orders ORDER BY id") == rows
     assert returned.query("FROM commerce_loads.loads") == file.query("FROM commerce_loads.loads")
+
+
+def test_shops_in_one_folder_keep_their_files(lake: LakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tidying deletes files that no catalog of the shop names, and the other shops' files are not in its catalog."""
+    monkeypatch.setattr(lakes, "READERS_END_WITHIN", timedelta(0))
+    monkeypatch.setenv("COMMERCE_POSTGRES_URL", lake.url)
+    settings = {"COMMERCE_POSTGRES_URL": lake.url, "COMMERCE_LAKE_DATA": str(lake.folder / "lake")}
+    shops = {name: CommerceSettings.read(settings | {"COMMERCE_SHOP": name}) for name in ("", "acme", "bolt")}
+    lakes_of = {name: shop.database(LOG) for name, shop in shops.items()}
+    for number, database in enumerate(lakes_of.values(), start=1):
+        with database.write() as connection:
+            connection.execute(f"CREATE SCHEMA commerce; CREATE TABLE commerce.orders AS FROM range({number})")
+    for database in lakes_of.values():
+        assert isinstance(database, lakes.Lake)
+        database.tidy()
+    for number, (name, database) in enumerate(lakes_of.items(), start=1):
+        with database.read() as connection:
+            # Not a count, which the catalog knows without the files.
+            assert connection.execute("SELECT list(range) FROM commerce.orders").fetchall() == [([*range(number)],)]
+        # Runs open the same lake as commands do.
+        resource = build_resources(shops[name])[Shop(name).named(WAREHOUSE)]
+        with resource.process_config_and_initialize_cm() as warehouse:
+            assert str(warehouse.open(LOG).file) == str(database)
 
 
 def files_of(world: World) -> set[Path]:

@@ -15,7 +15,7 @@ class LakeWorld(World):
     @property
     def file(self) -> Lake:  # type: ignore[override] # the interface that both have
         return Lake(
-            data=str(self.folder / "lake"),
+            data=f"{self.folder}/lake/shop/",
             postgres_url=self.url,
             lock_timeout=5,
             memory_limit=self.memory_limit,
