@@ -155,7 +155,18 @@ def test_the_first_load_fills_every_table(ui: Ui) -> None:
 
 
 def test_after_the_first_load_nothing_is_red(ui: Ui) -> None:
+    """The store sends amounts that are no numbers and undeclared fields: checks warn, and no other does."""
+    assert ui.failed_checks() == {
+        "orders: no_undeclared_fields": "WARN",
+        "orders: values_fit_their_types": "WARN",
+        "orders_enriched: amounts_are_readable": "WARN",
+        "orders_enriched: only_sales_have_amounts": "WARN",
+    }
     ui.page.set_viewport_size(TALL)
+    ui.open("/assets/orders?view=events")
+    for days in range(1, 11):
+        day = (datetime.now(UTC) - timedelta(days=days)).date()
+        expect(ui.page.get_by_text(str(day), exact=True).first).to_be_visible()
     for name in (*LOADED, *BUILT):
         ui.open(f"/assets/{name}?view=checks")
         ui.page.get_by_text("Checks (").first.wait_for()

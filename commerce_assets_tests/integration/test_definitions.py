@@ -108,6 +108,20 @@ def test_asset_descriptions_name_only_what_exists(settings: Mapping[str, str]) -
         assert set(re.findall(r"`([^`]+)`", kept_up)) <= named | columns
 
 
+def test_loading_the_definitions_warns_of_nothing() -> None:
+    """Dagster warns of each parameter in beta or preview that is used, in every terminal."""
+    code = "from commerce_assets.definitions import defs; defs.get_repository_def()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=bare_environment(PYTHONPATH=str(PROJECT)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("owner", [None, "team:data", "ann@example.com"])
 def test_the_owner_of_the_settings_owns_every_asset(owner: str | None) -> None:
     definitions = build_definitions(CommerceSettings.read({"COMMERCE_OWNER": owner or ""}))

@@ -98,6 +98,21 @@ class Ui:
         run_id: str = found()[0]["runId"]
         return run_id
 
+    def failed_checks(self) -> dict[str, str]:
+        """Return the checks that are not green, with their severity; without an evaluation, with their status."""
+        query = (
+            "{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks { name "
+            "executionForLatestMaterialization { status evaluation { severity success } } } } } } }"
+        )
+        found: dict[str, str] = {}
+        for node in self.ask(query)["assetNodes"]:
+            for check in node["assetChecksOrError"].get("checks", []):
+                latest = check["executionForLatestMaterialization"] or {"status": "never", "evaluation": None}
+                evaluation = latest["evaluation"] or {"severity": latest["status"], "success": False}
+                if not evaluation["success"]:
+                    found[f"{node['assetKey']['path'][-1]}: {check['name']}"] = evaluation["severity"]
+        return found
+
     def query(self, query: str) -> list[tuple[Any, ...]]:
         """What the tables hold."""
         with self.database.read() as connection:
