@@ -467,6 +467,8 @@ NANOSECOND = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
         ([None], [True], [None, True]),
         ([None], [{"x": 1}], [None, {"x": 1}]),
         (["vip"], [None], ["vip", None]),
+        ([["vip"]], [[None]], [["vip"], [None]]),
+        ([{"x": "a"}], [{"x": None}], [{"x": "a"}, {"x": None}]),
         (pa.array([None], pa.int32()), ["vip"], [None, "vip"]),
         (["a"], pa.array(["b"]).dictionary_encode(), ["a", "b"]),
     ],
