@@ -6,6 +6,8 @@ from datetime import date
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
+from operator import itemgetter
 
 import duckdb
 from dagster import (
@@ -38,7 +40,8 @@ def definition_metadata(model: Model, shop: Shop) -> dict[str, RawMetadataValue]
         TableColumn(
             name=column.name,
             type=column.type,
-            description=column.description,
+            # The open-source UI shows a column's description, but not its lineage.
+            description=f"{column.description}\n\n{_origin(model, column.name)}",
             constraints=TableColumnConstraints(unique=model.key == (column.name,)),
             tags={"sensitivity": column.sensitivity.value} if column.sensitivity else {},
         )
@@ -62,6 +65,15 @@ def _column_lineage(model: Model, shop: Shop) -> TableColumnLineage:
             for column, deps in _derived_lineage()[model.name].items()
         }
     )
+
+
+def _origin(model: Model, column: str) -> str:
+    """Say what a column is computed from: "From `orders`: `state`, `settled_gross`; `products`: `name`."."""
+    deps = [each.split(".") for each in _derived_lineage()[model.name][column]]
+    by_asset = [
+        f"`{asset}`: {', '.join(f'`{name}`' for _, name in names)}" for asset, names in groupby(deps, itemgetter(0))
+    ]
+    return f"From {'; '.join(by_asset)}."
 
 
 @cache
