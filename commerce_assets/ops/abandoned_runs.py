@@ -25,7 +25,7 @@ from commerce_assets.coordination import Coordination
 from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
 from commerce_assets.defs.shop import UNNAMED, Shop
-from commerce_assets.ops.foreign_history import report_foreign_history
+from commerce_assets.ops.foreign_history import report_foreign_history, report_not_loaded
 from commerce_assets.settings import CommerceSettings, SettingError, load_environment
 from commerce_assets.warehouse.database import WarehouseError
 
@@ -178,7 +178,9 @@ def _main() -> None:
         for settings in shops:
             limit_pools(instance, Shop(settings.shop))
             try:
-                for sentence in report_foreign_history(instance, settings):
+                # What a foreign history shows is not repeated.
+                sentences = [*report_foreign_history(instance, settings)] or report_not_loaded(settings)
+                for sentence in sentences:
                     print(sentence)  # noqa: T201
             except (SettingError, WarehouseError) as error:
                 # Dagster starts all the same: the next run fails with the same sentence.

@@ -20,6 +20,7 @@ from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.settings import CommerceSettings, checked_base_url
 from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.freshness import describe_never_loaded, due_days_never_loaded
 from commerce_assets.warehouse.load_log import last_loaded, loaded_windows, stores_of
 
 
@@ -47,6 +48,21 @@ def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSetti
                 for result in results:
                     instance.report_runless_asset_event(evaluation_of(key, result))
                 yield _sentence(endpoint, key, missing, database)
+
+
+def report_not_loaded(settings: CommerceSettings) -> Iterator[str]:
+    """Yield a sentence per asset that is still to be loaded, with the command that loads it."""
+    with settings.database(logging.getLogger(__name__)).read_or_empty() as connection:
+        for endpoint in settings.configured_endpoints():
+            start, now = settings.orders_start_date, datetime.now(UTC)
+            if endpoint.is_partitioned:
+                if days := due_days_never_loaded(connection, endpoint, start, now):
+                    yield f"{endpoint.name}: {describe_never_loaded(endpoint, days)}"
+            elif last_loaded(connection, endpoint) is None:
+                yield (
+                    f"{endpoint.name}: never loaded: materialize it (`commerce-assets pull {endpoint.name}`, or "
+                    "Materialize in the UI)"
+                )
 
 
 def _missing(

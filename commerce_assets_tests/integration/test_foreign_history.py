@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from commerce_assets.ops.foreign_history import report_foreign_history
+from commerce_assets.ops.foreign_history import report_foreign_history, report_not_loaded
 from commerce_assets.settings import CommerceSettings
 from commerce_assets_tests.support.items import order, product
 from commerce_assets_tests.support.world import World
@@ -57,3 +57,16 @@ def test_a_history_of_another_database_is_named_until_it_is_loaded(loaded: World
     assert named(loaded) == []
     loaded.file.path.unlink()
     assert len(named(loaded)) == len(sentences)
+
+
+def test_what_is_still_to_be_loaded_is_named_at_each_start(loaded: World) -> None:
+    settings = CommerceSettings.read(loaded.environment)
+    first = settings.orders_start_date
+    assert [*report_not_loaded(settings)] == []
+
+    elsewhere = CommerceSettings.read({**loaded.environment, "COMMERCE_DUCKDB_PATH": str(loaded.folder / "new.duckdb")})
+
+    said = dict(sentence.split(": ", 1) for sentence in report_not_loaded(elsewhere))
+    assert said.keys() == {"products", "packages", "orders", "subscriptions"}
+    assert "`commerce-assets pull products`" in said["products"]
+    assert f"`commerce-assets pull orders --from {first} --to " in said["orders"]
