@@ -527,9 +527,12 @@ SAYING = {
     "api/decoding.py": {"ApiError", "BlockedApiError", "TransientApiError"},
     "warehouse/file.py": {"WarehouseError"},
 }
-# Errors of settings that end any command, and of a file that is only read: `check` has no row for them.
+# Errors of settings that end any command, of a file that is only read, and of an item that is requested alone: `check`
+# has no row for them.
 NOT_BY_CHECK = (
-    *("COMMERCE_ALERT_WEBHOOK_URL", "COMMERCE_API_CA_BUNDLE", "COMMERCE_PERSONAL_DATA_KEY", "... is not a path"),
+    *("COMMERCE_ALERT_WEBHOOK_URL", "COMMERCE_API_CA_BUNDLE", "COMMERCE_LAKE_DATA", "COMMERCE_PERSONAL_DATA_KEY"),
+    "... is not a path",
+    "the store answered with another item",
     "there is no database at",
 )
 
@@ -556,6 +559,7 @@ EXAMPLES = {
     "target": "https://elsewhere.example",
     "names": "from and to",
     "direction": "behind",
+    "expected": "a list",
 }
 
 
