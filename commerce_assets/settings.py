@@ -379,7 +379,7 @@ class CommerceSettings(BaseSettings):
         Raises:
             SettingError: The key of the hash is missing or cannot be used.
         """
-        return Warehouse(file=self.database(log), staging_dir=self.staging_dir, policy=self.keyed_policy())
+        return Warehouse(database=self.database(log), staging_dir=self.staging_dir, policy=self.keyed_policy())
 
     def build_client(self, log: Logger, *, per_page: int | None = None) -> "CommerceClient":
         """Build the API client; `log` receives its progress.

@@ -147,7 +147,7 @@ def build_models_asset(
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
         # A run of checks alone has no partitions.
         window = window_of(context, partitions) if partitions and context.selected_asset_keys else None
-        database, timezone = open_warehouse(context, shop).file, warehouse_of(context, shop).timezone
+        database, timezone = open_warehouse(context, shop).database, warehouse_of(context, shop).timezone
         keys = {model.name: shop.key(model.name) for model in models}
         checks = {
             name: {check.name for check in context.selected_asset_check_keys if check.asset_key == key}

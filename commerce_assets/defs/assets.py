@@ -93,7 +93,7 @@ def build_endpoint_asset(
         selected = {key.name for key in context.selected_asset_check_keys}
         if not context.selected_asset_keys:
             with known_errors_as_failures():
-                file = open_warehouse(context, shop).file
+                file = open_warehouse(context, shop).database
                 yield from results_without_load(context.instance, endpoint, file, selected, shop=shop)
             return
         window = window_of(context, partitions) if partitions else None
@@ -113,7 +113,7 @@ def build_endpoint_asset(
                 if refused := refused_result(error):
                     yield from _of(selected, [refused])
                 raise
-            with opened.file.read() as connection:
+            with opened.database.read() as connection:
                 metadata = load_metadata(connection, ingested)
                 if window:
                     for day, values in partitions_metadata(connection, ingested, window.days, newest=metadata).items():

@@ -105,7 +105,7 @@ def check_results(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Iterat
 
 
 def results_without_load(
-    instance: dg.DagsterInstance, endpoint: Endpoint, file: Database, selected: Collection[str], *, shop: Shop
+    instance: dg.DagsterInstance, endpoint: Endpoint, database: Database, selected: Collection[str], *, shop: Shop
 ) -> Iterator[dg.AssetCheckResult]:
     """Yield the results of checks that are evaluated alone: of the whole table, as it is stored.
 
@@ -114,7 +114,7 @@ def results_without_load(
     """
     stored = {query.name for query in check_queries(endpoint)}
     yield from _last_results(instance, shop.key(endpoint.name), [name for name in selected if name not in stored])
-    with file.read_or_empty() as connection:
+    with database.read_or_empty() as connection:
         if not exists(connection, SCHEMA, endpoint.name):
             yield from (_not_yet_loaded(name) for name in selected if name in stored)
             return

@@ -71,13 +71,13 @@ def build_refresh_job(
                     lookback_days=lookback_days,
                 )
             changed = report_load(
-                context, ingested, opened.file, shop=shop, partitions=partitions, description="Late changes"
+                context, ingested, opened.database, shop=shop, partitions=partitions, description="Late changes"
             )
             if changed:
-                report_checks(context, ingested, opened.file, shop=shop, partitions=partitions)
+                report_checks(context, ingested, opened.database, shop=shop, partitions=partitions)
             else:
                 start = partitions.start.astimezone(UTC).date()
-                report_unevaluated(context, endpoint, opened.file, shop=shop, start=start)
+                report_unevaluated(context, endpoint, opened.database, shop=shop, start=start)
 
     look_up = _build_look_up_op(endpoint=endpoint, partitions=partitions, shop=shop)
 
@@ -115,10 +115,10 @@ def _build_look_up_op(
                 looked_up = look_up_items(endpoint, client=client, warehouse=opened, log=context.log)
             if looked_up:
                 changed = report_load(
-                    context, looked_up, opened.file, shop=shop, partitions=partitions, description="Looked up"
+                    context, looked_up, opened.database, shop=shop, partitions=partitions, description="Looked up"
                 )
                 if changed:
-                    report_checks(context, looked_up, opened.file, shop=shop, partitions=partitions)
+                    report_checks(context, looked_up, opened.database, shop=shop, partitions=partitions)
             # Dagster stores here what was reported; it would lose that with an error.
             yield dg.Output(None)
             if looked_up and looked_up.error:
@@ -137,7 +137,7 @@ def _ingest_changes(
     lookback_days: int,
 ) -> Ingested:
     """Ingest the rows changed since the high-water mark, or, where the store ignores the filter, the last days."""
-    known = _followed(endpoint, warehouse.file)
+    known = _followed(endpoint, warehouse.database)
     base = known.mark or _first_mark(client, endpoint, known)
     now = datetime.now(UTC)
     # Also if that is in the future: this machine's clock was wrong then.
@@ -168,10 +168,10 @@ def _ingest_changes(
     return run(ListRequest(endpoint=endpoint, window=window), after_load=note_ignored)
 
 
-def _followed(endpoint: Endpoint, file: Database) -> Followed:
-    if not file.exists():
+def _followed(endpoint: Endpoint, database: Database) -> Followed:
+    if not database.exists():
         return Followed(None, None, None, None)
-    with file.read() as connection:
+    with database.read() as connection:
         return followed(connection, endpoint)
 
 

@@ -27,7 +27,7 @@ def build_lake_job(*, executor: dg.ExecutorDefinition, shop: Shop) -> tuple[dg.J
     )
     def merge_and_expire(context: dg.OpExecutionContext) -> None:
         with known_errors_as_failures():
-            lake = open_warehouse(context, shop).file
+            lake = open_warehouse(context, shop).database
             assert isinstance(lake, Lake)  # noqa: S101 - the job exists only for one
             before, after = lake.tidy()
         context.log.info("%s: %d files, %d after tidying", lake, before, after)

@@ -36,7 +36,7 @@ _OTHER_DAYS = "days that are not complete partitions"
 def report_load(
     context: dg.OpExecutionContext,
     ingested: Ingested,
-    file: Database,
+    database: Database,
     *,
     shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
@@ -53,7 +53,7 @@ def report_load(
     days = {day for day, counts in ingested.load.days.items() if counts.touched}
     if window and whole_window:
         days.update(window.days)
-    with file.read() as connection:
+    with database.read() as connection:
         windows = loaded_windows(connection, endpoint)
         reported = [day for day in sorted(days) if _is_loaded(day, windows, partitions)]
         totals = load_metadata(connection, ingested)
@@ -83,14 +83,14 @@ def report_load(
 def report_checks(
     context: dg.OpExecutionContext,
     ingested: Ingested,
-    file: Database,
+    database: Database,
     *,
     shop: Shop,
     partitions: dg.DailyPartitionsDefinition,
 ) -> None:
     """Evaluate every check of the asset after a load; keys are compared only with those that it wrote."""
     endpoint = ingested.request.endpoint
-    with file.read() as connection:
+    with database.read() as connection:
         key = shop.key(endpoint.name)
         _report(context, key, verified_results(ingested.verified))
         _report(context, key, check_results(connection, Scope(endpoint, None, ingested.began_at, only_written=True)))
@@ -112,7 +112,7 @@ def report_health(
 
 
 def report_unevaluated(
-    context: dg.OpExecutionContext, endpoint: Endpoint, file: Database, *, shop: Shop, start: date
+    context: dg.OpExecutionContext, endpoint: Endpoint, database: Database, *, shop: Shop, start: date
 ) -> None:
     """Evaluate the checks that a run has planned but, as it failed or was killed, not evaluated.
 
@@ -121,7 +121,7 @@ def report_unevaluated(
     Args:
         context: Of the op that reports them.
         endpoint: The asset.
-        file: The database.
+        database: The database.
         shop: Names the asset.
         start: The first day that must be loaded, if the asset is partitioned.
     """
@@ -136,9 +136,9 @@ def report_unevaluated(
     names = {record.key.name for record in planned if record.run_id in ended}
     alone = names & {spec.name for spec in own}
     key = shop.key(endpoint.name)
-    _report(context, key, results_without_load(context.instance, endpoint, file, alone, shop=shop))
+    _report(context, key, results_without_load(context.instance, endpoint, database, alone, shop=shop))
     if names - alone:
-        with file.read_or_empty() as connection:
+        with database.read_or_empty() as connection:
             found = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
             _report(context, key, (result for result in found if result.check_name in names))
 

@@ -91,13 +91,13 @@ def _build_reconcile_op(
                     report_load(
                         context,
                         ingested,
-                        opened.file,
+                        opened.database,
                         shop=shop,
                         partitions=partitions,
                         description=why,
                         whole_window=True,
                     )
-                    report_checks(context, ingested, opened.file, shop=shop, partitions=partitions)
+                    report_checks(context, ingested, opened.database, shop=shop, partitions=partitions)
 
             start = partitions.start.astimezone(UTC).date()
             missing = _days_never_loaded(opened, endpoint, start=start)
@@ -121,18 +121,18 @@ def _build_reconcile_op(
             elif windows:
                 extract(windows, why="Differed from the store")
                 found = _compare(client, opened, log, endpoint=endpoint, requests=config.requests) or found
-            with opened.file.write() as connection:
+            with opened.database.write() as connection:
                 write_note(connection, endpoint, Kind.RECONCILIATION, found.as_json())
-            with opened.file.read() as connection:
+            with opened.database.read() as connection:
                 report_health(context, endpoint, connection, shop=shop, partitions=partitions)
-            report_unevaluated(context, endpoint, opened.file, shop=shop, start=start)
+            report_unevaluated(context, endpoint, opened.database, shop=shop, start=start)
 
     return reconcile_endpoint
 
 
 def _days_never_loaded(warehouse: Warehouse, endpoint: Endpoint, *, start: date) -> list[date]:
     """Return the due days that no load has covered; before the first load, all of them."""
-    with warehouse.file.read_or_empty() as connection:
+    with warehouse.database.read_or_empty() as connection:
         return due_days_never_loaded(connection, endpoint, start, datetime.now(UTC))
 
 
@@ -148,7 +148,7 @@ def _all_days(warehouse: Warehouse, endpoint: Endpoint, error: NotInOrderError, 
     Raises:
         NotInOrderError: Extracting them would take more requests than the budget.
     """
-    with warehouse.file.read() as connection:
+    with warehouse.database.read() as connection:
         window = days_to_compare(loaded_windows(connection, endpoint)[0].first_day, datetime.now(UTC))
         rows = sum(count_by_day(connection, endpoint, window).values())
     pages = rows // endpoint.paginator.limit + 2
@@ -162,7 +162,7 @@ def _all_days(warehouse: Warehouse, endpoint: Endpoint, error: NotInOrderError, 
 
 def _as_extracted(warehouse: Warehouse, endpoint: Endpoint, window: Window, requests: int) -> ReconciliationReport:
     """Return the report of days that have just been extracted, and so do not differ from the store."""
-    with warehouse.file.read() as connection:
+    with warehouse.database.read() as connection:
         rows = sum(count_by_day(connection, endpoint, window).values())
     return ReconciliationReport(
         window=window, in_store=rows, stored=rows, differences=(), requests=requests, within_budget=True
@@ -173,9 +173,9 @@ def _compare(
     client: "CommerceClient", warehouse: Warehouse, log: dg.DagsterLogManager, *, endpoint: Endpoint, requests: int
 ) -> ReconciliationReport | None:
     """Compare the loaded days with the store and log what differs; None if nothing has been loaded."""
-    if not warehouse.file.exists():
+    if not warehouse.database.exists():
         return None
-    with warehouse.file.read() as connection:
+    with warehouse.database.read() as connection:
         windows = loaded_windows(connection, endpoint)
         stored = count_by_day(connection, endpoint) if windows else {}
     first = windows[0].first_day if windows else None

@@ -114,7 +114,7 @@ def open_warehouse(context: Context, shop: Shop) -> Warehouse:
     """
     with known_errors_as_failures():
         warehouse = warehouse_of(context, shop).open(context.log)
-        stored = partial(stores_of, warehouse.file)
+        stored = partial(stores_of, warehouse.database)
         refuse_other_shop(context.instance, shop, location=location_of(context.run), store=None, stored=stored)
     return warehouse
 
@@ -139,7 +139,7 @@ def open_shop(
     instance, location = context.instance, location_of(context.run)
     with api.client(context.log) as client:
         if not store_moved:
-            stored = partial(stores_of, warehouse.file)
+            stored = partial(stores_of, warehouse.database)
             refuse_other_shop(instance, shop, location=location, store=client.store, stored=stored)
         yield client, warehouse
         record_owner(instance, shop, location=location, store=client.store)

@@ -87,18 +87,18 @@ def ingest(
         WarehouseError: The database cannot be used.
     """
     watcher = WATCHER.get()
-    warehouse.file.prepare()
+    warehouse.database.prepare()
     staging = Staging(warehouse.staging_dir, log=log)
     try:
-        check_store(warehouse.file, request.endpoint, client.store, moved=store_moved)
+        check_store(warehouse.database, request.endpoint, client.store, moved=store_moved)
     except StoreChangedError:
         # A wrong key is another key, too: then the store's own answer says more.
         client.page(request, PageDecoder(request.endpoint), 1)
         raise
     url = client.url_of(request.endpoint.name, request.endpoint.path)
-    with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.file.lock_timeout) as staged:
+    with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.database.lock_timeout) as staged:
         # What was too large for the same limit may be smaller in the store by now.
-        is_too_large = staged.manifest.too_large_for == warehouse.file.memory_limit
+        is_too_large = staged.manifest.too_large_for == warehouse.database.memory_limit
         if staged.is_complete and (is_too_large or _is_stored(warehouse, staged)):
             staged.clear()
         stats = stage(client, staged, log=log, watcher=watcher)
@@ -109,10 +109,10 @@ def ingest(
             stats = stage(client, staged, log=log, watcher=watcher)
 
         try:
-            verified = verify(staged, warehouse.file, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
+            verified = verify(staged, warehouse.database, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
             if watcher:
                 watcher.loading()
-            with warehouse.file.write() as connection:
+            with warehouse.database.write() as connection:
                 loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
                 if after_load:
                     after_load(connection, staged)
@@ -121,7 +121,7 @@ def ingest(
             staged.discard()
             raise
         except (LoadMemoryError, DatabaseMemoryError):
-            staged.keep_for_more_memory(warehouse.file.memory_limit)
+            staged.keep_for_more_memory(warehouse.database.memory_limit)
             raise
         staged.discard()
         log.info("%s: %s", request, loaded)
@@ -130,7 +130,7 @@ def ingest(
 
 def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:
     """Whether this extraction was loaded already, and a crash left its staged pages."""
-    if not warehouse.file.exists():
+    if not warehouse.database.exists():
         return False
-    with warehouse.file.read() as connection:
+    with warehouse.database.read() as connection:
         return has_loaded(connection, staged.manifest.pull_id)

@@ -64,9 +64,9 @@ def look_up_items(
         WarehouseError: The database cannot be used.
     """
     lookup = endpoint.item_lookup
-    if lookup is None or not client.item_requests or not warehouse.file.exists():
+    if lookup is None or not client.item_requests or not warehouse.database.exists():
         return None
-    with warehouse.file.read() as connection:
+    with warehouse.database.read() as connection:
         keys = rows_to_look_up(connection, endpoint)
     if not keys:
         return None
@@ -74,13 +74,13 @@ def look_up_items(
     url = client.url_of(endpoint.name, endpoint.path)
     staging = Staging(warehouse.staging_dir, log=log)
     began, before = time.monotonic(), replace(client.tally)
-    with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.file.lock_timeout) as staged:
+    with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.database.lock_timeout) as staged:
         rows_resumed = staged.count
         asked = _stage(client, staged, keys, log)
         seconds = time.monotonic() - began
         verified = Verified(stored=0, extracted=staged.count, has_replaced_text=staged.has_replaced_text)
         try:
-            with warehouse.file.write() as connection:
+            with warehouse.database.write() as connection:
                 loaded = load_items(connection, staged, asked.keys, policy=warehouse.policy)
                 left = rows_to_look_up(connection, endpoint)
         except StagedItemsUnreadableError:

@@ -68,15 +68,15 @@ class Verified:
         return self.vanished > _ALWAYS_PLAUSIBLE and self.vanished * 2 > self.stored
 
 
-def check_store(file: Database, endpoint: Endpoint, store: str, *, moved: bool) -> None:
+def check_store(database: Database, endpoint: Endpoint, store: str, *, moved: bool) -> None:
     """Refuse another store or account than that of earlier loads.
 
     Raises:
         StoreChangedError: It is another one, and `moved` is not set.
     """
-    if moved or not file.exists():
+    if moved or not database.exists():
         return
-    with file.read() as connection:
+    with database.read() as connection:
         before = last_store(connection, endpoint)
     if before not in {None, store}:
         raise StoreChangedError(
@@ -88,7 +88,7 @@ def check_store(file: Database, endpoint: Endpoint, store: str, *, moved: bool) 
 
 def verify(
     staged: StagedPages,
-    file: Database,
+    database: Database,
     log: logging.Logger,
     *,
     read_again: Callable[[], None],
@@ -98,7 +98,7 @@ def verify(
 
     Args:
         staged: A complete reading of the list.
-        file: The database.
+        database: The database.
         log: Receives each further reading.
         read_again: Stages the list again, from its start.
         allow_shrinkage: A person has confirmed that the rows were deleted.
@@ -109,9 +109,9 @@ def verify(
     request = staged.pull
     missing: frozenset[int] | None = None
     for reading in range(1, _MOST_READINGS + 1):
-        if request.updated_after or not file.exists():
+        if request.updated_after or not database.exists():
             return _verified(staged, Vanished(stored=0, extracted=staged.count), reading)
-        with file.read() as connection:
+        with database.read() as connection:
             found = vanished_rows(connection, staged)
         verified = _verified(staged, found, reading)
         if not found.keys or allow_shrinkage:

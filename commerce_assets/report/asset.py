@@ -47,7 +47,7 @@ def build_report_assets(
         path = default_path(Path(warehouse.database_path)).resolve()
         with known_errors_as_failures():
             size = write_report(
-                open_warehouse(context, shop).file,
+                open_warehouse(context, shop).database,
                 path,
                 endpoints=endpoints,
                 start=start,

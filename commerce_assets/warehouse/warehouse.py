@@ -1,4 +1,4 @@
-"""One shop's storage: the DuckDB file, the staging directory and the personal-data policy."""
+"""One shop's storage: the database, the staging directory and the personal-data policy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ class Warehouse:
     """Where rows are stored, and how.
 
     Attributes:
-        file: The DuckDB file.
+        database: The DuckDB file or the lake.
         staging_dir: Where extracted pages lie until they are loaded.
         policy: What is hashed or dropped at load; with its key if it hashes.
     """
 
-    file: Database
+    database: Database
     staging_dir: Path
     policy: PersonalDataPolicy

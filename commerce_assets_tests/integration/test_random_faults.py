@@ -237,7 +237,7 @@ class World:
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self.warehouse.file.write() as connection:
+        with self.warehouse.database.write() as connection:
             yield connection
 
     def store_beforehand(self) -> None:
@@ -449,7 +449,7 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
         monkeypatch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
         file = OpenDatabase(path=folder / "shop.duckdb", lock_timeout=5, log=LOG)
         with kept_open(file):
-            yield Laboratory(server, Warehouse(file=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))
+            yield Laboratory(server, Warehouse(database=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))
 
 
 @FEW

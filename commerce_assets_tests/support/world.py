@@ -106,7 +106,7 @@ class World:
 
     @property
     def warehouse(self) -> Warehouse:
-        return Warehouse(file=self.file, staging_dir=self.staging, policy=DEFAULT_POLICY)
+        return Warehouse(database=self.file, staging_dir=self.staging, policy=DEFAULT_POLICY)
 
     # From the store to staged pages
 

@@ -44,7 +44,7 @@ def build_sample_database(folder: Path) -> Path:
         )
         client = stack.enter_context(settings.build_client(_LOG))
         database = DatabaseFile(path=folder / "shop.duckdb", log=_LOG)
-        warehouse = Warehouse(file=database, staging_dir=folder / "staging", policy=DEFAULT_POLICY)
+        warehouse = Warehouse(database=database, staging_dir=folder / "staging", policy=DEFAULT_POLICY)
         versioned = replace(orders, keeps_versions=True)
         days = Window(_OPENED, _BACKFILLED)
         lists = [ListRequest(endpoint=endpoint) for endpoint in ENDPOINTS if not endpoint.is_partitioned]
