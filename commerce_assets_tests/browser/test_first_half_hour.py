@@ -75,10 +75,17 @@ def folder(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield folder
 
 
-def follow(ui: Ui, name: str) -> None:
-    """Click a name in the navigation; the start page would still redirect to another one meanwhile."""
+def follow(ui: Ui, name: str, *, leads_to: str) -> None:
+    """Click a name in the navigation until its page is there: a page that still loads may redirect to another one."""
     ui.open("/deployment/locations")
-    ui.page.get_by_role("link", name=name).first.click()
+
+    def is_there() -> bool:
+        # By its text: the names of the icons are part of the names of the links.
+        ui.page.get_by_role("link").filter(has_text=name).first.click()
+        ui.page.wait_for_timeout(2000)
+        return leads_to in ui.page.url
+
+    until(is_there, lambda: ui.page.url)
 
 
 def write_dotenv(folder: Path, name: str, value: str) -> None:
@@ -135,7 +142,8 @@ def test_the_check_passes_once_the_secret_is_right(ui: Ui, folder: Path) -> None
 
 
 def test_the_first_load_fills_every_table(ui: Ui) -> None:
-    follow(ui, words("Lineage"))
+    follow(ui, words("Lineage"), leads_to="/asset-groups")
+    ui.picture("lineage")
     ui.page.get_by_role("button", name=words("Lineage", "Materialize all…")).click()
     ui.dialog.get_by_role("button", name=words("Lineage", "Materialize all…", "All"), exact=True).click()
     ui.picture("first-load")
@@ -194,7 +202,7 @@ def test_after_the_first_load_nothing_is_red(ui: Ui) -> None:
 def test_the_schedules_and_the_sensor_are_switched_on(ui: Ui) -> None:
     schedules = re.findall(r"^\| `(\w+_(?:daily|hourly|weekly))` ", README, re.MULTILINE)
     assert len(schedules) == 5
-    follow(ui, words("Automation"))
+    follow(ui, words("Automation"), leads_to="/automation")
     ui.page.get_by_text("catalog_daily").first.wait_for()
     ui.picture("automation")
     for name in (*schedules, SENSOR):
