@@ -40,6 +40,7 @@ from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
 from commerce_assets.ingest.verify import VerificationError
+from commerce_assets.warehouse.database import ALIAS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import LoadError
@@ -122,8 +123,8 @@ class OpenDatabase(DatabaseFile):
 def kept_open(database: OpenDatabase) -> Iterator[None]:
     with duckdb.connect(config={"temp_directory": str(database.path.with_suffix(".tmp"))}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"ATTACH '{database.path}' AS warehouse")
-        connection.execute("USE warehouse")
+        connection.execute(f"ATTACH '{database.path}' AS {ALIAS}")
+        connection.execute(f"USE {ALIAS}")
         _open_files[database.path] = connection
         yield
         del _open_files[database.path]
