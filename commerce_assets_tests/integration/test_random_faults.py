@@ -39,7 +39,7 @@ from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.ingest.ingest import ingest
 from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
-from commerce_assets.ingest.verify import VerificationError
+from commerce_assets.ingest.verify import StoreChangedError, VerificationError
 from commerce_assets.warehouse.database import ALIAS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import has_loaded
@@ -280,13 +280,16 @@ class World:
 
     # Runs
 
-    def run(self, *, kill_at: int | None = None, allow_shrinkage: bool = False) -> datetime:
+    def run(
+        self, *, kill_at: int | None = None, allow_shrinkage: bool = False, base_url: str | None = None
+    ) -> datetime:
         """A run as the asset, or the refresh, does it; returns when the pull began that it has loaded."""
+        base_url = base_url or self.server.base_url
         try:
             with (
                 MortalClient(
                     kill_at=kill_at,
-                    base_url=self.server.base_url,
+                    base_url=base_url,
                     key=SAMPLE_API_KEY,
                     secret=SAMPLE_API_SECRET,
                     paths={"orders": ORDERS_PATH},
@@ -300,7 +303,12 @@ class World:
                 patch.object(StagedPages, "discard", self._discard(kill_at)),
             ):
                 return ingest(
-                    self.plan.pull, client=client, warehouse=self.warehouse, log=LOG, allow_shrinkage=allow_shrinkage
+                    self.plan.pull,
+                    client=client,
+                    warehouse=self.warehouse,
+                    log=LOG,
+                    allow_shrinkage=allow_shrinkage,
+                    not_before=self.plan.not_before,
                 ).began_at
         finally:
             for thread in threading.enumerate():
@@ -347,6 +355,10 @@ def check(world: World, before: Sequence[Row], began_at: datetime) -> None:
     }
     old = {row["id"]: row for row in before}
     live = {row["id"]: row for row in after if row.get("_deleted_at") is None}
+    if plan.not_before:
+        too_old = {number for number in versions.keys() - old.keys() if _created_at(versions[number]) < plan.not_before}
+        assert too_old.isdisjoint(live), "a row from before the start date was added"
+        throughout -= too_old
     touched = {number: row for number, row in live.items() if _is_covered(plan, row)}
     if plan.kind == "changes":
         assert old.keys() <= live.keys(), "a row has gone, and only a whole list shows that"
@@ -373,6 +385,10 @@ def _is_asked_for(plan: Plan, row: Item) -> bool:
         updated_at = row.get("updated_at")
         return updated_at is not None and datetime.fromisoformat(updated_at) >= SINCE
     return True
+
+
+def _created_at(versions: Sequence[Item]) -> datetime:
+    return datetime.fromisoformat(versions[0]["created_at"])
 
 
 def _may_be_sent(plan: Plan, row: Item) -> bool:
@@ -425,6 +441,12 @@ def happens(world: World) -> None:
         began_at = recovered(world, before)
     check(world, before, began_at)
     assert len(server.requests) <= world.most_requests
+    if plan.another_store:
+        world.calm_down()
+        table = world.table()
+        with pytest.raises(StoreChangedError):
+            world.run(base_url=server.base_url.replace("127.0.0.1", "localhost"))
+        assert world.table() == table
 
 
 @dataclass(frozen=True)

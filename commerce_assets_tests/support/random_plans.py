@@ -37,6 +37,7 @@ ListOrder: TypeAlias = Literal["by id", "newest first", "by name"]
 
 WINDOW = Window.of_days(date(2024, 3, 15), date(2024, 3, 15))
 SINCE = datetime(2024, 6, 1, tzinfo=UTC)
+_START_DATES = (WINDOW.start, WINDOW.start + timedelta(hours=12), WINDOW.end + timedelta(days=2))
 _SECOND = timedelta(seconds=1)
 _HALF_SECOND = timedelta(milliseconds=500)
 
@@ -151,6 +152,9 @@ class Plan:
     kill_at: int | None
     torn: bool
     killed_after_commit: bool
+    stamps_go_back: bool
+    not_before: datetime | None
+    another_store: bool
 
     @property
     def pull(self) -> ListRequest:
@@ -239,6 +243,11 @@ def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
         kill_at=draw(st.sampled_from([None, None, None, 1, 2, 3, 4, 6])) if may_kill else None,
         torn=draw(st.booleans()),
         killed_after_commit=draw(st.sampled_from([False, False, False, True])),
+        # Of changes, the later stamp wins: one that goes back is only followed by a complete reading.
+        stamps_go_back=kind != "changes" and draw(st.sampled_from([False, False, True])),
+        # The start date has moved since the stored rows were loaded.
+        not_before=draw(st.sampled_from([None, None, *_START_DATES])) if kind == "changes" else None,
+        another_store=draw(st.sampled_from([False, False, True])),
     )
 
 
@@ -263,7 +272,7 @@ def created(plan: Plan, number: int, count: int) -> datetime:
 def item(plan: Plan, number: int, created_at: datetime, *, version: int) -> Item:
     """A row as the store sends it; the text of a version is that version's alone."""
     style = number * 3 + plan.salt
-    changed = timedelta(0) if style % 5 == 1 else timedelta(hours=version)
+    changed = timedelta(0) if style % 5 == 1 else timedelta(hours=-version if plan.stamps_go_back else version)
     # Around the instant since which changes are asked for, on it and within its second.
     updated = SINCE + (style % 7 - 2) * _HALF_SECOND + changed
     row: dict[str, Any] = {"id": number}
