@@ -1,5 +1,6 @@
 """Own assets: the table they get, the rows that a partition replaces, the values that stay exact."""
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -17,12 +18,14 @@ import pytest
 
 from commerce_assets.defs.failures import KnownError
 from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
+from commerce_assets.defs.resources import WarehouseResource
 from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse import tables
 from commerce_assets.warehouse.partitions import PartitionError, Partitions
 from commerce_assets.warehouse.tables import TableError, TableName
 from commerce_assets_tests.support.items import ORDERS, days, order
+from commerce_assets_tests.support.pages import DOCS
 from commerce_assets_tests.support.world import World
 
 NEW_YORK, BERLIN = "America/New_York", "Europe/Berlin"
@@ -742,3 +745,14 @@ def test_columns_are_matched_by_name(own: World) -> None:
     asset = Table(own, dg.StaticPartitionsDefinition(["1", "3"]), "key")
     asset.store(pa.table({"value": [3], "new": ["n"], "key": ["3"]}), "3")
     assert own.query("SELECT key, value, new FROM commerce.returned WHERE key = '3'") == [("3", 3, "n")]
+
+
+def test_the_pages_asset_sees_the_rows_of_today(project: World, capfd: pytest.CaptureFixture[str]) -> None:
+    """The example of docs/own-assets.md, typed as it is there."""
+    project.load(ORDERS, [order(1), order(2)], window=days("2024-03-15"))
+    (code,) = re.findall(r"```python\n(@dg.asset\(deps.*?)```", (DOCS / "own-assets.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {"dg": dg, "WarehouseResource": WarehouseResource}
+    exec(code, names)  # noqa: S102 - the project's own page
+    resources = {"warehouse": (project.definitions.resources or {})["warehouse"]}
+    assert dg.materialize([names["orders_so_far"]], resources=resources).success
+    assert "│            2 │" in capfd.readouterr().out
