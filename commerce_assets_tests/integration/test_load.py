@@ -4,6 +4,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from stat import S_IMODE
@@ -603,8 +604,7 @@ def test_large_orders_load_in_bounded_memory(storage: World) -> None:
     """Fault 93. 17 MB, which the load used to parse at once: it needed more than 120 MB."""
     items = [order(number, cart={"cart_items": [LINE] * 3_000}) for number in range(60)]
     staged = storage.stage(ORDERS, items, window=WINDOW)
-    storage.memory_limit = "120MB"
-    with storage.file.write() as connection:
+    with replace(storage, memory_limit="120MB").file.write() as connection:
         assert load(connection, staged).inserted == 60
         assert vanished_rows(connection, staged).extracted == 60
     assert storage.query("SELECT DISTINCT len(cart -> '$.cart_items[*]') FROM commerce.orders") == [(3_000,)]
