@@ -30,17 +30,24 @@ def build_report_assets(
     if not is_installed() or not {*MARTS} <= {*marts}:
         return []
 
-    @dg.asset(
-        key=shop.key("shop_report"),
+    spec = dg.AssetSpec(
+        shop.key("shop_report"),
         deps=[shop.key(name) for name in (*MARTS, *HISTORY_MARTS) if name in marts],
         group_name=shop.named(GROUP),
-        required_resource_keys={shop.named(WAREHOUSE)},
         kinds={"html"},
         description="One HTML page about the shop, without personal data, to read or to send. Its place is the "
         "metadata `path` of the materialization.\n\nWhile the sensor "
         f"`{automation_sensor_name(shop)}` is on, it is written again after the marts were built.",
         # It needs all of its marts.
         automation_condition=dg.AutomationCondition.eager(),
+    )
+
+    @dg.multi_asset(
+        name=shop.named("shop_report"),
+        specs=[spec],
+        required_resource_keys={shop.named(WAREHOUSE)},
+        # Dagster's command line takes a range of days only if all selected assets have this policy.
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def shop_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         warehouse = warehouse_of(context, shop)
