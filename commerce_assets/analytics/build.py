@@ -16,7 +16,7 @@ from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
 from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
-from commerce_assets.warehouse.sql import identifier, table, text, within
+from commerce_assets.warehouse.sql import identifier, scalar, table, text, within
 from commerce_assets.window import Window
 
 _SHARED = ("sale", "subscription", "currency", "order_amounts", "order_lines")
@@ -97,7 +97,7 @@ def build(
     scope = _scope(model, window)
     personal = " OR ".join(f"{identifier(c.name)} IS NOT NULL" for c in model.columns if c.sensitivity) or "FALSE"
     personal_rows = f"SELECT count(*) FROM {target} WHERE {personal}"
-    stored_personal_rows = _count(connection, personal_rows)
+    stored_personal_rows = scalar(connection, personal_rows)
     _create_source_views(connection, endpoints, window, timezone)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
@@ -108,17 +108,17 @@ def build(
         )
     connection.execute(f"INSERT INTO {_FRESH} BY NAME {query}")
     same = " AND ".join(f"f.{identifier(name)} IS NOT DISTINCT FROM t.{identifier(name)}" for name in declared)
-    removed = _count(
+    removed = scalar(
         connection, f"DELETE FROM {target} AS t WHERE {scope} AND NOT EXISTS (FROM {_FRESH} f WHERE {same})"
     )
-    if stored_personal_rows and not _count(connection, personal_rows):
+    if stored_personal_rows and not scalar(connection, personal_rows):
         # Every one was replaced: the policy for personal data became stricter, and free blocks still hold old values.
         request_rewrite(connection)
-    written = _count(
+    written = scalar(
         connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
     )
     _create_model_view(connection, model, scope)
-    rows = _count(connection, f"SELECT count(*) FROM {_FRESH}")
+    rows = scalar(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
 
 
@@ -188,7 +188,7 @@ def _buildable(
 
 def _outcome(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> CheckOutcome:
     connection.execute(f"CREATE OR REPLACE TEMP TABLE failing AS {query}")
-    wrong = _count(connection, "SELECT count(*) FROM temp.main.failing")
+    wrong = scalar(connection, "SELECT count(*) FROM temp.main.failing")
     examples = connection.execute(f"FROM temp.main.failing ORDER BY ALL LIMIT {_EXAMPLES}")
     names = [name for name, *_ in examples.description or ()]
     return CheckOutcome(name, wrong, [dict(zip(names, map(str, row), strict=True)) for row in examples.fetchall()])
@@ -236,8 +236,3 @@ def _create_model_view(connection: duckdb.DuckDBPyConnection, model: Model, scop
 
 def _scope(model: Model, window: Window | None) -> str:
     return within(identifier(model.cursor), window.start, window.end) if window and model.cursor else "TRUE"
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0

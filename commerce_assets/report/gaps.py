@@ -12,6 +12,7 @@ from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.freshness import due_days_never_loaded, fresh
 from commerce_assets.warehouse.load_log import Kind, first_loaded, followed, last_followed, loaded_windows, read_note
+from commerce_assets.warehouse.sql import scalar
 
 _IN_STEP = "daily_revenue"
 
@@ -53,9 +54,9 @@ def find_unknown(connection: duckdb.DuckDBPyConnection, *, has_history: bool) ->
         (_WITHOUT_TIME, "refund", "The day of {} is not known; what was paid back in a month lacks them."),
         (_WITHOUT_PRICE, "active subscription", "{} without a price per month; the recurring revenue lacks them."),
     ):
-        if found := _number(connection, query):
+        if found := scalar(connection, query):
             said.append(text.format(_count(found, noun)))
-    if not has_history and _number(connection, "SELECT count(*) FROM analytics.subscription_orders"):
+    if not has_history and scalar(connection, "SELECT count(*) FROM analytics.subscription_orders"):
         said.append(
             "The store shows the present state of a subscription only: past months, cancellations and the days of "
             "renewals are known from the day on which the order history is switched on. Revenue of renewals is in the "
@@ -118,8 +119,8 @@ def _late_days(
     return said
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(amount: Decimal) -> str:
@@ -128,11 +129,6 @@ def _plain(amount: Decimal) -> str:
 
 def _moment(at: datetime, zone: ZoneInfo) -> str:
     return f"{at.astimezone(zone):%Y-%m-%d %H:%M}"
-
-
-def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
 
 
 _BY_CURRENCY = """

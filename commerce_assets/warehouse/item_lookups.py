@@ -22,7 +22,7 @@ from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.row_history import VALID_TO, history_of, versions_of
 from commerce_assets.warehouse.schema import create_internal_tables, day_of, exists, table_of
-from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
+from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, scalar, table, text
 
 _LOOKUPS = table(INTERNAL_SCHEMA, "item_lookups")
 _ANSWERS = "temp.main.item_answers"
@@ -86,10 +86,10 @@ def load_items(
         result.updated += count
     if result.updated:
         result.fields_changed = {lookup.column: result.updated}
-    result.loaded = _count(connection, f"SELECT count(*) FROM {_MATCHING}")
+    result.loaded = scalar(connection, f"SELECT count(*) FROM {_MATCHING}")
     result.unchanged = result.loaded - result.updated
     _record(connection, endpoint, asked)
-    result.total = _count(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
+    result.total = scalar(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
     connection.execute(f"DROP TABLE {_MATCHING}")
     connection.execute(f"DROP TABLE {_ANSWERS}")
     result.seconds = time.monotonic() - began
@@ -136,8 +136,3 @@ def _record(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, asked: Co
         f"SELECT {name}, k.key, m.version, $now FROM {keys} k LEFT JOIN {_MATCHING} m USING (key)",
         {"keys": [*asked], "now": now},
     )
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0

@@ -21,7 +21,7 @@ from commerce_assets.warehouse.privacy.expressions import bind_key
 from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.warehouse.schema import covered, create_internal_tables, create_or_migrate, day_of, table_of
-from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant
+from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant, scalar
 from commerce_assets.window import Window
 
 _MERGE_PLAN_COLUMNS = (
@@ -153,7 +153,7 @@ def load(
                 row_history.follow(connection, endpoint, number)
     _merge_repeated_keys(connection)
     result.outside_window = staged.count - in_window
-    result.loaded = _count(connection, f"SELECT count(*) FROM {MERGE_PLAN}")
+    result.loaded = scalar(connection, f"SELECT count(*) FROM {MERGE_PLAN}")
     result.repeated = in_window - result.loaded
     if is_complete:
         _remove_vanished(connection, endpoint, pull.window, staged.manifest.began_at)
@@ -225,7 +225,7 @@ def _write(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
 
 def _merge_repeated_keys(connection: duckdb.DuckDBPyConnection) -> None:
     """Reduce the merge plan to one action per key: a key of two segments has two, the second against the first."""
-    if not _count(connection, f"SELECT count(*) - count(DISTINCT key) FROM {MERGE_PLAN}"):
+    if not scalar(connection, f"SELECT count(*) - count(DISTINCT key) FROM {MERGE_PLAN}"):
         return
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE merge_plan AS
@@ -270,9 +270,4 @@ def _count_actions(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, re
             setattr(counts, action, getattr(counts, action) + count)
             if action == "updated" and old_day != day:
                 result.days.setdefault(old_day, DayCounts()).removed += count
-    result.total = _count(connection, f"SELECT count(*) FROM {table_of(endpoint)}")
-
-
-def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    result.total = scalar(connection, f"SELECT count(*) FROM {table_of(endpoint)}")

@@ -1,6 +1,10 @@
 """SQL fragments: quoted identifiers, and literals that do not depend on the session's time zone."""
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
 
 SCHEMA = "commerce"
 """The schema of the endpoints' tables."""
@@ -25,6 +29,12 @@ def table(schema: str, name: str) -> str:
 
 def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def scalar(connection: "duckdb.DuckDBPyConnection", query: str) -> int:
+    """Return the number that a query returns in its first column; 0 if it returns no row."""
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
 
 
 def within(expression: str, start: datetime | None, end: datetime | None) -> str:
