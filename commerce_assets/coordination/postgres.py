@@ -60,7 +60,7 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         """Use the database of a URL `postgresql+psycopg2://user:password@host/database`."""
-        self._url = url.replace("postgresql+psycopg2://", "postgresql://", 1)
+        self._url = libpq_url(url)
 
     def slot(self, host: str) -> "PostgresSlot":
         return PostgresSlot(self._url, host)
@@ -232,6 +232,11 @@ class LoadLock:
     def release(self) -> None:
         for lock in reversed(self._locks):
             lock.release()
+
+
+def libpq_url(url: str) -> str:
+    """Return the URL as libpq reads it, without the driver that SQLAlchemy needs."""
+    return url.replace("postgresql+psycopg2://", "postgresql://", 1)
 
 
 def _keep(lock: AdvisoryLock, ended: threading.Event) -> None:

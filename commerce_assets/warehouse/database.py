@@ -1,17 +1,21 @@
 """What every database of a shop can do, whether it is a DuckDB file or a lake, and the errors of both."""
 
+import contextlib
 import json
 import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import duckdb
 
+from commerce_assets.coordination import Lock
+
+DuckDBConfig = Mapping[str, str | bool | int | float | list[str]]
 ALIAS = "__commerce__"
 """The catalog of the database in every connection.
 
@@ -92,6 +96,15 @@ class Wait:
         self._next_log = _LOG_AFTER_SECONDS
         self._poll = _FIRST_POLL_SECONDS
 
+    def for_lock(self, lock: Lock) -> None:
+        """Acquire the lock of the loads as soon as no other process of the project holds it.
+
+        Raises:
+            DatabaseLockedError: The deadline has passed.
+        """
+        while holder := lock.acquire():
+            self.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+
     def for_holder(self, holder: str, fix: str) -> None:
         """Sleep for one poll.
 
@@ -124,6 +137,22 @@ def request_rewrite(connection: duckdb.DuckDBPyConnection) -> None:
 
 def is_rewrite_requested(connection: duckdb.DuckDBPyConnection) -> bool:
     return connection.execute(f"SELECT getvariable('{_REWRITE}')").fetchone() == (True,)
+
+
+@contextmanager
+def connected(
+    *, memory_limit: str, spill: str, config: DuckDBConfig | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection to nothing yet, in UTC; `spill` is where DuckDB spills to."""
+    settings = {
+        "custom_user_agent": "dagster",
+        "memory_limit": memory_limit,
+        "temp_directory": spill,
+        **(config or {}),
+    }
+    with contextlib.closing(duckdb.connect(":memory:", config=settings)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
 
 
 def use(connection: duckdb.DuckDBPyConnection) -> None:

@@ -5,8 +5,8 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from commerce_assets.warehouse.database import (
     ALIAS,
     OWNER_ONLY,
     DatabaseMemoryError,
+    DuckDBConfig,
     Wait,
     WarehouseError,
+    connected,
     is_of_memory,
     is_rewrite_requested,
     short_error,
@@ -69,7 +71,7 @@ class DatabaseFile:
     path: Path
     lock_timeout: float = LOCK_TIMEOUT
     memory_limit: str = MEMORY_LIMIT
-    config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
+    config: DuckDBConfig = field(default_factory=dict)
     coordination: Coordination = field(default_factory=LockFiles)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
@@ -227,8 +229,7 @@ class DatabaseFile:
         wait = Wait(self, self.log)
         lock = self.coordination.load_lock(path)
         held.callback(lock.release)
-        while holder := lock.acquire():
-            wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+        wait.for_lock(lock)
         if not os.access(path, os.F_OK) or (path.is_file() and not path.stat().st_size):
             return lock, None
         connection = held.enter_context(self._connection(spill="", config={"threads": 1}))
@@ -239,19 +240,10 @@ class DatabaseFile:
         held.callback(os.close, source)
         return lock, source
 
-    @contextmanager
     def _connection(
-        self, *, spill: str, config: Mapping[str, str | bool | int | float | list[str]] | None = None
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "custom_user_agent": "dagster",
-            "memory_limit": self.memory_limit,
-            "temp_directory": spill,
-            **(config or {}),
-        }
-        with contextlib.closing(duckdb.connect(":memory:", config=settings)) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            yield connection
+        self, *, spill: str, config: DuckDBConfig | None = None
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return connected(memory_limit=self.memory_limit, spill=spill, config=config)
 
     def _attach_read_only(self, connection: duckdb.DuckDBPyConnection, wait: Wait, *, is_locked: bool = False) -> None:
         """Attach the file as soon as no outside program has it open for writing."""
@@ -287,8 +279,7 @@ class DatabaseFile:
             return
         lock = self.coordination.load_lock(self._real_path)
         try:
-            while holder := lock.acquire():
-                wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+            wait.for_lock(lock)
             # Another process may have been faster: DuckDB decides again, under the lock.
             self._attach_read_only(connection, wait, is_locked=True)
         finally:

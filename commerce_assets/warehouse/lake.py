@@ -9,8 +9,8 @@ import errno
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.resources import files
@@ -20,21 +20,23 @@ from typing import Final
 import duckdb
 
 from commerce_assets.coordination import CoordinationError
-from commerce_assets.coordination.postgres import AdvisoryLock
+from commerce_assets.coordination.postgres import AdvisoryLock, libpq_url
 from commerce_assets.warehouse import LOCK_TIMEOUT, MEMORY_LIMIT
 from commerce_assets.warehouse.database import (
     ALIAS,
     OWNER_ONLY,
     DatabaseMemoryError,
+    DuckDBConfig,
     Wait,
     WarehouseError,
+    connected,
     is_of_memory,
     is_rewrite_requested,
     short_error,
     signals_as_interrupts,
     use,
 )
-from commerce_assets.warehouse.sql import text
+from commerce_assets.warehouse.sql import scalar, text
 
 READERS_END_WITHIN: Final = timedelta(days=1)
 """How long a reader may take: files that no current snapshot names are kept for this time."""
@@ -66,7 +68,7 @@ class Lake:
     schema: str = "shop_lake"
     lock_timeout: float = LOCK_TIMEOUT
     memory_limit: str = MEMORY_LIMIT
-    config: Mapping[str, str | bool | int | float | list[str]] = field(default_factory=dict)
+    config: DuckDBConfig = field(default_factory=dict)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger(__name__))
 
     def __str__(self) -> str:
@@ -134,20 +136,22 @@ class Lake:
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection to the latest snapshot, which does not change while it is open."""
-        with signals_as_interrupts(), OWNER_ONLY, self._attached(read_only=True) as connection:
+        with self._reading() as connection:
             if connection is None:
                 raise WarehouseError(
                     f"{self} does not exist yet. "
                     "Fix: pull or materialize an asset first, or check COMMERCE_LAKE_DATA and COMMERCE_POSTGRES_URL."
                 )
-            connection.begin()
             yield connection
 
     @contextmanager
     def read_or_empty(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """As `read`; before the first load, a connection to an empty database, which has the same answers."""
-        with self.read() if self.exists() else duckdb.connect() as connection:
-            yield connection
+        with (
+            self._reading() as connection,
+            duckdb.connect() if connection is None else nullcontext(connection) as found,
+        ):
+            yield found
 
     def tidy(self) -> tuple[int, int]:
         """Merge small files, rewrite those with deleted rows, and remove what no reader needs any more.
@@ -166,12 +170,18 @@ class Lake:
             return before, _count_files(connection)
 
     @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """A connection to the latest snapshot; None if the lake does not exist yet. To connect takes a round trip."""
+        with signals_as_interrupts(), OWNER_ONLY, self._attached(read_only=True) as connection:
+            if connection is not None:
+                connection.begin()
+            yield connection
+
+    @contextmanager
     def _locked(self) -> Iterator[AdvisoryLock]:
-        lock = AdvisoryLock(self.postgres_url.replace("+psycopg2", "", 1), f"lake {self.schema}")
-        wait = Wait(self, self.log)
+        lock = AdvisoryLock(libpq_url(self.postgres_url), f"lake {self.schema}")
         try:
-            while holder := lock.acquire():
-                wait.for_holder(holder, "wait for it to finish, or raise COMMERCE_DUCKDB_LOCK_TIMEOUT")
+            Wait(self, self.log).for_lock(lock)
         except CoordinationError as error:
             raise WarehouseError(str(error)) from error
         try:
@@ -200,22 +210,17 @@ class Lake:
 
     @contextmanager
     def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with tempfile.TemporaryDirectory(prefix="commerce_assets-spill-") as spill:
-            settings: dict[str, str | bool | int | float | list[str]] = {
-                "custom_user_agent": "dagster",
-                "memory_limit": self.memory_limit,
-                "temp_directory": spill,
-                "autoinstall_known_extensions": False,
-                **self.config,
-            }
-            with contextlib.closing(duckdb.connect(":memory:", config=settings)) as connection:
-                for name in _EXTENSIONS:
-                    connection.execute(f"LOAD {text(str(_extension(name)))}")
-                if "DUCKDB_S3_ENDPOINT" in os.environ:
-                    # A store of one's own has no DNS name per bucket.
-                    connection.execute("SET GLOBAL s3_url_style = 'path'")
-                connection.execute("SET TimeZone = 'UTC'")
-                yield connection
+        config = {"autoinstall_known_extensions": False, **self.config}
+        with (
+            tempfile.TemporaryDirectory(prefix="commerce_assets-spill-") as spill,
+            connected(memory_limit=self.memory_limit, spill=spill, config=config) as connection,
+        ):
+            for name in _EXTENSIONS:
+                connection.execute(f"LOAD {text(str(_extension(name)))}")
+            if "DUCKDB_S3_ENDPOINT" in os.environ:
+                # A store of one's own has no DNS name per bucket.
+                connection.execute("SET GLOBAL s3_url_style = 'path'")
+            yield connection
 
     @contextmanager
     def _explained(self, done: str) -> Iterator[None]:
@@ -260,8 +265,9 @@ def _tidy(connection: duckdb.DuckDBPyConnection, *, keep: timedelta) -> None:
 
 
 def _count_files(connection: duckdb.DuckDBPyConnection) -> int:
-    counts = connection.execute(f"SELECT sum(file_count + delete_file_count) FROM ducklake_table_info('{ALIAS}')")
-    return int((counts.fetchone() or [0])[0] or 0)
+    return scalar(
+        connection, f"SELECT coalesce(sum(file_count + delete_file_count), 0) FROM ducklake_table_info('{ALIAS}')"
+    )
 
 
 def _extension(name: str) -> Path:
@@ -287,7 +293,7 @@ def _catalog(url: str) -> Iterator[str]:
     """What DuckLake attaches; the password is in an unnamed file, so that no SQL and no error contains it."""
     from psycopg2.extensions import make_dsn, parse_dsn  # noqa: PLC0415 - only installed for several machines
 
-    parameters = parse_dsn(url.replace("+psycopg2", "", 1))
+    parameters = parse_dsn(libpq_url(url))
     password = parameters.pop("password", "").replace("\\", "\\\\").replace(":", "\\:")
     descriptor = os.memfd_create("passfile")
     try:
