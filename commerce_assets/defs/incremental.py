@@ -25,7 +25,6 @@ from commerce_assets.ingest.ingest import Ingested, ingest
 from commerce_assets.ingest.items import look_up_items
 from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages
-from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.load_log import Followed, Kind, followed, set_mark, write_note
 from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets.window import Window
@@ -137,7 +136,8 @@ def _ingest_changes(
     lookback_days: int,
 ) -> Ingested:
     """Ingest the rows changed since the high-water mark, or, where the store ignores the filter, the last days."""
-    known = _followed(endpoint, warehouse.database)
+    with warehouse.database.read_or_empty() as connection:
+        known = followed(connection, endpoint)
     base = known.mark or _first_mark(client, endpoint, known)
     now = datetime.now(UTC)
     # Also if that is in the future: this machine's clock was wrong then.
@@ -166,13 +166,6 @@ def _ingest_changes(
         write_note(connection, endpoint, Kind.UPDATE_FILTER, {"is_supported": False})
 
     return run(ListRequest(endpoint=endpoint, window=window), after_load=note_ignored)
-
-
-def _followed(endpoint: Endpoint, database: Database) -> Followed:
-    if not database.exists():
-        return Followed(None, None, None, None)
-    with database.read() as connection:
-        return followed(connection, endpoint)
 
 
 def _first_mark(client: "CommerceClient", endpoint: Endpoint, known: Followed) -> datetime:

@@ -173,9 +173,7 @@ def _compare(
     client: "CommerceClient", warehouse: Warehouse, log: dg.DagsterLogManager, *, endpoint: Endpoint, requests: int
 ) -> ReconciliationReport | None:
     """Compare the loaded days with the store and log what differs; None if nothing has been loaded."""
-    if not warehouse.database.exists():
-        return None
-    with warehouse.database.read() as connection:
+    with warehouse.database.read_or_empty() as connection:
         windows = loaded_windows(connection, endpoint)
         stored = count_by_day(connection, endpoint) if windows else {}
     first = windows[0].first_day if windows else None

@@ -130,7 +130,5 @@ def ingest(
 
 def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:
     """Whether this extraction was loaded already, and a crash left its staged pages."""
-    if not warehouse.database.exists():
-        return False
-    with warehouse.database.read() as connection:
+    with warehouse.database.read_or_empty() as connection:
         return has_loaded(connection, staged.manifest.pull_id)

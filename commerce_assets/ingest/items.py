@@ -64,9 +64,9 @@ def look_up_items(
         WarehouseError: The database cannot be used.
     """
     lookup = endpoint.item_lookup
-    if lookup is None or not client.item_requests or not warehouse.database.exists():
+    if lookup is None or not client.item_requests:
         return None
-    with warehouse.database.read() as connection:
+    with warehouse.database.read_or_empty() as connection:
         keys = rows_to_look_up(connection, endpoint)
     if not keys:
         return None

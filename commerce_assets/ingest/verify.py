@@ -74,9 +74,9 @@ def check_store(database: Database, endpoint: Endpoint, store: str, *, moved: bo
     Raises:
         StoreChangedError: It is another one, and `moved` is not set.
     """
-    if moved or not database.exists():
+    if moved:
         return
-    with database.read() as connection:
+    with database.read_or_empty() as connection:
         before = last_store(connection, endpoint)
     if before not in {None, store}:
         raise StoreChangedError(
@@ -109,9 +109,9 @@ def verify(
     request = staged.pull
     missing: frozenset[int] | None = None
     for reading in range(1, _MOST_READINGS + 1):
-        if request.updated_after or not database.exists():
+        if request.updated_after:
             return _verified(staged, Vanished(stored=0, extracted=staged.count), reading)
-        with database.read() as connection:
+        with database.read_or_empty() as connection:
             found = vanished_rows(connection, staged)
         verified = _verified(staged, found, reading)
         if not found.keys or allow_shrinkage:

@@ -92,9 +92,7 @@ def last_store(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> str
 
 def stores_of(database: Database) -> set[str]:
     """Return the stores and accounts that the database was loaded from; none if it does not exist."""
-    if not database.exists():
-        return set()
-    with database.read() as connection:
+    with database.read_or_empty() as connection:
         if not exists(connection, INTERNAL_SCHEMA, "loads"):
             return set()
         return {name for (name,) in connection.execute(f"SELECT DISTINCT store FROM {_LOADS}").fetchall()}
