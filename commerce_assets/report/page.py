@@ -14,6 +14,8 @@ from commerce_assets.report.charts import BLUE, GREY, ORANGE, PALE, Series
 from commerce_assets.report.figures import NO_CURRENCY, Currency, Figures, Row
 
 _MONTHS_OPEN = 6
+# The heads of what `_sums` returns.
+_SUM_HEADS = ("Sales", "Before refunds", "Refunds", "After refunds", "Tax included", "Fees")
 _DASH, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _FEW = 2
 _ALL = 1_000
@@ -130,16 +132,7 @@ def _overview(figures: Figures) -> Section:
     period = f"{figures.last_day - timedelta(days=29)} to {figures.last_day}"
     table = Table(
         name="overview",
-        heads=(
-            "Currency",
-            "Sales",
-            "Before refunds",
-            "Refunds",
-            "After refunds",
-            "Tax included",
-            "Fees",
-            "Refunded sales",
-        ),
+        heads=("Currency", *_SUM_HEADS, "Refunded sales"),
         rows=[[Cell(_name(each)), *_sums(each, each.total), Cell(_share(each.total))] for each in figures.currencies],
     )
     return Section(
@@ -189,16 +182,7 @@ def _revenue(figures: Figures) -> Section:
         table = Table(
             name="revenue",
             currency=each.code,
-            heads=(
-                "Month",
-                "Sales",
-                "Before refunds",
-                "Refunds",
-                "After refunds",
-                "Tax included",
-                "Fees",
-                "Average sale",
-            ),
+            heads=("Month", *_SUM_HEADS, "Average sale"),
             rows=[
                 [
                     Cell(_month(row["month"])),
