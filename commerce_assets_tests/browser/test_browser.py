@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.load_log import set_mark
 from commerce_assets_tests.support.ui import (
+    BUILT,
+    EXTRACTED,
     ORDINARY,
     SCREENSHOTS,
     SENSOR,
@@ -31,8 +32,6 @@ pytestmark = pytest.mark.browser
 
 # The graph of both groups, which the UI draws only where it is visible.
 TALL: ViewportSize = {"width": 1500, "height": 3200}
-RAW = ("products", "packages", "orders", "subscriptions")
-ANALYTICS = tuple(model.name for model in MODELS if not model.needs_history)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +77,11 @@ def test_the_graph_shows_both_groups_with_kinds_and_lineage(ui: Ui) -> None:
     ui.page.set_viewport_size(TALL)
     ui.open_graph()
 
-    for asset in (*RAW, *ANALYTICS):
+    for asset in (*EXTRACTED, *BUILT):
         expect(ui.page.get_by_text(asset, exact=True).first).to_be_visible()
-    expect(ui.page.get_by_text("Python", exact=True)).to_have_count(len(RAW))
-    expect(ui.page.get_by_text("SQL", exact=True)).to_have_count(len(ANALYTICS))
-    expect(ui.page.get_by_text("DuckDB", exact=True)).to_have_count(len(RAW) + len(ANALYTICS))
+    expect(ui.page.get_by_text("Python", exact=True)).to_have_count(len(EXTRACTED))
+    expect(ui.page.get_by_text("SQL", exact=True)).to_have_count(len(BUILT))
+    expect(ui.page.get_by_text("DuckDB", exact=True)).to_have_count(len(EXTRACTED) + len(BUILT))
     ui.picture("graph")
 
 
@@ -91,7 +90,9 @@ def test_materialize_all_fills_every_table_of_both_groups(ui: Ui) -> None:
     ui.open("/asset-groups")
     ui.page.get_by_role("button", name="Materialize all").click()
     ui.dialog.get_by_role("button", name="All", exact=True).click()
-    expect(ui.dialog.get_by_text(f"Launch runs to materialize {len(RAW) + len(ANALYTICS) + 1} assets")).to_be_visible()
+    expect(
+        ui.dialog.get_by_text(f"Launch runs to materialize {len(EXTRACTED) + len(BUILT) + 1} assets")
+    ).to_be_visible()
     ui.picture("materialize-all")
 
     ui.dialog.get_by_role("button", name="Launch backfill").click()
@@ -99,7 +100,7 @@ def test_materialize_all_fills_every_table_of_both_groups(ui: Ui) -> None:
 
     assert [ui.count(f"commerce.{name}") for name in ("products", "packages", "subscriptions")] == [25, 8, 5]
     assert ui.count("commerce.orders") > 0
-    assert all(ui.count(f"analytics.{name}") for name in ANALYTICS)
+    assert all(ui.count(f"analytics.{name}") for name in BUILT)
     assert ui.failed_checks() == {}
     ui.open("/assets")
     expect(ui.page.get_by_text("Never materialized")).to_have_count(0)

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ViewportSize, expect
 
-from commerce_assets.analytics.tables import MODELS
 from commerce_assets_tests.support.pages import ROOT, blocks
 from commerce_assets_tests.support.second_store import build_second_store
 from commerce_assets_tests.support.ui import (
+    BUILT,
+    EXTRACTED,
     SCREENSHOTS,
     SENSOR,
     Ui,
@@ -39,8 +40,6 @@ pytestmark = pytest.mark.browser
 README = (ROOT / "README.md").read_text()
 DAYS = 40
 TALL: ViewportSize = {"width": 1500, "height": 1800}
-LOADED = ("products", "packages", "orders", "subscriptions")
-BUILT = tuple(model.name for model in MODELS if not model.needs_history)
 
 
 def words(*phrases: str) -> str:
@@ -175,11 +174,11 @@ def test_after_the_first_load_nothing_is_red(ui: Ui) -> None:
     for days in range(1, 11):
         day = (datetime.now(UTC) - timedelta(days=days)).date()
         expect(ui.page.get_by_text(str(day), exact=True).first).to_be_visible()
-    for name in (*LOADED, *BUILT):
+    for name in (*EXTRACTED, *BUILT):
         ui.open(f"/assets/{name}?view=checks")
         ui.page.get_by_text("Checks (").first.wait_for()
         ui.picture(f"checks-{name}")
-    for name in LOADED:
+    for name in EXTRACTED:
         ui.open(f"/assets/{name}")
         ui.picture(f"overview-{name}")
         ui.open(f"/assets/{name}?view=events")

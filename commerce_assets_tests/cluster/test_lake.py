@@ -1,8 +1,5 @@
 """The suites of the load, the row history and the marts, on DuckDB 1.5 and 2.0's file format, and on a lake."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from commerce_assets_tests.integration.test_analytics import *  # noqa: F403
@@ -17,8 +14,5 @@ from commerce_assets_tests.support.world import MakeWorld, World
 def make_world(request: pytest.FixtureRequest, postgres: PostgresServer) -> MakeWorld:
     if request.param == "file":
         return World
-
-    def make_lake(folder: Path, **options: Any) -> World:
-        return LakeWorld(folder, url=postgres.new_database(), **options)
-
-    return make_lake
+    # A database for each world of the session.
+    return lambda folder, **options: LakeWorld(folder, url=postgres.new_database(), **options)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def lake(tmp_path: Path, url: str) -> LakeWorld:
 def shop(tmp_path: Path, url: str) -> Iterator[World]:
     """A shop of eight days, whose lake does not exist yet."""
     store = SampleStore(build_shop(now=TODAY, days=DAYS, orders_per_day=20))
-    with serving(store, tmp_path, lambda folder, **options: LakeWorld(folder, url=url, **options)) as world:
+    with serving(store, tmp_path, partial(LakeWorld, url=url)) as world:
         yield world
 
 
@@ -221,11 +222,7 @@ def test_every_command_works_on_a_lake(shop: World, tmp_path: Path, monkeypatch:
 
 def test_the_job_tidies_the_lake(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(build_shop(now=TODAY, days=DAYS, orders_per_day=20))
-
-    def make_lake(folder: Path, **options: Any) -> World:
-        return LakeWorld(folder, url=url, **options)
-
-    with running(store, tmp_path, monkeypatch, make_lake) as world:
+    with running(store, tmp_path, monkeypatch, partial(LakeWorld, url=url)) as world:
         world.run("catalog")
         world.run("orders", days=(FIRST, FIRST + timedelta(days=DAYS - 1)))
         world.run("tidy_lake")

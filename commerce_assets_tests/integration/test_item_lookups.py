@@ -69,7 +69,7 @@ def looked_up(shop: World) -> list[int]:
 
 
 def amounts(shop: World, table: str = "orders") -> dict[int, list[str]]:
-    """What is stored of refunds, exactly as it was sent."""
+    """Return the stored refund amounts by order, as the store sent them."""
     rows = shop.query(f"SELECT id, refund_transactions FROM {table} ORDER BY ALL")
     return {
         number: re.findall(r'"amount":("[^"]*"|[^,]*)', transactions) if transactions else []

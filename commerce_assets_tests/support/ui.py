@@ -15,6 +15,8 @@ from typing import Any
 import requests
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
+from commerce_assets.analytics.tables import MODELS
+from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets_tests.support.pages import ROOT
 from commerce_assets_tests.support.processes import free_port
@@ -29,6 +31,8 @@ FLAGS = (
 PATIENCE_SECONDS = 150
 ORDINARY: ViewportSize = {"width": 1500, "height": 1100}
 SENSOR = "default_automation_condition_sensor"
+EXTRACTED = tuple(endpoint.name for endpoint in ENDPOINTS)
+BUILT = tuple(model.name for model in MODELS if not model.needs_history)
 
 
 def until(is_so: Callable[[], object], what: Callable[[], object] = lambda: "it did not come to be") -> None:
