@@ -270,7 +270,7 @@ def test_shops_in_one_folder_keep_their_files(lake: LakeWorld, monkeypatch: pyte
         # Runs open the same lake as commands do.
         resource = build_resources(shops[name])[Shop(name).named(WAREHOUSE)]
         with resource.process_config_and_initialize_cm() as warehouse:
-            assert str(warehouse.open(LOG).file) == str(database)
+            assert str(warehouse.open(LOG).database) == str(database)
 
 
 def files_of(world: World) -> set[Path]:

@@ -218,7 +218,7 @@ class Inspection:
 
     def _inspect_health(self, endpoints: Sequence[Endpoint]) -> None:
         machine = self.machine
-        with machine.definitions.resources["warehouse"].open(LOG).file.read() as connection:  # type: ignore[index]
+        with machine.definitions.resources["warehouse"].open(LOG).database.read() as connection:  # type: ignore[index]
             for endpoint in endpoints:
                 for question in (freshness.fresh, *((freshness.complete,) if endpoint.is_partitioned else ())):
                     finding = question(connection, endpoint, NEW_YEAR.date(), machine.clocks.machine)
