@@ -12,6 +12,7 @@ import pytest
 from commerce_assets.analytics.build import BuildResult, CheckOutcome, ModelError, build, check
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.window import Window
 from commerce_assets_tests.support.items import BY_NAME, ORDERS, PRODUCTS, days, order, product
 from commerce_assets_tests.support.world import World
@@ -290,7 +291,8 @@ def test_a_refund_counts_on_its_own_day_and_on_its_orders(storage: World) -> Non
     ]
 
 
-def test_an_order_is_a_sale_by_its_state_amount_and_test_mode(storage: World) -> None:
+@pytest.mark.parametrize("personal", ["keep", "drop"])
+def test_an_order_is_a_sale_by_its_state_amount_and_test_mode(storage: World, personal: str) -> None:
     """Fault 113."""
     states = (
         "complete",
@@ -305,9 +307,9 @@ def test_an_order_is_a_sale_by_its_state_amount_and_test_mode(storage: World) ->
         None,
     )
     orders = [paid(number, "1.00", state=state) for number, state in enumerate(states, start=1)]
-    orders += [paid(20 + n, "1.00", test_mode=mode) for n, mode in enumerate((True, "true", 1, False, None))]
+    orders += [paid(20 + n, "1.00", test_mode=mode) for n, mode in enumerate((True, " True\n", 1, False, None))]
     orders += [paid(30, None), paid(31, "£15.00"), paid(32, "£15.00", state="failed")]
-    storage.load(ORDERS, orders, window=ALWAYS)
+    storage.load(ORDERS, orders, window=ALWAYS, policy=PersonalDataPolicy.parse(personal))
     _, outcomes = built(storage, BY_MODEL["orders_enriched"])
 
     found = storage.query("SELECT order_id, not_a_sale FROM analytics.orders_enriched WHERE NOT is_sale ORDER BY ALL")

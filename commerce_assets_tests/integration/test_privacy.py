@@ -195,13 +195,25 @@ def test_a_url_that_is_the_name_of_a_member_is_not_left_either(session: duckdb.D
     assert json.loads(left) == {"url": {"name": "x"}, "b": 1}
 
 
-def test_of_undeclared_fields_names_and_booleans_are_left(session: duckdb.DuckDBPyConnection) -> None:
+def test_of_undeclared_fields_names_and_flags_are_left(session: duckdb.DuckDBPyConnection) -> None:
     """Fault 97."""
     sent = (
-        '{"a":"text","b":17.50,"c":true,"d":null,"e":{"f":1},"g":["x"],"":"","it\'s \\"q\\"":12345678901234567890123}'
+        '{"a":"text","b":17.50,"c":true,"d":null,"e":{"f":1},"g":["x"],"":"","it\'s \\"q\\"":12345678901234567890123,'
+        '"h":" Yes\\n","i":0,"j":"1.0"}'
     )
     ((left,),) = session.execute(f"SELECT {masked('$1::JSON', EXTRA, DROP)}", [sent]).fetchall()
-    expected = {"a": None, "b": None, "c": True, "d": None, "e": None, "g": None, "": None}
+    expected = {
+        "a": None,
+        "b": None,
+        "c": True,
+        "d": None,
+        "e": None,
+        "g": None,
+        "": None,
+        "h": " Yes\n",
+        "i": 0,
+        "j": None,
+    }
     assert json.loads(left) == expected | {'it\'s "q"': None}
     assert session.execute(f"SELECT {masked('NULL::JSON', EXTRA, DROP)}").fetchall() == [(None,)]
 

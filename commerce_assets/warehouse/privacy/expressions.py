@@ -78,9 +78,10 @@ def each_entry(json_object: str, value: str) -> str:
 
 
 def _names_and_flags(json_object: str) -> str:
-    # A number may be a phone number, or a date of birth.
-    bare = "CASE WHEN CAST(e.value AS VARCHAR) IN ('true', 'false') THEN e.value END"
-    return f"CASE WHEN {json_object} IS NOT NULL THEN {each_entry(json_object, bare)} END"
+    # Another number may be a phone number, or a date of birth.
+    bare = "lower(trim(e.value ->> '$', chr(32) || chr(9) || chr(13) || chr(10)))"
+    flag = f"CASE WHEN {bare} IN ('true', 'false', 'yes', 'no', '1', '0') THEN e.value END"
+    return f"CASE WHEN {json_object} IS NOT NULL THEN {each_entry(json_object, flag)} END"
 
 
 def _without_urls(json: str) -> str:

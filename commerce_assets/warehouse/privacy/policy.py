@@ -26,8 +26,8 @@ class PersonalDataPolicy:
     """A masking for each column that needs one.
 
     Attributes:
-        personal: Of personal columns. Unless it is `keep`, undeclared fields keep their names and booleans alone:
-            anything else may be personal, a number such as a phone number too.
+        personal: Of personal columns. Unless it is `keep`, undeclared fields keep their names and flags alone, such
+            as true, "yes" or 1: anything else may be personal, a number such as a phone number too.
         exceptions: Of some personal columns, by `endpoint.column`.
         capability_urls: Of URLs that open what they point to: `keep` or `drop`.
         key: Of the hash; None until a run needs it. Secret.
