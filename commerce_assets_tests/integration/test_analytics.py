@@ -185,7 +185,7 @@ def warnings_of(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
+def first_shop(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
     """Forty days, yesterday the last, of a shop in three currencies; of today, what a refresh brings."""
     store = SampleStore(build_shop(now=NOW, days=DAYS, orders_per_day=6), now=lambda: NOW)
     add_unusual(store)
@@ -199,6 +199,12 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> I
         project.run("orders", days=(FIRST, YESTERDAY))
         project.run("orders_refresh")
         yield project
+
+
+@pytest.fixture
+def loaded(first_shop: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    first_shop.enter(monkeypatch)
+    return first_shop
 
 
 def test_tables_equal_the_store_before_and_after_late_changes(loaded: World) -> None:
@@ -235,7 +241,7 @@ def test_tables_equal_the_store_before_and_after_late_changes(loaded: World) -> 
 
 
 @pytest.fixture(scope="module")
-def second(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
+def second_shop(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> Iterator[World]:
     """A second store with unusual orders on every day, in Tokyo, with the marts built."""
     first = (NOW - timedelta(days=SECOND_DAYS)).date()
     with (
@@ -253,6 +259,12 @@ def second(tmp_path_factory: pytest.TempPathFactory, make_world: MakeWorld) -> I
         project.run("orders", days=(first, YESTERDAY))
         project.run("analytics", days=(first, YESTERDAY))
         yield project
+
+
+@pytest.fixture
+def second(second_shop: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    second_shop.enter(monkeypatch)
+    return second_shop
 
 
 def test_tables_equal_a_second_store_also_after_late_changes(second: World) -> None:

@@ -205,6 +205,11 @@ class World:
             **self.settings,
         }
 
+    def enter(self, monkeypatch: "pytest.MonkeyPatch") -> None:
+        """Put the settings into the environment, from which a run reads the secret ones."""
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+
     @property
     def definitions(self) -> "Definitions":
         # A process that only reads or writes the file starts without Dagster.
@@ -288,8 +293,7 @@ def running(
         serving(store, folder, make_world) as world,
         DagsterInstance.ephemeral(settings=_QUIET) as world.running_instance,
     ):
-        for name, value in world.environment.items():
-            monkeypatch.setenv(name, value)
+        world.enter(monkeypatch)
         yield world
 
 
