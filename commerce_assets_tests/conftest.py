@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from commerce_assets_tests.support.crashing import Scene, scene_in
 from commerce_assets_tests.support.world import MakeWorld, World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
+
+
+def pytest_configure() -> None:
+    # A shell without job control lets background jobs ignore Ctrl-C, and a process that a test starts inherits that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -67,9 +67,8 @@ class Services:
         with (self.folder / f"{name}.log").open("w") as log:
 
             def start(command: list[str]) -> "subprocess.Popen[bytes]":
-                # Dagster gives SIGTERM the handler of SIGINT, which a test run in the background would ignore.
                 return subprocess.Popen(
-                    ["env", "--default-signal=INT", *command],
+                    command,
                     cwd=self.folder,
                     env=environment,
                     stdout=log,
