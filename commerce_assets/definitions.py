@@ -4,9 +4,11 @@ import dagster as dg
 
 from commerce_assets.composition import build_definitions
 from commerce_assets.defs.executor import build_executor
+from commerce_assets.defs.failures import known_errors_as_failures
 from commerce_assets.settings import CommerceSettings
 
-_settings = CommerceSettings.read()
+with known_errors_as_failures():
+    _settings = CommerceSettings.read()
 
 defs = dg.Definitions.merge(
     build_definitions(_settings),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
 import dagster as dg
 
 # Dagster shows an error of another process as that process has sent it; it has no public way to leave a traceback out.
@@ -12,8 +13,10 @@ from dagster_shared.error import SerializableErrorInfo
 _PACKAGE = __name__.partition(".")[0]
 
 
-class KnownError(dg.Failure, DagsterUserCodeProcessError):
+class KnownError(dg.Failure, DagsterUserCodeProcessError, click.ClickException):
     """A failure that logs and UI show as its sentence: a page of Dagster's own frames would push it off the screen.
+
+    `dagster job execute` loads the definitions in its own process: click prints its exceptions without a traceback.
 
     Args:
         sentence: What failed, and how to fix it.
@@ -24,7 +27,7 @@ class KnownError(dg.Failure, DagsterUserCodeProcessError):
     def __init__(self, sentence: str, *, kind: str, status: int | None = None) -> None:
         info = SerializableErrorInfo(message=sentence, stack=[], cls_name=kind)
         # Failure's own initializer would call that of the other class, without its argument.
-        Exception.__init__(self, sentence)
+        click.ClickException.__init__(self, sentence)
         self.user_code_process_error_infos = [info]
         shown = dg.Failure(sentence, {"error": kind, **({"http_status": status} if status else {})})
         self.description, self.metadata, self.allow_retries = shown.description, shown.metadata, shown.allow_retries

@@ -253,6 +253,36 @@ def run(*command: str, cwd: Path, **settings: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dagster", "asset", "materialize", "-m", "commerce_assets.definitions", "--select", "products"),
+        ("dagster", "job", "execute", "-m", "commerce_assets.definitions", "-j", "catalog"),
+        ("dagster", "definitions", "validate", "-m", "commerce_assets.definitions"),
+        ("dagster_dg_cli.cli", "check", "defs"),
+        ("dagster_dg_cli.cli", "list", "defs"),
+    ],
+    ids=lambda command: "-".join(command[:3]),
+)
+def test_commands_of_dagster_print_one_sentence(command: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *command],
+        cwd=PROJECT,
+        env=bare_environment(
+            PYTHONPATH=str(PROJECT), DAGSTER_HOME=str(tmp_path), COMMERCE_API_REQUESTS_PER_SECOND="fast"
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert said.count("COMMERCE_API_REQUESTS_PER_SECOND is 'fast'. Fix: set it to a number of at least 0") == 1
+    assert "Traceback" not in said
+    assert "Stack Trace" not in said
+
+
 def test_definitions_load_without_credentials_or_network(tmp_path: Path) -> None:
     run(
         *("dagster", "definitions", "validate", "-m", "commerce_assets.definitions"),
