@@ -66,7 +66,7 @@ def report_load(
         )
     others = [counts for day, counts in ingested.load.days.items() if counts.touched and day not in by_day]
     if others:
-        metadata = totals | changes_metadata(others)
+        metadata = ({} if by_day else totals) | changes_metadata(others)
         context.log_event(
             dg.AssetObservation(
                 asset_key=shop.key(endpoint.name), description=f"{description}: {_OTHER_DAYS}", metadata=metadata

@@ -73,10 +73,12 @@ def _code_references() -> dg.CodeReferencesMetadataValue:
 
 
 def load_metadata(connection: duckdb.DuckDBPyConnection, ingested: Ingested) -> dict[str, RawMetadataValue]:
-    """Build the totals of a run: rows of the table, and counts of the extraction and the load."""
+    """Build the totals of a run: rows of the table, and counts of the extraction and the load.
+
+    The names of a partitioned table's begin with `run/`: a materialization also has the counts of its partition.
+    """
     endpoint, stats, load = ingested.request.endpoint, ingested.stats, ingested.load
     totals: dict[str, RawMetadataValue] = {
-        "dagster/row_count": load.total,
         "rows_loaded": load.loaded,
         "rows_inserted": load.inserted,
         "rows_updated": load.updated,
@@ -99,9 +101,10 @@ def load_metadata(connection: duckdb.DuckDBPyConnection, ingested: Ingested) -> 
         totals["fields_changed"] = dg.MetadataValue.json(load.fields_changed)
     if load.added_columns:
         totals["columns_added"] = ", ".join(load.added_columns)
-    if not endpoint.is_partitioned:
-        totals["preview"] = preview(connection, endpoint)
-    return totals
+    rows: dict[str, RawMetadataValue] = {"dagster/row_count": load.total}
+    if endpoint.is_partitioned:
+        return rows | {f"run/{name}": value for name, value in totals.items()}
+    return rows | totals | {"preview": preview(connection, endpoint)}
 
 
 def partitions_metadata(
@@ -128,9 +131,8 @@ def partitions_metadata(
     }
     shown = max((day for day in days if stored.get(day)), default=None)
     reported[last] = {
-        # The day's own counts first: the totals of the run are below.
         **reported[last],
-        **{name: value for name, value in newest.items() if name not in reported[last]},
+        **newest,
         **(
             {"rows_per_day": _rows_chart(connection, endpoint, last), "preview": preview(connection, endpoint, shown)}
             if shown

@@ -106,7 +106,7 @@ def test_a_range_pulls_its_padded_window_and_stops_after_its_end(project: World)
     assert project.query("SELECT count(*), min(created_at)::DATE, max(created_at)::DATE FROM orders") == [
         (600, date(2026, 1, 11), date(2026, 1, 20))
     ]
-    assert numbers(materializations(result, "orders")[-1])["rows_outside_window"] == 180
+    assert numbers(materializations(result, "orders")[-1])["run/rows_outside_window"] == 180
 
 
 @pytest.mark.parametrize(("rows", "requests"), [(0, 1), (1, 2), (49, 2), (50, 2), (51, 3), (100, 4)])
@@ -161,18 +161,23 @@ def test_the_materialization_has_the_numbers_that_the_ui_plots(project: World) -
         "dagster/partition_row_count",
         *("rows_inserted", "rows_updated", "rows_unchanged", "rows_removed"),
     }
-    # The totals of the run, once.
-    assert second.keys() - first.keys() >= {
-        *("dagster/row_count", "rows_loaded", "rows_outside_window", "rows_repeated"),
-        *("rows_with_invalid_values", "rows_with_undeclared_fields"),
-        *("requests", "retries", "bytes", "seconds_rate_limited", "seconds_to_extract", "seconds_to_load"),
+    # The totals of the run, once, under names of their own.
+    assert second.keys() - first.keys() == {
+        "dagster/row_count",
+        *("run/rows_loaded", "run/rows_inserted", "run/rows_updated", "run/rows_unchanged", "run/rows_removed"),
+        *("run/rows_outside_window", "run/rows_repeated"),
+        *("run/rows_with_invalid_values", "run/rows_with_undeclared_fields", "run/fields_changed"),
+        *("run/requests", "run/retries", "run/bytes", "run/seconds_rate_limited"),
+        *("run/seconds_to_extract", "run/seconds_to_load"),
+        *("rows_per_day", "preview"),
     }
     assert (first["rows_updated"], first["rows_unchanged"], first["rows_removed"]) == (1, 29, 0)
     assert (second["rows_unchanged"], second["rows_removed"], second["dagster/partition_row_count"]) == (29, 1, 29)
-    assert (second["dagster/row_count"], second["rows_loaded"]) == (59, 59)
+    assert (second["dagster/row_count"], second["run/rows_loaded"]) == (59, 59)
+    assert (second["run/rows_updated"], second["run/rows_unchanged"], second["run/rows_removed"]) == (1, 58, 1)
     # Two pages and the proof of their end; and all again, for a stored order is not in them.
-    assert second["requests"] == 6
-    assert second["bytes"] > 10_000
+    assert second["run/requests"] == 6
+    assert second["run/bytes"] > 10_000
 
 
 def test_the_preview_shows_five_rows_with_personal_data_masked(project: World) -> None:

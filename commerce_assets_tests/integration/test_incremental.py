@@ -181,6 +181,25 @@ def test_an_order_of_today_is_stored_but_today_no_partition(loaded: World) -> No
     assert TODAY.date().isoformat() not in touched(result)
 
 
+def test_totals_of_a_refresh_are_reported_once(loaded: World) -> None:
+    loaded.store.add_order(order_of_now(9_000))
+    days = [(TODAY - timedelta(days=back)).date() for back in (9, 2)]
+    for day in days:
+        loaded.store.update_order(order_of(loaded, day), tag="looked at")
+
+    result = loaded.run("orders_refresh")
+
+    older, newest = (touched(result)[day.isoformat()] for day in days)
+    (today,) = [
+        {name: value.value for name, value in event.asset_observation_data.asset_observation.metadata.items()}
+        for event in result.all_events
+        if event.is_asset_observation
+    ]
+    assert [name for name in (*older, *today) if name.startswith("run/")] == []
+    assert (newest["rows_updated"], newest["run/rows_updated"], newest["run/rows_inserted"]) == (1, 2, 1)
+    assert today == {"rows_inserted": 1, "rows_updated": 0, "rows_unchanged": 0, "rows_removed": 0}
+
+
 def test_a_day_with_only_late_changes_is_not_materialized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=10)))
     with running(store, tmp_path, monkeypatch) as project:

@@ -114,7 +114,7 @@ def test_a_refund_is_looked_up_once_per_change_of_its_order(shop: World) -> None
     assert amounts(shop) == {1: ['"-3.00"'], 2: [], 3: []}
     (metadata,) = changed(first)
     assert (metadata["rows_updated"], metadata["fields_changed"]) == (1, {"refund_transactions": 1})
-    assert (metadata["requests"], metadata["rows_not_looked_up"]) == (2, 0)
+    assert (metadata["run/requests"], metadata["run/rows_not_looked_up"]) == (2, 0)
 
     # The list comes again, in a refresh, by day and in a reconciliation: nothing has changed.
     second = shop.run("orders_refresh")
@@ -209,7 +209,7 @@ def test_three_failures_in_a_row_end_the_lookups_of_a_run(shop: World) -> None:
     result = shop.run("orders_refresh")
     assert result.success
     assert looked_up(shop) == [15, 14, 13]
-    assert [each.metadata["rows_not_looked_up"].value for each in observed(result) if "Looked" in str(each)] == [7]
+    assert [each.metadata["run/rows_not_looked_up"].value for each in observed(result) if "Looked" in str(each)] == [7]
 
 
 @pytest.mark.parametrize(
