@@ -105,8 +105,10 @@ def follow(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, segment: i
 
 def close_removed(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, at: datetime) -> None:
     """End the versions of rows that were deleted upstream."""
+    # A version cannot end before it began, whatever the store's stamps say.
     connection.execute(f"""
-        UPDATE {versions_of(endpoint)} SET {identifier(VALID_TO.name)} = {instant(at)}
+        UPDATE {versions_of(endpoint)}
+        SET {identifier(VALID_TO.name)} = greatest({instant(at)}, {identifier(VALID_FROM.name)})
         WHERE {identifier(VALID_TO.name)} IS NULL
         AND {identifier(endpoint.primary_key)} IN (SELECT key FROM {MERGE_PLAN} WHERE action = 'removed')""")
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import duckdb
 import pytest
 
+from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.load import load
 from commerce_assets_tests.support.items import ORDERS, days, order
 from commerce_assets_tests.support.world import FIRST_PULL, World
@@ -136,3 +137,15 @@ def test_a_row_deleted_and_stored_again_while_history_was_off(storage: World) ->
 
     assert_open_versions_equal_the_table(storage)
     assert storage.query("SELECT count(*) FROM commerce.orders_history WHERE id = 1") == [(2,)]
+
+
+@pytest.mark.parametrize("meanwhile", [ORDERS, WITH_HISTORY], ids=["history off", "history on"])
+def test_no_version_ends_before_it_began(storage: World, meanwhile: Endpoint) -> None:
+    """Faults 80 and 82: the store corrects a stamp of 2099, or deletes the order."""
+    stamped = {"updated_at": "2099-01-01T00:00:00Z"}
+    storage.load(WITH_HISTORY, [order(1, **stamped), order(2, **stamped)], window=WINDOW)
+    for endpoint in (meanwhile, WITH_HISTORY):
+        storage.load(endpoint, [version(1, "corrected", 13)], window=WINDOW)
+
+    assert_open_versions_equal_the_table(storage)
+    assert storage.query("SELECT id FROM commerce.orders_history WHERE valid_to < valid_from") == []
