@@ -109,6 +109,37 @@ def test_a_row_that_only_one_reading_misses_stays(shop: World, monkeypatch: pyte
     assert (count_products(shop), done.load.removed, done.verified.readings) == (9, 0, 2)
 
 
+def test_a_row_that_no_two_readings_miss_alike_stays(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 78: each reading misses another row."""
+    shop.ingest(PRODUCTS)
+    rows = iter([*shop.store.shop.products])
+    missing = next(rows)
+    shop.remove("products", missing["id"])
+
+    def warning(message: str, *values: object) -> None:
+        nonlocal missing
+        del message, values
+        shop.store.add("products", missing)
+        missing = next(rows)
+        shop.remove("products", missing["id"])
+
+    monkeypatch.setattr(LOG, "warning", warning)
+    with pytest.raises(RowCountCollapsedError, match=r"products: 3 readings miss different rows\. Nothing was stored"):
+        shop.ingest(PRODUCTS)
+    assert count_products(shop) == 9
+
+
+def test_an_order_missing_before_an_unproven_end_stays(tmp_path: Path) -> None:
+    """Fault 78: where the store ignores `to`, a list is not read to its end, where the order may be."""
+    with serving(store_of(orders=orders(400, start=MORNING, every=timedelta(minutes=30))), tmp_path) as shop:
+        shop.store.dialect.ignores_dates = True
+        stored = shop.ingest(ORDERS_OF_DAY).load.inserted
+        shop.remove("orders", 7)
+        with pytest.raises(RowCountCollapsedError, match="1 stored rows are missing, and the end of the list is not"):
+            shop.ingest(ORDERS_OF_DAY)
+        assert count_orders(shop) == stored
+
+
 def test_another_account_is_refused_until_a_person_says_it_moved(shop: World) -> None:
     """Fault 79."""
     shop.ingest(PRODUCTS)

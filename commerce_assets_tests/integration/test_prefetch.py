@@ -110,21 +110,33 @@ def test_when_one_request_backs_off_all_of_them_do(puller: World) -> None:
 )
 def test_a_back_dated_order_during_a_slow_page_hides_no_other(puller: World, slow: int, position: int) -> None:
     """Fault 77: before the slow page, on it and after it; the pages that follow are answered first."""
+    assert {*pull_with_arrivals(puller, slow=slow, position=position, arriving=1)} >= {*range(1, ROWS + 1)}
+
+
+@pytest.mark.parametrize("position", [350, 375])
+def test_a_page_in_flight_that_does_not_join_is_not_accepted(puller: World, position: int) -> None:
+    """Fault 77: more orders arrive than pages overlap, and no later page of the list repeats a row."""
+    assert {*pull_with_arrivals(puller, slow=8, position=position, arriving=30)} >= {*range(1, ROWS + 1)}
+
+
+def pull_with_arrivals(puller: World, *, slow: int, position: int, arriving: int) -> list[int]:
+    """The ids of a pull during whose page `slow` back-dated orders arrive, at a row near `position`."""
     arrived: list[int] = []
 
     def arrive_on_the_slow_page(exchange: Exchange) -> None:
         if exchange.request.page == slow and not arrived:
             arrived.append(slow)
             exchange.wait(0.5)
-            exchange.store.add_order(order(999, MIDNIGHT + timedelta(minutes=position, seconds=-30)))
+            for number in range(arriving):
+                exchange.store.add_order(order(999 - number, MIDNIGHT + timedelta(minutes=position, seconds=-30)))
             Serve()(exchange)
         else:
             SLOW(exchange)
 
     puller.server.script(otherwise=arrive_on_the_slow_page)
-
-    assert {*puller.pull(ORDERS_OF_DAY, concurrency=4).ids} >= {*range(1, ROWS + 1)}
+    ids = puller.pull(ORDERS_OF_DAY, concurrency=4).ids
     assert arrived
+    return ids
 
 
 def test_an_order_on_top_of_a_newest_first_window_hides_none(puller: World) -> None:

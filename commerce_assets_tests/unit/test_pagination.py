@@ -517,6 +517,13 @@ def test_a_refused_page_in_the_middle_fails_and_keeps_the_others(puller: World) 
     assert puller.server.pages[0] == 2
 
 
+def test_a_page_refused_once_before_an_empty_one_is_not_the_end(puller: World) -> None:
+    """Fault 72: the page after it is empty in truth."""
+    fill(puller, orders=orders(120, start=MIDNIGHT))
+    puller.server.script(None, None, Status(404))
+    assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, 121)]
+
+
 @pytest.mark.parametrize("count", [100, 120])
 def test_the_last_page_again_is_the_end(puller: World, count: int) -> None:
     """Fault 72."""
@@ -539,6 +546,15 @@ def test_a_list_that_is_not_paged_is_read_once(puller: World, count: int) -> Non
     pulled = puller.pull()
     assert [row["id"] for row in pulled.rows] == [*range(1, count + 1)]
     assert len(puller.server.requests) == 2
+
+
+def test_a_window_that_is_not_paged_is_read_once(puller: World) -> None:
+    """Fault 73: fewer rows than were asked for are a whole list if a page of fewer rows holds all of them."""
+    rows = orders(30, start=MIDNIGHT)
+    fill(puller)
+    puller.server.script(otherwise=Body(body_of(*rows, selector="order")))
+    assert puller.pull(ORDERS_OF_DAY).ids == [*range(1, 31)]
+    assert len(puller.server.requests) == 3
 
 
 @pytest.mark.parametrize("count", [10, 50])
