@@ -160,9 +160,23 @@ def test_missing_or_repeated_ids_are_counted_in_the_whole_table(
 ) -> None:
     """Fault 34. Fault 38."""
     storage.execute(damage)
-    # Another day's window: an id is unique everywhere or nowhere.
-    finding = ask(storage, check_queries.id_is_unique_and_present, Scope(ORDERS, days("2024-03-20"), FIRST_PULL))
+    finding = ask(storage, check_queries.id_is_unique_and_present, Scope(ORDERS, None, FIRST_PULL))
     assert (finding.passed, finding.evidence) == (False, evidence)
+
+
+def test_the_ids_of_a_window_are_unique_in_the_whole_table(storage: World) -> None:
+    def repeated(*bounds: str) -> tuple[object, object]:
+        finding = ask(storage, check_queries.id_is_unique_and_present, Scope(ORDERS, days(*bounds), FIRST_PULL))
+        return finding.evidence["repeated"], finding.evidence["examples"]
+
+    storage.execute(
+        "INSERT INTO commerce.orders BY NAME "
+        "(SELECT * REPLACE (TIMESTAMPTZ '2020-01-01' AS created_at) FROM commerce.orders WHERE id = 1)"
+    )
+    ((day,),) = storage.query("SELECT max(created_at)::DATE::VARCHAR FROM orders WHERE id = 1")
+    assert repeated(day) == repeated("2020-01-01") == (1, ["1"])
+    # Another window reads only its own ids.
+    assert repeated("2024-03-20") == (0, [])
 
 
 def test_values_that_do_not_fit_are_counted_by_field(storage: World) -> None:
