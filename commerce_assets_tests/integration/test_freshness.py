@@ -72,6 +72,17 @@ def test_days_never_loaded_are_in_no_loaded_window(storage: World, loaded: list[
     assert found == [date(2024, 3, int(day)) for day in missing.split()]
 
 
+def test_a_day_loaded_before_its_end_was_never_loaded(storage: World) -> None:
+    """Fault 83: by the store's clock, two hours of the last day were still to come."""
+    storage.load(ORDERS, [order(1)], window=days("2024-03-14", YESTERDAY))
+    storage.execute("UPDATE commerce_loads.loads SET began_at_store = TIMESTAMPTZ '2024-03-15 22:00:00Z'")
+
+    with storage.file.read() as connection:
+        found = days_never_loaded(connection, ORDERS, first=date(2024, 3, 14), last=date(2024, 3, 15))
+
+    assert found == [date(2024, 3, 15)]
+
+
 @pytest.mark.parametrize("check", [freshness.fresh, freshness.complete])
 def test_days_never_loaded_fail_with_the_command_that_helps(storage: World, check: Check) -> None:
     """Fault 83."""

@@ -521,7 +521,7 @@ def test_after_a_stricter_policy_no_byte_of_the_file_is_raw(
 
 
 def test_the_load_of_a_stricter_policy_leaves_no_old_block(storage: World) -> None:
-    """Faults 65, 66."""
+    """Faults 65, 66, 106."""
     items = [order(number, buyer_email=f"{number}-{EMAIL}") for number in range(2_000)]
     storage.load(ORDERS, items, window=WINDOW)
     assert CANARY.encode() in storage.path.read_bytes()

@@ -37,15 +37,18 @@ MIDNIGHT = datetime(2024, 3, 15, tzinfo=UTC)
 # The search
 
 
-def serve_evenly(start: datetime, every: timedelta, count: int, *, clamp: int = 50) -> Any:
-    """A store of any number of orders, one at each tick of a clock: what a page holds is computed, not kept."""
+def serve_evenly(start: datetime, every: timedelta, count: int, *, clamp: int = 50, hidden: int | None = None) -> Any:
+    """A store of any number of orders, one at each tick of a clock: what a page holds is computed, not kept.
+
+    The order `hidden`, from 0, is left out after its page has been cut out.
+    """
 
     def serve(exchange: Exchange) -> None:
         query = exchange.request.query
         size = min(int(query["per_page"]), clamp)
         first = (int(query["page"]) - 1) * size
         numbers = range(first, min(first + size, count))
-        items = [{"order": order(number + 1, start + number * every)} for number in numbers]
+        items = [{"order": order(number + 1, start + number * every)} for number in numbers if number != hidden]
         exchange.send_answer(Answer(HTTPStatus.OK, {"content-type": "application/json"}, json.dumps(items).encode()))
 
     return serve
@@ -75,6 +78,14 @@ def test_the_rows_before_an_instant_are_found_whatever_the_guess(puller: World, 
         for before in {0, 1, 49, 50, 51, 99, 100, count - 1, count, count + 1}:
             instant = MIDNIGHT + before * every
             assert found.before(instant, about=about) == min(max(before, 0), count), (about, before)
+
+
+def test_a_row_hidden_after_limit_moves_no_position(puller: World) -> None:
+    """Faults 69 and 83: only the last page of the list shows by its length where the list ends."""
+    every = timedelta(minutes=10)
+    puller.server.script(otherwise=serve_evenly(MIDNIGHT, every, 140, hidden=70))
+    found = positions(puller, Window.of_days(MIDNIGHT.date(), MIDNIGHT.date()), 1_000)
+    assert [found.before(MIDNIGHT + before * every, about=before) for before in (100, 200)] == [100, 140]
 
 
 @pytest.mark.parametrize("clamp", [50, 25])
