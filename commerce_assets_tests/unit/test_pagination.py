@@ -590,6 +590,22 @@ def test_rows_in_changing_order_are_all_met_or_the_pull_fails(puller: World, see
         assert "because the list moved" in end.reason
 
 
+def test_a_row_that_no_reading_meets_fails_the_pull(puller: World) -> None:
+    """Fault 74: row 50 comes again in the place of row 51, and each reading has another order than the one before."""
+    fill(puller, orders=orders(120, start=MIDNIGHT))
+    readings: list[int] = []
+
+    def repeat(exchange: Exchange, rows: list[Item]) -> list[Item]:
+        readings.extend([1] if exchange.request.page == 1 else [])
+        rows = [row | {"id": 50} if row["id"] == 51 else row for row in rows]
+        return rows[::-1] if len(readings) % 2 else rows
+
+    puller.server.script(otherwise=changed(repeat))
+    with pytest.raises(PullError, match="the list moved during each of 6 readings, and 1 rows were not met"):
+        puller.pull(ORDERS_OF_DAY)
+    assert len(readings) == 6
+
+
 def test_a_back_dated_order_at_the_end_of_a_list_by_id_is_found(puller: World) -> None:
     """Fault 75."""
     rows = [*orders(150, start=MIDNIGHT, every=timedelta(minutes=20)), order(90_001, MIDNIGHT + timedelta(hours=3))]
@@ -620,6 +636,26 @@ def test_a_row_that_moves_up_while_a_list_is_read_is_found(puller: World, row: i
     ids, end = kept_in(puller, PRODUCT_LIST)
     assert ids == {*range(1, 141)}
     assert end.reason.endswith("read 2 times, because the list moved")
+
+
+def test_a_row_that_arrives_does_not_pay_for_one_that_moved(puller: World) -> None:
+    """Fault 76: in a list by name, the second reading meets two new rows first, and the moved one on its next page."""
+    store = fill(puller, products=140)
+    rows = store.shop.products
+
+    def rename(store: SampleStore) -> None:
+        rows.insert(48, rows.pop(120))
+        store.touch()
+
+    def arrive(exchange: Exchange) -> None:
+        if exchange.request.page == 1 and rows[0]["id"] == 1:
+            rows[:0] = [product(998), product(999)]
+            exchange.store.touch()
+        Serve()(exchange)
+
+    puller.server.script(Then(rename), otherwise=arrive)
+    ids, _ = kept_in(puller, PRODUCT_LIST)
+    assert ids == {*range(1, 141), 998, 999}
 
 
 def test_a_row_that_a_store_lists_twice_is_no_movement(puller: World) -> None:
