@@ -156,7 +156,7 @@ def build_models_asset(
         built: dict[str, _Built] = {}
         # Dagster can run the checks without the build. That writes nothing, so it needs no copy of the file.
         opened = database.write() if context.selected_asset_keys else database.read_or_empty()
-        with known_errors_as_failures(), opened as connection:
+        with known_errors_as_failures(shop), opened as connection:
             for model in models:
                 sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
                 if keys[model.name] in context.selected_asset_keys:

@@ -61,7 +61,14 @@ def write_examples(ctx: click.Context, formatter: click.HelpFormatter, examples:
             formatter.write(f"{'':{formatter.current_indent}}    {purpose}\n")
 
 
-def with_commands(text: str, asset: str) -> str:
-    """Name commands in the place of jobs, which the checks name for readers of the UI."""
+def with_commands(text: str, asset: str = "orders", *, shop: str = "") -> str:
+    """Name commands in the place of jobs, which checks and errors name for readers of the UI.
+
+    Args:
+        text: Names the jobs.
+        asset: Whose text it is; loaded by the jobs that have no command of their own.
+        shop: The shop's name, with which the names of its jobs begin.
+    """
     commands = {"reconcile": "reconcile", "analytics": "build", f"{asset}_refresh": "refresh"}
-    return _JOB.sub(lambda job: f"run `commerce-assets {commands.get(job[1], f'pull {asset}')}`", text)
+    pull = f"pull {asset}"
+    return _JOB.sub(lambda job: f"run `commerce-assets {commands.get(job[1].removeprefix(f'{shop}_'), pull)}`", text)

@@ -11,14 +11,17 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from commerce_assets import __version__
-from commerce_assets.cli.command import debug_option, write_examples
+from commerce_assets.cli.command import debug_option, with_commands, write_examples
 from commerce_assets.cli.exits import INTERRUPTED, NOT_SO, OK, USAGE, exit_status
+
+if TYPE_CHECKING:
+    from commerce_assets.cli.session import Session
 
 _PACKAGE = "commerce_assets"
 # Command to its line in the list of commands; its module has its name.
@@ -59,6 +62,8 @@ eval "$(_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets)"
 class Commands(click.Group):
     """The commands by name."""
 
+    session: "Session | None" = None
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
@@ -91,7 +96,7 @@ class Commands(click.Group):
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
-        status = OK
+        status, self.session = OK, ctx.obj
         try:
             status = super().invoke(ctx)
             sys.stdout.flush()
@@ -106,13 +111,14 @@ class Commands(click.Group):
     ) -> None:
         """Run the command, and exit with its status; an error is one line on stderr."""
         _prepare()
+        self.session = None
         try:
             status = super().main(args, prog_name, standalone_mode=False, **extra)
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted")
             status = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - every error becomes one line
-            status = _report(error)
+            status = _report(error, self.session)
         sys.exit(status or OK)
 
 
@@ -150,8 +156,12 @@ def _prepare() -> None:
             reconfigure(errors="replace")
 
 
-def _report(error: Exception) -> int:
-    """Report an error in one line; return its exit status."""
+def _report(error: Exception, session: "Session | None") -> int:
+    """Report an error in one line, with commands as they are typed for its settings; return its exit status."""
+
+    def said(text: str) -> str:
+        return session.typed(with_commands(text)) if session else with_commands(text)
+
     if logging.getLogger(_PACKAGE).isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -162,11 +172,11 @@ def _report(error: Exception) -> int:
         _say(f"{error.format_message().rstrip('.')}. See {where} --help.")
         return USAGE
     if isinstance(error, click.ClickException):
-        _say(error.format_message())
+        _say(said(error.format_message()))
         return error.exit_code
     if type(error).__module__.partition(".")[0] == _PACKAGE:
         # The package's own errors are sentences that say what failed, why and how to fix it.
-        _say(str(error))
+        _say(said(str(error)))
         return exit_status(type(error).__name__, getattr(getattr(error, "error", None), "status", None))
     if isinstance(error, OSError) and error.strerror:
         place = error.filename or "the output"

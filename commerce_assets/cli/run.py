@@ -238,9 +238,10 @@ class _Project:
         reports, status = [], OK
         for job in map(self.shop.named, jobs):
             result = self._execute(job, days=days, config=config or {}, assets=assets)
-            report, run_status = _report(job, result, needs_checks)
+            report, run_status = _report(job, result, needs_checks, self.shop.name)
             for check in report["checks"]:
                 check["description"] = self._session.typed(check["description"])
+            report["errors"] = [self._session.typed(error) for error in report["errors"]]
             reports.append(report)
             status = max(status, run_status)
             if form == "text":
@@ -299,7 +300,9 @@ def _was_interrupted(result: "dg.ExecuteInProcessResult") -> bool:
     return any(error and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
 
 
-def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozenset[str]) -> tuple[dict[str, Any], int]:
+def _report(
+    job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozenset[str], shop: str
+) -> tuple[dict[str, Any], int]:
     """Return what a run did, as JSON, and its exit status."""
     status = OK if result.success else NOT_SO
     # A run that repairs evaluates a check more than once; the last time counts.
@@ -309,7 +312,7 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
             "asset": check.asset_key.to_user_string(),
             "check": check.check_name,
             "passed": check.passed,
-            "description": with_commands(check.description or "", check.asset_key.path[-1]),
+            "description": with_commands(check.description or "", check.asset_key.path[-1], shop=shop),
         }
         for check in evaluations.values()
     ]
@@ -322,7 +325,8 @@ def _report(job: str, result: "dg.ExecuteInProcessResult", needs_checks: frozens
         known = event.step_failure_data.user_failure_data
         if known:
             metadata = {name: value.value for name, value in known.metadata.items()}
-            errors.append(_RUN_CONFIG.sub(lambda name: f"--{name[1].replace('_', '-')}", str(known.description)))
+            said = _RUN_CONFIG.sub(lambda name: f"--{name[1].replace('_', '-')}", str(known.description))
+            errors.append(with_commands(said, shop=shop))
             status = max(status, exit_status(str(metadata.get("error")), metadata.get("http_status")))
         # A blocking check fails its step with an error of Dagster's own; the check's line says more.
         elif (error := event.step_failure_data.error) and error.cls_name != "DagsterAssetCheckFailedError":

@@ -92,13 +92,13 @@ def build_endpoint_asset(
     ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         if not context.selected_asset_keys:
-            with known_errors_as_failures():
+            with known_errors_as_failures(shop):
                 file = open_warehouse(context, shop).database
                 yield from results_without_load(context.instance, endpoint, file, selected, shop=shop)
             return
         window = window_of(context, partitions) if partitions else None
         request = ListRequest(endpoint=endpoint, window=window)
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             try:
                 with open_shop(context, shop, store_moved=config.store_moved) as (client, opened):
                     ingested = ingest(

@@ -1,6 +1,7 @@
 """The asset checks of the endpoints: their specs and results."""
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -154,11 +155,13 @@ def _not_yet_loaded(name: str) -> dg.AssetCheckResult:
 
 
 def health_results(
-    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, start: date, now: datetime
+    connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, shop: Shop, start: date, now: datetime
 ) -> Iterator[dg.AssetCheckResult]:
     """The result of each health check; every due day from `start` must be loaded."""
     for query in health_queries(endpoint):
-        yield _result(query.name, query.run(connection, endpoint, start, now), dg.AssetCheckSeverity.WARN)
+        outcome = query.run(connection, endpoint, start, now)
+        outcome = replace(outcome, summary=shop.hint(outcome.summary))
+        yield _result(query.name, outcome, dg.AssetCheckSeverity.WARN)
 
 
 def build_health_check_specs(*, endpoint: Endpoint, shop: Shop = UNNAMED) -> list[dg.AssetCheckSpec]:

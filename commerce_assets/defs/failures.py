@@ -10,6 +10,8 @@ import dagster as dg
 from dagster._core.errors import DagsterUserCodeProcessError
 from dagster_shared.error import SerializableErrorInfo
 
+from commerce_assets.defs.shop import UNNAMED, Shop
+
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -34,12 +36,12 @@ class KnownError(dg.Failure, DagsterUserCodeProcessError, click.ClickException):
 
 
 @contextmanager
-def known_errors_as_failures() -> Iterator[None]:
-    """Turn the package's own errors, which are written for people, into failures."""
+def known_errors_as_failures(shop: Shop = UNNAMED) -> Iterator[None]:
+    """Turn the package's own errors, which are written for people, into failures with hints for the shop."""
     try:
         yield
     except Exception as error:
         if type(error).__module__.partition(".")[0] != _PACKAGE or isinstance(error, KnownError):
             raise
         status = getattr(getattr(error, "error", None), "status", None)
-        raise KnownError(str(error), kind=type(error).__name__, status=status) from None
+        raise KnownError(shop.hint(str(error)), kind=type(error).__name__, status=status) from None

@@ -29,11 +29,11 @@ def build_health_checks(*, endpoint: Endpoint, start: date, shop: Shop) -> dg.As
         can_subset=True,
     )
     def health_checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             database, now = open_warehouse(context, shop).database, datetime.now(UTC)
             selected = {key.name for key in context.selected_asset_check_keys}
             with database.read_or_empty() as connection:
-                for result in health_results(connection, endpoint, start=start, now=now):
+                for result in health_results(connection, endpoint, shop=shop, start=start, now=now):
                     if result.check_name in selected:
                         yield result
             report_unevaluated(context.op_execution_context, endpoint, database, shop=shop, start=start)

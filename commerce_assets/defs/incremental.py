@@ -59,7 +59,7 @@ def build_refresh_job(
         description=description,
     )
     def refresh(context: dg.OpExecutionContext) -> None:
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             with open_shop(context, shop) as (client, opened):
                 ingested = _ingest_changes(
                     client,
@@ -109,7 +109,7 @@ def _build_look_up_op(
         description=f"Requests each of the {endpoint.name} whose list item lacks {endpoint.item_lookup.column}.",
     )
     def look_up(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             with open_shop(context, shop) as (client, opened):
                 looked_up = look_up_items(endpoint, client=client, warehouse=opened, log=context.log)
             if looked_up:

@@ -26,7 +26,7 @@ def build_lake_job(*, executor: dg.ExecutorDefinition, shop: Shop) -> tuple[dg.J
         description=description,
     )
     def merge_and_expire(context: dg.OpExecutionContext) -> None:
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             lake = open_warehouse(context, shop).database
             assert isinstance(lake, Lake)  # noqa: S101 - the job exists only for one
             before, after = lake.tidy()

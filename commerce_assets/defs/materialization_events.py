@@ -107,7 +107,7 @@ def report_health(
 ) -> None:
     """Evaluate the health checks of an asset."""
     start = partitions.start.astimezone(UTC).date()
-    results = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
+    results = health_results(connection, endpoint, shop=shop, start=start, now=datetime.now(UTC))
     _report(context, shop.key(endpoint.name), results)
 
 
@@ -139,7 +139,7 @@ def report_unevaluated(
     _report(context, key, results_without_load(context.instance, endpoint, database, alone, shop=shop))
     if names - alone:
         with database.read_or_empty() as connection:
-            found = health_results(connection, endpoint, start=start, now=datetime.now(UTC))
+            found = health_results(connection, endpoint, shop=shop, start=start, now=datetime.now(UTC))
             _report(context, key, (result for result in found if result.check_name in names))
 
 

@@ -82,7 +82,7 @@ def _build_reconcile_op(
     )
     def reconcile_endpoint(context: dg.OpExecutionContext, config: ReconcileConfig) -> None:
         log = context.log
-        with known_errors_as_failures(), open_shop(context, shop) as (client, opened):
+        with known_errors_as_failures(shop), open_shop(context, shop) as (client, opened):
 
             def extract(windows: Sequence[Window], *, why: str) -> None:
                 for window in windows:
@@ -110,7 +110,7 @@ def _build_reconcile_op(
             if named := [
                 day for day in missing if not any(window.first_day <= day <= window.last_day for window in windows)
             ]:
-                log.warning("%s: %s", endpoint.name, describe_never_loaded(endpoint, named))
+                log.warning("%s: %s", endpoint.name, shop.hint(describe_never_loaded(endpoint, named)))
             if found is None and not windows:
                 log.info("%s: no day has been loaded yet, nothing to compare", endpoint.name)
                 return

@@ -1,9 +1,13 @@
 """The names of a shop's definitions: those of several shops do not clash on one instance or in one code location."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import dagster as dg
+
+_JOB = re.compile(r"(?<=run the job )\w+")
+_COMMAND = re.compile(r"`commerce-assets [^`]+`, or | \(commerce-assets [^)]+\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,14 @@ class Shop:
     def has_key(self, key: dg.AssetKey) -> bool:
         """Return whether an asset is this shop's; without a name, all of the code location are."""
         return not self.name or key.path[0] == self.name
+
+    def hint(self, text: str) -> str:
+        """Return a text with the names of this shop's jobs.
+
+        A shop with a name has a file of settings, which only a person knows: its text names no commands, which would
+        take the settings of another shop. What can be done in the UI remains.
+        """
+        return _JOB.sub(lambda job: self.named(job[0]), _COMMAND.sub("", text)) if self.name else text
 
 
 UNNAMED: Final = Shop()

@@ -38,28 +38,29 @@ def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSetti
         try:
             refuse_other_shop(instance, shop, location=None, store=store, stored=partial(stores_of, database))
         except NameTakenError as error:
-            yield str(error)
+            yield shop.hint(str(error))
             return
     with database.read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
             key = shop.key(endpoint.name)
             if missing := _missing(instance, connection, endpoint, key):
-                results = health_results(connection, endpoint, start=settings.orders_start_date, now=datetime.now(UTC))
-                for result in results:
+                start, now = settings.orders_start_date, datetime.now(UTC)
+                for result in health_results(connection, endpoint, shop=shop, start=start, now=now):
                     instance.report_runless_asset_event(evaluation_of(key, result))
-                yield _sentence(endpoint, key, missing, database)
+                yield shop.hint(_sentence(endpoint, key, missing, database))
 
 
 def report_not_loaded(settings: CommerceSettings) -> Iterator[str]:
-    """Yield a sentence per asset that is still to be loaded, with the command that loads it."""
+    """Yield a sentence per asset that is still to be loaded, with what loads it."""
+    shop = Shop(settings.shop)
     with settings.database(logging.getLogger(__name__)).read_or_empty() as connection:
         for endpoint in settings.configured_endpoints():
             start, now = settings.orders_start_date, datetime.now(UTC)
             if endpoint.is_partitioned:
                 if days := due_days_never_loaded(connection, endpoint, start, now):
-                    yield f"{endpoint.name}: {describe_never_loaded(endpoint, days)}"
+                    yield shop.hint(f"{endpoint.name}: {describe_never_loaded(endpoint, days)}")
             elif last_loaded(connection, endpoint) is None:
-                yield (
+                yield shop.hint(
                     f"{endpoint.name}: never loaded: materialize it (`commerce-assets pull {endpoint.name}`, or "
                     "Materialize in the UI)"
                 )
@@ -86,6 +87,7 @@ def _sentence(endpoint: Endpoint, key: dg.AssetKey, missing: list[str], database
         shown = f"{len(missing):,} day{'s' * (len(missing) > 1)} ({first}...{last})"
         load += f" --from {first} --to {last}"
     return (
-        f"{key.to_user_string()}: the run history shows {shown} as materialized, but {database} does not contain that. "
-        f"Fix: `{load}`; or, if the history is another database's, point COMMERCE_DUCKDB_PATH to that database."
+        f"{key.to_user_string()}: the run history shows {shown} as materialized, but {database} does not contain "
+        f"that. Fix: load it (`{load}`, or Materialize in the UI); or, if the history is another database's, point "
+        "COMMERCE_DUCKDB_PATH to that database."
     )

@@ -52,7 +52,7 @@ def build_report_assets(
     def shop_report(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         warehouse = warehouse_of(context, shop)
         path = default_path(Path(warehouse.database_path)).resolve()
-        with known_errors_as_failures():
+        with known_errors_as_failures(shop):
             size = write_report(
                 open_warehouse(context, shop).database,
                 path,

@@ -175,13 +175,11 @@ def _require_marts(connection: duckdb.DuckDBPyConnection) -> None:
             continue
         name = f"{ANALYTICS}.{model.name}"
         if not stored and not loaded_endpoints(connection):
-            raise ReportError(
-                "the database is empty. Fix: run `commerce-assets pull orders`, then `commerce-assets build`."
-            )
+            raise ReportError("the database is empty. Fix: run the job orders, then run the job analytics.")
         if not stored:
-            raise ReportError(f"{name} is not built yet. Fix: run `commerce-assets build`.")
+            raise ReportError(f"{name} is not built yet. Fix: run the job analytics.")
         if {column.name: column.type for column in stored} != {column.name: column.type for column in model.columns}:
-            raise ReportError(f"{name} has the columns of another version. Fix: run `commerce-assets build`.")
+            raise ReportError(f"{name} has the columns of another version. Fix: run the job analytics.")
 
 
 def _currency(

@@ -60,14 +60,13 @@ def _days_are_fresh(
     said = [f"every day up to {due} is loaded" if due >= start else "no day is due yet"]
     pending = False
     if endpoint.update_filter:
-        job = f"{endpoint.name}_refresh"
         refreshed = _last_refresh(connection, endpoint)
         since = refreshed or first_loaded(connection, endpoint)
         if since and now - since > _REFRESH_IS_DUE_AFTER:
-            ran = f"last ran {_ago(since, now)}" if refreshed else "has never run"
-            problems.append(f"{job} {ran}; run it to pick up updates")
+            last = f"last refreshed {_ago(since, now)}" if refreshed else "never refreshed"
+            problems.append(f"{last}: run the job {endpoint.name}_refresh")
         elif refreshed:
-            said.append(f"{job} ran {_ago(refreshed, now)}")
+            said.append(f"refreshed {_ago(refreshed, now)}")
         else:
             pending = True
             said.insert(0, "not yet refreshed")
@@ -90,8 +89,8 @@ def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: d
         if differences := found["differences"]:
             problems.append(f"{'; '.join(differences[:_SHOWN])} ({compared}): run the job reconcile")
     if since and now - since > _RECONCILIATION_IS_DUE_AFTER:
-        ran = f"last ran {_ago(since, now)}" if note else "has never run"
-        problems.append(f"reconcile {ran}; run it to compare row counts with the store")
+        last = f"last compared with the store {_ago(since, now)}" if note else "never compared with the store"
+        problems.append(f"{last}: run the job reconcile")
     return CheckOutcome(
         passed=not problems,
         summary="; ".join(problems) or summary,
@@ -126,7 +125,7 @@ _FRESH = HealthQuery(
 _COMPLETE = HealthQuery(
     "complete",
     "Every day from COMMERCE_ORDERS_START_DATE to yesterday is loaded, and had as many rows as in the store when "
-    "the job reconcile last compared them.",
+    "they were last compared.",
     complete,
 )
 _UPDATED_AFTER = HealthQuery(
@@ -159,7 +158,7 @@ def describe_never_loaded(endpoint: Endpoint, days: Sequence[date]) -> str:
     missing = f"{first} was" if first == last else f"{len(days):,} days from {first} were"
     return (
         f"{missing} never loaded: backfill {name} (`commerce-assets pull {name} --from {first} --to {last}`, or "
-        "Materialize in the UI)"
+        f"Materialize `[{first}...{last}]` in the UI)"
     )
 
 

@@ -49,7 +49,10 @@ def test_a_history_of_another_database_is_named_until_it_is_loaded(loaded: World
 
     (of_orders,) = [sentence for sentence in sentences if sentence.startswith("orders: ")]
     assert of_orders.startswith(f"orders: the run history shows 3 days ({first}...")
-    assert f"{elsewhere} does not contain that. Fix: `commerce-assets pull orders --from {first} --to " in of_orders
+    assert (
+        f"{elsewhere} does not contain that. Fix: load it (`commerce-assets pull orders --from {first} --to "
+        in of_orders
+    )
     (of_products,) = [sentence for sentence in sentences if sentence.startswith("products: ")]
     assert "shows it as materialized" in of_products
     assert is_fresh(loaded) == [False, False]

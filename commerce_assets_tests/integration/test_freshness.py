@@ -95,7 +95,8 @@ def test_days_never_loaded_fail_with_the_command_that_helps(storage: World, chec
     assert not found.passed
     assert found.summary == (
         "111 days from 2023-11-24 were never loaded: backfill orders "
-        "(`commerce-assets pull orders --from 2023-11-24 --to 2024-03-13`, or Materialize in the UI)"
+        "(`commerce-assets pull orders --from 2023-11-24 --to 2024-03-13`, or "
+        "Materialize `[2023-11-24...2024-03-13]` in the UI)"
     )
 
 
@@ -136,9 +137,7 @@ def test_orders_with_all_days_and_a_recent_refresh_are_fresh(storage: World) -> 
 
     found = outcome(storage, freshness.fresh)
 
-    assert found == CheckOutcome(
-        passed=True, summary="every day up to 2024-03-15 is loaded; orders_refresh ran 2 hours ago"
-    )
+    assert found == CheckOutcome(passed=True, summary="every day up to 2024-03-15 is loaded; refreshed 2 hours ago")
 
 
 def test_a_backfill_of_an_old_day_does_not_make_orders_fresh(storage: World) -> None:
@@ -161,7 +160,7 @@ def test_a_refresh_that_never_ran_is_not_yet_due_for_three_hours(storage: World,
     assert found.summary == (
         "not yet refreshed; every day up to 2024-03-15 is loaded"
         if passed
-        else "orders_refresh has never run; run it to pick up updates"
+        else "never refreshed: run the job orders_refresh"
     )
 
 
@@ -171,7 +170,7 @@ def test_orders_not_refreshed_for_hours_are_not_fresh(storage: World) -> None:
     found = outcome(storage, freshness.fresh)
 
     assert not found.passed
-    assert found.summary == "orders_refresh last ran 3 hours ago; run it to pick up updates"
+    assert found.summary == "last refreshed 3 hours ago: run the job orders_refresh"
 
 
 @pytest.mark.parametrize(("hours", "passed"), [(0, True), (26, True), (27, False), (200, False)])
@@ -203,9 +202,7 @@ def test_a_reconciliation_that_never_ran_is_due_in_a_week(storage: World, age: i
 
     assert (found.passed, found.pending) == (passed, passed)
     assert found.summary == (
-        "not yet compared with the store"
-        if passed
-        else "reconcile has never run; run it to compare row counts with the store"
+        "not yet compared with the store" if passed else "never compared with the store: run the job reconcile"
     )
 
 
@@ -218,7 +215,7 @@ def test_a_reconciliation_that_never_ran_is_due_in_a_week(storage: World, age: i
             timedelta(0),
             "2024-02-03: 24 in the store, 23 here (2024-01-01...2024-03-15, compared 0 minutes ago): run the job",
         ),
-        ([], timedelta(days=9), "reconcile last ran 9 days ago; run it to compare row counts with the store"),
+        ([], timedelta(days=9), "last compared with the store 9 days ago: run the job reconcile"),
     ],
 )
 def test_completeness_is_the_last_report_until_it_is_too_old(

@@ -315,7 +315,7 @@ def test_gaps_are_filled_and_days_before_the_first_load_named(tmp_path: Path, mo
         first, last = FIRST.date(), (FIRST + timedelta(days=39)).date()
         assert summary == (
             f"40 days from {first} were never loaded: backfill orders "
-            f"(`commerce-assets pull orders --from {first} --to {last}`, or Materialize in the UI)"
+            f"(`commerce-assets pull orders --from {first} --to {last}`, or Materialize `[{first}...{last}]` in the UI)"
         )
         assert f"orders: {summary}" in warnings(project, result)
 

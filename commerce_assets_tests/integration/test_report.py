@@ -338,7 +338,7 @@ def test_the_asset_writes_the_page_and_names_its_place(tmp_path: Path, monkeypat
         assert failure.user_failure_data
         assert failure.user_failure_data.description is not None
         assert failure.user_failure_data.description.endswith(
-            "analytics.orders_enriched is not built yet. Fix: run `commerce-assets build`."
+            "analytics.orders_enriched is not built yet. Fix: run the job analytics."
         )
 
         # Only the place of the page is recorded, not what it shows.

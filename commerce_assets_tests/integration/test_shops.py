@@ -25,7 +25,7 @@ from commerce_assets.defs.history_owner import NameTakenError, Owner, owner_of, 
 from commerce_assets.defs.pools import API_POOL
 from commerce_assets.defs.shop import UNNAMED, Shop
 from commerce_assets.ops.abandoned_runs import limit_pools
-from commerce_assets.ops.foreign_history import report_foreign_history
+from commerce_assets.ops.foreign_history import report_foreign_history, report_not_loaded
 from commerce_assets.settings import CommerceSettings
 from commerce_assets_tests.support.faulty_store import FaultyStore, Status, faulty
 from commerce_assets_tests.support.items import order, store_of
@@ -157,6 +157,38 @@ def test_status_is_that_of_the_shop_and_its_commands_name_it(shops: tuple[ShopOn
         assert commands
         assert all(f"commerce-assets --env-file {shop.name}.env" in command for command in commands)
         assert shop.run("status").stdout.startswith(f"shop {shop.name}\n")
+
+
+def test_hints_in_the_ui_name_what_the_shop_has(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
+    """Each job is the shop's, and there is no command: it would take the settings of another shop."""
+    acme, _ = shops
+    acme.run("pull", "products")
+    job = acme.definitions.resolve_implicit_global_asset_job_def()
+    with patch.dict(os.environ, acme.variables), dg.DagsterInstance.get() as instance:
+        checks = acme.definitions.resolve_job_def("acme_health_checks").execute_in_process(instance=instance)
+        report = job.execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey(["acme", "shop_report"])], raise_on_error=False
+        )
+    said = [str(each.description) for each in checks.get_asset_check_evaluations()]
+    failures = [event.step_failure_data.user_failure_data for event in report.all_events if event.is_step_failure]
+    said += [str(failure.description) for failure in failures if failure]
+    said += report_not_loaded(acme.settings)
+
+    named = {job for text in said for job in re.findall(r"run the job (\w+)", text)}
+    assert named == {"acme_analytics", "acme_catalog"}
+    assert named <= {job.name for job in acme.definitions.get_repository_def().get_all_jobs()}
+    assert any(f"backfill orders (Materialize `[{FIRST}..." in text for text in said)
+    assert not any("commerce-assets" in text for text in said)
+
+
+def test_errors_of_commands_name_the_file_of_the_shop(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
+    acme, _ = shops
+    acme.run("pull", "products")
+
+    for command in (["query", "FROM analytics.refunds"], ["report"]):
+        assert "un `commerce-assets --env-file acme.env build`" in acme.run(*command, exit_code=1).stderr
+    missing = acme.run("query", "FROM orders", exit_code=1).stderr
+    assert "run `commerce-assets --env-file acme.env pull orders`" in missing
 
 
 def test_alerts_reach_the_shop_that_they_are_about(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
