@@ -54,6 +54,7 @@ def build_definitions(
         marts={key.path[-1] for mart in marts for key in mart.keys},
         endpoints=endpoints,
         start=settings.orders_start_date,
+        looks_up=settings.refund_requests > 0,
         shop=shop,
     )
     if settings.lake_data:

@@ -51,6 +51,8 @@ def command(session: Session, *, output: Path | None, form: str) -> None:
             start=settings.orders_start_date,
             timezone=settings.timezone,
             now=datetime.now(UTC),
+            looks_up=settings.refund_requests > 0,
+            makes_folder=output is None,
         )
     if form == "json":
         say_json({"file": str(path), "bytes": size})

@@ -21,10 +21,10 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
-from commerce_assets.warehouse.item_lookups import rows_to_look_up
+from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
-from commerce_assets.warehouse.schema import describe, exists, table_of
+from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
 
 _LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
@@ -314,7 +314,9 @@ def table_statuses(
         status = _of_endpoint(connection, endpoint, start, now)
         # With 0, a person has decided that they stay unknown.
         yield (
-            replace(status, not_looked_up=_not_looked_up(connection, endpoint)) if settings.refund_requests else status
+            replace(status, not_looked_up=count_not_looked_up(connection, endpoint))
+            if settings.refund_requests
+            else status
         )
         if exists(connection, SCHEMA, history_of(endpoint)):
             rows, newest = _extent(connection, versions_of(endpoint), VALID_FROM.name)
@@ -324,13 +326,6 @@ def table_statuses(
             yield _of_model(connection, model, start, now, settings.timezone)
         elif not model.needs_history or exists(connection, SCHEMA, f"{model.deps[0]}_history"):
             yield TableStatus(table=f"{ANALYTICS}.{model.name}", is_mart=True)
-
-
-def _not_looked_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> int:
-    stored = {column.name for column in describe(connection, endpoint.name)}
-    # A table of an older version may lack a column; the check `columns_match_schema` says so.
-    is_whole = stored >= {column.name for column in endpoint.stored_columns}
-    return len(rows_to_look_up(connection, endpoint)) if is_whole else 0
 
 
 def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: date, now: datetime) -> TableStatus:

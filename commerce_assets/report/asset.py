@@ -17,7 +17,7 @@ from commerce_assets.report.write import default_path, is_installed, write_repor
 
 
 def build_report_assets(
-    *, marts: Collection[str], endpoints: Sequence[Endpoint], start: date, shop: Shop
+    *, marts: Collection[str], endpoints: Sequence[Endpoint], start: date, looks_up: bool, shop: Shop
 ) -> list[dg.AssetsDefinition]:
     """Build the asset of the report; there is none without its marts or the extra `report`.
 
@@ -25,6 +25,7 @@ def build_report_assets(
         marts: The names of the marts that have assets.
         endpoints: The endpoints that are loaded.
         start: The first day that must be loaded.
+        looks_up: The refresh looks up refunds that the list of orders does not show.
         shop: Names the asset.
     """
     if not is_installed() or not {*MARTS} <= {*marts}:
@@ -60,6 +61,8 @@ def build_report_assets(
                 start=start,
                 timezone=warehouse.timezone,
                 now=datetime.now(UTC),
+                looks_up=looks_up,
+                makes_folder=True,
             )
         return dg.MaterializeResult(metadata={"path": dg.MetadataValue.path(path), "bytes": size})
 

@@ -111,6 +111,7 @@ def read_figures(
     start: date,
     timezone: str,
     now: datetime,
+    looks_up: bool,
 ) -> Figures:
     """Query the marts and the log of loads.
 
@@ -120,6 +121,7 @@ def read_figures(
         start: The first day that must be loaded.
         timezone: The zone that the marts were built with, an IANA name.
         now: The time of the report.
+        looks_up: The refresh looks up refunds that the list of orders does not show.
 
     Raises:
         ReportError: A mart is not built.
@@ -164,7 +166,7 @@ def read_figures(
         plans=_all(connection, _PLANS),
         plan_months=_all(connection, _PLAN_MONTHS) if has_history else [],
         unknown=find_unknown(connection, has_history=has_history),
-        late=find_late(connection, endpoints, start=start, timezone=timezone, now=now),
+        late=find_late(connection, endpoints, start=start, timezone=timezone, now=now, looks_up=looks_up),
     )
 
 

@@ -11,6 +11,7 @@ from commerce_assets.analytics.build import inspect
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.freshness import due_days_never_loaded, fresh
+from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import Kind, first_loaded, followed, last_followed, loaded_windows, read_note
 from commerce_assets.warehouse.sql import scalar
 
@@ -72,8 +73,12 @@ def find_late(
     start: date,
     timezone: str,
     now: datetime,
+    looks_up: bool,
 ) -> list[str]:
-    """Say what is not loaded yet, days, changes or lists, and whether the marts are older than the orders."""
+    """Say what is not loaded yet, days, changes or lists, and whether the marts are older than the orders.
+
+    With `looks_up`, also how many rows the next refreshes will look up.
+    """
     zone = ZoneInfo(timezone)
     said = []
     for endpoint in endpoints:
@@ -83,6 +88,10 @@ def find_late(
             at = last_followed(connection, endpoint)
             when = f"were last loaded on {_moment(at, zone)}" if at else "were never loaded"
             said.append(f"The {endpoint.name} {when}.")
+        lookup = endpoint.item_lookup
+        if looks_up and lookup and (left := count_not_looked_up(connection, endpoint)):
+            noun = endpoint.name.removesuffix("s")
+            said.append(f"The {lookup.column.replace('_', ' ')} of {_count(left, noun)} are not looked up yet.")
     model = next(model for model in MODELS if model.name == _IN_STEP)
     sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
     outcomes = inspect(connection, model, sources, start=start, now=now, timezone=timezone) or []

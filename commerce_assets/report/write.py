@@ -32,6 +32,8 @@ def write_report(
     start: date,
     timezone: str,
     now: datetime,
+    looks_up: bool,
+    makes_folder: bool = False,
 ) -> int:
     """Write the report; it replaces `path` when it is complete, readable by its owner only.
 
@@ -42,6 +44,8 @@ def write_report(
         start: The first day that must be loaded.
         timezone: The zone that the marts were built with, an IANA name.
         now: The time of the report.
+        looks_up: The refresh looks up refunds that the list of orders does not show.
+        makes_folder: Make the folder of `path`. The default one is that of the DuckDB file, which a lake does not have.
 
     Returns:
         The size in bytes.
@@ -54,11 +58,15 @@ def write_report(
     from commerce_assets.report.page import render  # noqa: PLC0415
 
     with database.read() as connection:
-        figures = read_figures(connection, endpoints=endpoints, start=start, timezone=timezone, now=now)
+        figures = read_figures(
+            connection, endpoints=endpoints, start=start, timezone=timezone, now=now, looks_up=looks_up
+        )
     page = render(figures).encode()
     target = path.resolve()
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        if makes_folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
         part.touch(mode=0o600)
         part.write_bytes(page)
         part.replace(target)

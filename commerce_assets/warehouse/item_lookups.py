@@ -21,7 +21,7 @@ from commerce_assets.warehouse.parse import explained_memory, pieces
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.row_history import VALID_TO, history_of, versions_of
-from commerce_assets.warehouse.schema import create_internal_tables, day_of, exists, table_of
+from commerce_assets.warehouse.schema import create_internal_tables, day_of, describe, exists, table_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, scalar, table, text
 
 _LOOKUPS = table(INTERNAL_SCHEMA, "item_lookups")
@@ -46,6 +46,14 @@ def rows_to_look_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -
             AND (l.version = t.{extracted_at}) IS NOT TRUE
         ORDER BY l.asked_at NULLS FIRST, t.{identifier(endpoint.cursor or endpoint.primary_key)} DESC, 1""").fetchall()
     return [number for (number,) in rows]
+
+
+def count_not_looked_up(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> int:
+    """Return how many rows the next refreshes will look up."""
+    stored = {column.name for column in describe(connection, endpoint.name)}
+    # A table of an older version may lack a column; the check `columns_match_schema` says so.
+    is_whole = stored >= {column.name for column in endpoint.stored_columns}
+    return len(rows_to_look_up(connection, endpoint)) if is_whole else 0
 
 
 def load_items(

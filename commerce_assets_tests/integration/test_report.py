@@ -107,9 +107,21 @@ def build_all(world: World, *, timezone: str = "UTC", history: bool = False) -> 
                 build(connection, model, world.endpoints, timezone=timezone)
 
 
-def page_of(world: World, *, timezone: str = "UTC", start: date = START, now: datetime = NOW) -> Page:
-    path = world.folder / "report.html"
-    write_report(world.file, path, endpoints=world.endpoints, start=start, timezone=timezone, now=now)
+def page_of(
+    world: World, *, timezone: str = "UTC", start: date = START, now: datetime = NOW, looks_up: bool = False
+) -> Page:
+    # Of a lake, whose commands may make no other file, the default folder is not there yet.
+    path = world.folder / "pages" / "report.html"
+    write_report(
+        world.file,
+        path,
+        endpoints=world.endpoints,
+        start=start,
+        timezone=timezone,
+        now=now,
+        looks_up=looks_up,
+        makes_folder=True,
+    )
     return Page(path.read_text())
 
 
@@ -214,7 +226,7 @@ def test_the_page_is_self_contained_and_names_no_buyer(second: World) -> None:
     everything = page.html + "".join(page.images)
     assert customers
     assert not [customer for customer in customers if customer in everything.lower()]
-    assert stat.S_IMODE((second.folder / "report.html").stat().st_mode) == 0o600
+    assert stat.S_IMODE((second.folder / "pages" / "report.html").stat().st_mode) == 0o600
     assert [path.name for path in second.folder.glob(".report*")] == []
 
 
@@ -317,6 +329,15 @@ def test_late_days_lists_and_marts_are_on_the_first_screen(shop: World) -> None:
     shop.store.update_order(1, settled_gross="0.00")
     shop.ingest(ListRequest(endpoint=ORDERS, updated_after=NOW - timedelta(days=9)))
     assert "Orders have changed since these figures were computed" in page_of(shop).text
+
+
+@pytest.mark.parametrize("shop", [[sale(n, NOW - timedelta(days=3), refunded=True) for n in (1, 2)]], indirect=True)
+def test_refunds_that_are_not_looked_up_are_late(shop: World) -> None:
+    load_all(shop)
+
+    assert "The refund transactions of 2 orders are not looked up yet." in page_of(shop, looks_up=True).text
+    # With COMMERCE_REFUND_REQUESTS=0, a person has decided that they stay unknown.
+    assert "Not up to date" not in page_of(shop).text
 
 
 # The asset.
