@@ -3,6 +3,8 @@
 import ast
 import math
 import re
+import subprocess
+import sys
 from difflib import unified_diff
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,6 +124,19 @@ def test_every_query_of_the_cookbook_answers_what_the_page_shows(tmp_path: Path)
 
     assert len(QUERY.findall(page)) == 13
     assert not stale, "run `make docs`"
+
+
+def test_python_of_readme_and_cookbook_runs_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    build_sample_database(tmp_path / "data")
+    for page, shown in ((ROOT / "README.md", "refund_rate"), (DOCS / "cookbook.md", "10 rows")):
+        (code,) = [block for block in blocks(page, "python") if block.startswith("import duckdb")]
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stdout
+        assert "EUR" in done.stdout
 
 
 def test_every_link_leads_to_an_existing_file_and_heading() -> None:
