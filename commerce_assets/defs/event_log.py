@@ -43,7 +43,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         """Store all events or none, in each file that they belong to."""
         with self.together(*(event.run_id for event in events)):
-            for event in _set_apart(events):
+            for event in set_apart(events):
                 self.store_event(event)
 
     @contextmanager
@@ -87,7 +87,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             yield connection
 
 
-def _set_apart(events: Sequence[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
+def set_apart(events: Sequence[dg.EventLogEntry]) -> list[dg.EventLogEntry]:
     """Move the materializations of an asset a millisecond apart, back from the last one.
 
     A run of many partitions materializes several of them in a millisecond, and the UI shows those as one.

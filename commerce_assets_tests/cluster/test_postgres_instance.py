@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from dagster import DagsterRunStatus
+from dagster import AssetKey, DagsterRunStatus
 
 from commerce_assets.ops.abandoned_runs import fail_abandoned_runs, limit_pools
 from commerce_assets.settings import build_coordination
@@ -48,6 +48,12 @@ def test_everything_works_on_postgres_and_starts_twice(cluster: Cluster, postgre
     cluster.run("-m", "dagster", "job", "execute", "-m", "commerce_assets.definitions", "-j", "catalog")
     loaded = cluster.run("-m", "commerce_assets", "pull", "orders")
     assert f"in {DAYS} partitions" in loaded
+    with cluster.instance() as instance:
+        records = instance.fetch_materializations(AssetKey("orders"), limit=1000, ascending=True).records
+    milliseconds = [int(record.timestamp * 1000) for record in records]
+    # The UI shows as one what has one stamp.
+    assert len(milliseconds) == DAYS
+    assert milliseconds == sorted({*milliseconds})
     cluster.run("-m", "commerce_assets", "refresh")
     cluster.run("-m", "commerce_assets", "build")
     cluster.run("-m", "commerce_assets", "status")
