@@ -5,13 +5,21 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from dagster import AssetCheckEvaluation, AssetKey, AssetMaterialization, ExecuteInProcessResult, TableMetadataValue
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetKey,
+    AssetMaterialization,
+    ExecuteInProcessResult,
+    TableMetadataValue,
+)
 
 from commerce_assets.defs.checks import build_check_specs
 from commerce_assets.endpoint import ColumnType, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets_tests.support.expected import as_stored
-from commerce_assets_tests.support.items import BY_NAME
+from commerce_assets_tests.support.faulty_store import Edit
+from commerce_assets_tests.support.items import BY_NAME, orders, product
 from commerce_assets_tests.support.world import World
 from sample_store.shop import Shop, build_orders, build_shop
 
@@ -319,6 +327,40 @@ def test_a_suddenly_empty_list_is_refused_until_allowed(project: World) -> None:
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == stored
     project.run("catalog", config={"ops": {"extract_products": {"config": {"allow_shrinkage": True}}}})
     assert project.query("SELECT count(*) FROM products WHERE _deleted_at IS NULL") == [(0,)]
+
+
+def test_bytes_that_are_no_text_are_stored_with_a_warning(project: World) -> None:
+    """Fault 84."""
+    give(project, Shop(products=[product(1, name="canary")]))
+    project.server.script(otherwise=Edit(lambda body: body.replace(b"canary", b"Zo\xeb")))
+
+    check = evaluation(project.run("catalog"), "text_is_valid", "products")
+
+    assert (check.passed, check.severity) == (False, AssetCheckSeverity.WARN)
+    assert project.query("SELECT name FROM products") == [("Zo\ufffd",)]
+
+
+def test_a_list_that_keeps_moving_fails_its_check(project: World) -> None:
+    """Fault 74: a row comes twice, another one never, and each reading has another order than the one before."""
+    give(project, Shop(orders=orders(120, start=NEW_YEAR)))
+    readings: list[int] = []
+
+    def move(body: bytes) -> bytes:
+        items = json.loads(body)
+        readings.extend(1 for item in items if item["order"]["id"] == 1)
+        for item in items:
+            item["order"]["id"] -= item["order"]["id"] == 51
+        return json.dumps(items[::-1] if len(readings) % 2 else items).encode()
+
+    project.server.script(otherwise=Edit(move))
+
+    result = project.run("orders", days=(NEW_YEAR.date(), NEW_YEAR.date()), expect_success=False)
+
+    check = evaluation(result, "list_was_consistent")
+    assert (check.passed, check.blocking) == (False, True)
+    assert "the list moved during each of 6 readings, and 1 rows were not met" in str(check.description)
+    assert not materializations(result, "orders")
+    assert not project.path.exists()
 
 
 def test_a_wrong_key_fails_with_one_request_and_a_fix(project: World, monkeypatch: pytest.MonkeyPatch) -> None:

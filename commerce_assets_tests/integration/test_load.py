@@ -156,6 +156,8 @@ def test_a_pull_keeps_rows_that_a_later_pull_has_loaded(storage: World) -> None:
     """Fault 56."""
     slow = storage.stage(ORDERS, [order(1)], window=WINDOW)
     storage.load(ORDERS, [order(1), order(2)], window=WINDOW)
+    with storage.file.read() as connection:
+        assert vanished_rows(connection, slow).keys == frozenset()
     assert counts(storage.put(slow)) == (0, 0, 1, 0)
     assert storage.query("SELECT id FROM commerce.orders ORDER BY id") == [(1,), (2,)]
 
