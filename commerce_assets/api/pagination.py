@@ -26,6 +26,8 @@ twice. When six readings do not settle the debt, the pull fails.
 
 Where rows can only have arrived (each repeated row was the last of the page before it, as in a newest-first list), and
 the list has a cursor, reading again stops as soon as as many rows have been met as had arrived: mostly the first page.
+One more request shows that the list is as long as before. If not, another row has arrived and may stand for one that
+was missed, and the list is read to its end.
 
 A row that vanishes from what has been read moves all that follows one place up: the first row of the next page slips
 onto a page already read, and leaves no trace. Hence pages that overlap: 50 a page, page 1; then 49 a page, page 2,
@@ -158,6 +160,8 @@ class PageNumberPaginator:
         # Rows that the readings before did not meet; unknown until one of them has come to its end.
         self._missing: int | None = None
         self._only_shifts = True
+        # The page that shows where the list ends, and its rows: in this reading, and in the one before.
+        self._tail = self._tail_before = PageRequest(1, per_page), 0
         self._begin_reading()
 
     def _begin_reading(self) -> None:
@@ -229,8 +233,10 @@ class PageNumberPaginator:
                 yield page, facts, None
                 if self._enough(facts):
                     proof = "stopped after the window: the store ignores `to`"
-                elif self._is_paid_early():
+                elif self._is_paid_early() and self._is_as_long_as_before(fetch):
                     proof = "every row that had arrived was met"
+            if proof and self._last_is_full:
+                self._tail = request, len(page.items)
             if proof and (end := self._settled(proof)):
                 yield (empty := Page(request.number + 1, ())), empty.facts(per_page=request.per_page), end
                 return
@@ -277,6 +283,7 @@ class PageNumberPaginator:
         if request.number == 2 and self._size < self._per_page == request.per_page:  # noqa: PLR2004 - after the first
             self._log.warning("the store gives %d rows a page, whatever is asked for", self._size)
         self._count(request, facts.count, facts.digest)
+        self._tail = request, facts.count
         self._remember(page)
         return facts
 
@@ -442,6 +449,13 @@ class PageNumberPaginator:
         is_paid = self._missing is not None and self._missing <= 0
         return is_paid and self._rows_stay and self._only_shifts and not self._repeats
 
+    def _is_as_long_as_before(self, fetch: Fetch) -> bool:
+        """Whether the list still ends where the reading before ended; if not, this reading goes on to its end."""
+        request, count = self._tail_before
+        is_as_long = len(_ask(fetch, request)[0].items) == count
+        self._only_shifts &= is_as_long
+        return is_as_long
+
     def _settled(self, proof: str) -> ListEnd | None:
         """The end, if every row is accounted for; None if the list must be read again.
 
@@ -468,6 +482,7 @@ class PageNumberPaginator:
     def _read_again(self) -> PageRequest:
         self._log.warning("reading the list again from its start")
         self._met_before |= self._ids
+        self._tail_before = self._tail
         self._begin_reading()
         return PageRequest(1, self._per_page)
 

@@ -191,13 +191,13 @@ def test_orders_that_come_in_while_paging_lose_none(puller: World) -> None:
 
 
 def test_an_order_that_arrives_on_top_is_looked_for_at_the_end(puller: World) -> None:
-    """Faults 32 and 76: a row is met twice, so that another one has come in before it; one more request finds it."""
+    """Faults 32 and 76: a row is met twice, so that another one has come in before it; two more requests find it."""
     store = fill(puller, orders=orders(120, start=MIDNIGHT))
     store.dialect.oldest_first = False
     puller.server.script(Then(lambda store: store.add_order(order(999, NOON))))
     pulled = puller.pull(ORDERS_OF_DAY)
     assert {*pulled.ids} == {*range(1, 121), 999}
-    assert puller.server.pages == [1, 2, 3, 4, 1]
+    assert puller.server.pages == [1, 2, 3, 4, 1, 3]
 
 
 def test_a_row_that_changes_while_paging_comes_in_both_versions(puller: World) -> None:
@@ -655,6 +655,26 @@ def test_a_row_that_arrives_does_not_pay_for_one_that_moved(puller: World) -> No
 
     puller.server.script(Then(rename), otherwise=arrive)
     ids, _ = kept_in(puller, PRODUCT_LIST)
+    assert ids == {*range(1, 141), 998, 999}
+
+
+def test_an_order_that_arrives_does_not_pay_for_one_that_moved(puller: World) -> None:
+    """Fault 76: orders by update; two arrive between the readings, and the moved one slips off the first page."""
+    fill(puller)
+    rows = orders(140, start=MIDNIGHT)
+    readings: list[int] = []
+
+    def by_update(exchange: Exchange) -> None:
+        request = page_request_of(exchange.request)
+        readings.extend([1] if request.number == 1 else [])
+        if request.number == 1 and len(readings) == 2:
+            rows[:0] = [order(998, MIDNIGHT), order(999, MIDNIGHT)]
+        Body(body_of(*rows[request.start : request.end], selector="order"))(exchange)
+        if request.number == len(readings) == 1:
+            rows.insert(49, rows.pop(120))
+
+    puller.server.script(otherwise=by_update)
+    ids, _ = kept_in(puller, ORDERS_OF_DAY)
     assert ids == {*range(1, 141), 998, 999}
 
 
