@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check lint format types mutate slow clocks browser cluster install-cluster bench docs site lock audit clean
+.PHONY: help install dev demo test check lint format types mutate slow clocks browser pandas2 cluster install-cluster bench docs site lock audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,14 @@ $(VENV)-dbt/.installed: examples/dbt/requirements.lock
 	test -x $(VENV)-dbt/bin/python || $(PYTHON) -m venv $(VENV)-dbt
 	$(VENV)-dbt/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r examples/dbt/requirements.lock
 	touch $@
+
+# The environment has pandas 3; the other packages of it serve both.
+$(VENV)-pandas2/.installed: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(@D) pandas==2.3.3
+	touch $@
+
+pandas2: $(VENV)-pandas2/.installed  ## run the tests of own assets with pandas 2
+	PYTHONPATH=$(CURDIR)/$(VENV)-pandas2 $(BIN)/python -m pytest -n 2 commerce_assets_tests/integration/test_own_assets.py
 
 slow: $(VENV)/.dev $(VENV)-dbt/.installed  ## run the tests that take minutes; SEED=n draws other examples
 	$(BIN)/python -m pytest -n 2 -m slow --hypothesis-seed=$(or $(SEED),0)
@@ -106,4 +114,4 @@ audit:  ## check the pinned versions for known vulnerabilities (needs uv and the
 	uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip -r requirements.lock -r requirements-dev.lock
 
 clean:  ## remove the environment and the caches, not the data
-	rm -rf $(VENV) $(VENV)-cluster $(VENV)-dbt bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-cluster $(VENV)-dbt $(VENV)-pandas2 bench/.envs bench/.work .mypy_cache .import_linter_cache mutants .pytest_cache .ruff_cache .hypothesis
