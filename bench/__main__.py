@@ -1,6 +1,6 @@
 """`make bench`: measure this project and its peers on one server, in one session, and write RESULTS.md.
 
-    make bench              everything, in about an hour
+    make bench              everything
     make bench SIZE=small   20,000 orders, in minutes
     make bench SIZE=tiny    a test of the benchmark itself, without peers, in a minute
 
@@ -9,6 +9,9 @@ DuckDB), this project as users run it (`dagster asset materialize`, `dagster job
 dlt with Arrow tables, plain Dagster with pandas, PyAirbyte, and a Singer tap with target-duckdb. Each peer's
 `peers/<name>/run.py` explains its configuration, the fastest documented one. pip creates the environments in `.envs`
 from pinned requirements.
+
+With BENCH_POSTGRES_URL, a database that it empties, and after `make install-cluster`, this project takes part a second
+time: on a lake, with Dagster's history in PostgreSQL.
 
 The server (`server.py`) is a separate process. Everything is measured from outside: wall clock, CPU and peak memory
 from the kernel (`measure.py`), requests counted by the server, rows and amounts queried by another process. The
@@ -26,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import report, scenarios
-from bench.contenders import FLOOR, PEERS, SELF, WIRE
+from bench.contenders import FLOOR, PEERS, WIRE
 from bench.scenarios import YEAR, Bench, history
 
 HERE = Path(__file__).resolve().parent
@@ -40,9 +43,9 @@ class Size:
     growth: tuple[int, ...] = ()
     backfills: tuple[int, ...] = (30, 365)
     paced_days: int = 28
-    slow_orders: int = 20_000
+    slow_orders: int = 6_000
     large_table: tuple[int, int] | None = None
-    rounds: int = 3
+    rounds: int = 2
     peers: bool = True
 
 
@@ -67,7 +70,7 @@ def main() -> int:
     size = _SIZES[arguments.size]
     facts = report.machine()
     bench = Bench(arguments.work, arguments.rounds or size.rounds, PEERS if size.peers else ())
-    for contender in (WIRE, FLOOR, SELF, *bench.peers):
+    for contender in (WIRE, FLOOR, *bench.ours, *bench.peers):
         print(f"{contender.name}: {contender.versions}", flush=True)
     largest = max(size.loads)
     steps: list[Callable[[], None]] = [
@@ -76,6 +79,8 @@ def main() -> int:
         *(partial(scenarios.backfill, bench, YEAR, days) for days in size.backfills),
         partial(scenarios.slow_server, bench, history(size.slow_orders)),
         partial(scenarios.one_a_second, bench, history(min(size.loads)), size.paced_days),
+        partial(scenarios.one_day, bench, scenarios.DAY),
+        partial(scenarios.second_start, bench),
         partial(scenarios.breakdown, bench, history(largest)),
         partial(scenarios.growth, bench, size.growth),
     ]
@@ -96,7 +101,7 @@ def main() -> int:
     shutil.rmtree(bench.runs, ignore_errors=True)
     if not arguments.keep:
         shutil.rmtree(bench.work, ignore_errors=True)
-    ours = [one for outcomes in bench.sections.values() for one in outcomes if one.contender in {FLOOR, SELF}]
+    ours = [one for outcomes in bench.sections.values() for one in outcomes if one.contender in {FLOOR, *bench.ours}]
     return 1 if failed or any(one.failure or one.complete is False for one in ours) else 0
 
 

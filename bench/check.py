@@ -1,4 +1,4 @@
-"""`python -m bench.check <file> <query>`: query rows and cents of a DuckDB file, in a separate process.
+"""`python -m bench.check <file> <query>`: query a DuckDB file and print the first row as JSON, in a separate process.
 
 The benchmark itself must stay small, because a process starts with the peak memory of its parent.
 """
@@ -12,5 +12,6 @@ if __name__ == "__main__":
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{sys.argv[1]}' AS found (READ_ONLY)")
         connection.execute("USE found")
-        rows, amount = connection.execute(sys.argv[2]).fetchone()
-        print(json.dumps([rows, round((amount or 0) * 100)]))
+        found = connection.execute(sys.argv[2])
+        names = [column[0] for column in found.description]
+        print(json.dumps(dict(zip(names, found.fetchone(), strict=True))))

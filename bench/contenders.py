@@ -17,6 +17,21 @@ from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 Mode = Literal["full", "changed"]
 OURS = "commerce_assets"
+POSTGRES_URL = os.environ.get("BENCH_POSTGRES_URL", "")
+_LAKE_INSTANCE = """\
+storage: {postgres: {postgres_url: {env: COMMERCE_POSTGRES_URL}}}
+telemetry: {enabled: false}
+"""
+_DROP_ALL = """\
+import os, psycopg2
+connection = psycopg2.connect(os.environ["BENCH_POSTGRES_URL"].replace("+psycopg2", ""))
+connection.autocommit = True
+cursor = connection.cursor()
+cursor.execute("SELECT nspname FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'")
+for (schema,) in cursor.fetchall():
+    cursor.execute(f'DROP SCHEMA "{schema}" CASCADE')
+cursor.execute("CREATE SCHEMA public")
+"""
 
 
 @dataclass(frozen=True)
@@ -37,9 +52,10 @@ class Contender:
     Attributes:
         name: The name in the report.
         packages: The packages whose versions are reported.
-        database: The name of its database file; empty if it has none.
+        database: The name of its database file, or of the folder of its lake; empty if it has none.
         table: The table of the orders.
         asks_for_days: It sends `from` and `to` also for a full extraction.
+        on_lake: It is this project with a lake; the catalog and Dagster's history are in PostgreSQL.
     """
 
     name: str
@@ -47,6 +63,11 @@ class Contender:
     database: str = "warehouse.duckdb"
     table: str = "shop.orders"
     asks_for_days: bool = False
+    on_lake: bool = False
+
+    @property
+    def is_ours(self) -> bool:
+        return self.name.startswith(OURS)
 
     @property
     def folder(self) -> Path:
@@ -54,6 +75,8 @@ class Contender:
 
     @property
     def bin(self) -> Path:
+        if self.on_lake:
+            return ROOT / ".venv-cluster" / "bin"
         if (self.folder / "requirements.txt").exists():
             return environment(self.folder.name)
         return Path(sys.executable).parent
@@ -62,11 +85,11 @@ class Contender:
     def versions(self) -> str:
         try:
             return version_of(self.bin / "python", *self.packages)
-        except NotInstalledError:
+        except (NotInstalledError, FileNotFoundError):
             return "not installed"
 
     def command(self, task: Task) -> list[str]:
-        if self.name == OURS:
+        if self.is_ours:
             dagster = str(self.bin / "dagster")
             module = ["-m", "commerce_assets.definitions"]
             if task.mode == "changed":
@@ -86,7 +109,16 @@ class Contender:
         kept = ("PATH", "HOME", "LANG", "TMPDIR")
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment["DAGSTER_HOME"] = str(folder)
-        if self.name == OURS:
+        if self.is_ours:
+            environment |= {"COMMERCE_DUCKDB_PATH": str(folder / self.database)}
+            if self.on_lake:
+                environment |= {
+                    "COMMERCE_DUCKDB_PATH": str(folder / "beside.duckdb"),
+                    "COMMERCE_LAKE_DATA": str(folder / self.database),
+                    "COMMERCE_POSTGRES_URL": POSTGRES_URL,
+                    # As deploy/cluster/dagster.yaml says.
+                    "DAGSTER_EVENT_BATCH_SIZE": "1000",
+                }
             return environment | {
                 "PYTHONPATH": str(ROOT),
                 "COMMERCE_API_BASE_URL": task.store.base_url,
@@ -97,7 +129,6 @@ class Contender:
                 # The peers request lists only.
                 "COMMERCE_REFUND_REQUESTS": "0",
                 "COMMERCE_ORDERS_START_DATE": START.isoformat(),
-                "COMMERCE_DUCKDB_PATH": str(folder / self.database),
                 **dict(task.settings),
             }
         types = {name: kind.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ") for name, kind in _columns().items()}
@@ -119,18 +150,34 @@ class Contender:
         """Create an empty folder with the Dagster instance that users have."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        if self.name == OURS:
+        if self.on_lake:
+            (folder / "dagster.yaml").write_text(_LAKE_INSTANCE)
+            subprocess.run([str(self.bin / "python"), "-c", _DROP_ALL], check=True)
+        elif self.is_ours:
             shutil.copy(ROOT / "dagster.yaml", folder)
         else:
             (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
 
-    def found(self, folder: Path, *, up_to_id: int) -> tuple[int, int]:
-        """Count the rows and the cents of `settled_gross` in its database, up to an id."""
-        query = f"SELECT count(*), sum(CAST(settled_gross AS DECIMAL(18, 4))) FROM {self.table} WHERE id <= {up_to_id}"
-        command = [sys.executable, "-m", "bench.check", str(folder / self.database), query]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        rows, cents = json.loads(done.stdout)
-        return rows, cents
+    def found(self, task: Task, folder: Path) -> tuple[int, int]:
+        """Count the rows and the cents of `settled_gross` in its database, up to the largest id of the store."""
+        cents = "CAST(sum(CAST(settled_gross AS DECIMAL(18, 4))) * 100 AS BIGINT) AS cents"
+        query = f"SELECT count(*) AS rows, {cents} FROM {self.table} WHERE id <= {task.store.largest_id}"
+        if self.on_lake:
+            command = [str(self.bin / "commerce-assets"), "query", query, "--format", "jsonl"]
+            environment = self.environment(task, folder, whole=True)
+        else:
+            command, environment = [sys.executable, "-m", "bench.check", str(folder / self.database), query], None
+        done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+        counted = json.loads(done.stdout)
+        return counted["rows"], counted["cents"] or 0
+
+    def stored(self, folder: Path) -> tuple[int, int]:
+        """Return the bytes and the number of files of its database."""
+        if not self.database:
+            return 0, 0
+        place = folder / self.database
+        files = [path for path in (place, *place.rglob("*")) if path.is_file()]
+        return sum(path.stat().st_size for path in files), len(files)
 
 
 def _columns() -> dict[str, str]:
@@ -146,7 +193,8 @@ def _columns() -> dict[str, str]:
 
 WIRE = Contender("wire", ("requests",), database="")
 FLOOR = Contender("floor", ("requests", "duckdb"), table="orders")
-SELF = Contender(OURS, ("dagster", "duckdb"), database="commerce.duckdb", table="commerce.orders", asks_for_days=True)
+SELF = Contender(OURS, ("dagster", "duckdb"), database="shop.duckdb", table="commerce.orders", asks_for_days=True)
+LAKE = Contender(f"{OURS}, lake", ("dagster", "duckdb"), "lake", "commerce.orders", asks_for_days=True, on_lake=True)
 PEERS = (
     Contender("dlt", ("dlt", "duckdb")),
     Contender("dlt-arrow", ("dlt", "duckdb")),

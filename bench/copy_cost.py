@@ -5,7 +5,7 @@
 For each number of orders: the size of the database, then the seconds and the bytes written to the disk for the copy
 alone, for a write that changes one order (copy, commit, checkpoint, sync and swap), for the same change in place, and
 for opening the file to add up the orders of a month. On a file system with reflink (btrfs, XFS) the copy shares its
-blocks. With COMMERCE_POSTGRES_URL and in .venv-cluster, also for a lake: its creation, such a change, such a sum, and
+blocks. With BENCH_POSTGRES_URL and in .venv-cluster, also for a lake: its creation, such a change, such a sum, and
 tidying after 24 further changes.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
         shutil.rmtree(arguments.folder, ignore_errors=True)
         arguments.folder.mkdir(parents=True)
         measured = _measured(arguments.folder / "shop.duckdb", rows)
-        if url := os.environ.get("COMMERCE_POSTGRES_URL"):
+        if url := os.environ.get("BENCH_POSTGRES_URL"):
             measured = chain(measured, _measured_lake(arguments.folder / "lake", rows, url))
         for label, seconds, written in measured:
             place = arguments.folder / ("lake" if "lake" in label else "shop.duckdb")

@@ -2,11 +2,11 @@
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.contenders import FLOOR, SELF, WIRE
+from bench.contenders import FLOOR, WIRE
 from bench.runs import Outcome
 from bench.scenarios import Bench
 from bench.targets import target_results
@@ -57,7 +57,11 @@ def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
             "",
             *_table(("", ""), facts.items()),
             "",
-            *_table(("", "versions"), ((one.name, one.versions) for one in (WIRE, FLOOR, SELF, *bench.peers))),
+            *_table(("", "versions"), ((one.name, one.versions) for one in (WIRE, FLOOR, *bench.ours, *bench.peers))),
+            "",
+            "## What users wait for",
+            "",
+            *_waits(bench, largest),
             "",
             "## Targets",
             "",
@@ -95,8 +99,48 @@ def render(bench: Bench, facts: Mapping[str, str], largest: int) -> str:
     )
 
 
+def _waits(bench: Bench, largest: int) -> list[str]:
+    """Compare what a person notices, side by side; empty where a contender cannot do it."""
+    names = [contender.name for contender in (*bench.ours, *bench.peers)]
+    load, refresh = f"First load of {largest:,} orders", f"Refresh, nothing changed, {largest:,} orders"
+    day = next((title for title in bench.sections if title.startswith("A day of")), "")
+    rows: dict[str, tuple[str, Callable[[Outcome], str]]] = {
+        f"first copy of {largest:,} orders at one request a second, hours": (
+            load,
+            lambda o: f"{o.requests / 3600:.2f}",
+        ),
+        "the same without that limit, seconds": (load, lambda o: f"{o.wall:.1f}"),
+        "its memory, MiB": (load, lambda o: f"{o.peak >> 20}"),
+        "what it stores, MB (files)": (load, lambda o: f"{o.stored / 1e6:.0f} ({o.files})"),
+        "a refresh that finds nothing, seconds": (refresh, lambda o: f"{o.wall:.1f}"),
+        "a refresh with 1 % of them changed, seconds": (
+            f"Refresh, 1 % of {largest:,} orders changed",
+            lambda o: f"{o.wall:.1f}",
+        ),
+        f"{day[:1].lower()}{day[1:]}, seconds": (day, lambda o: f"{o.wall:.1f}"),
+        "its requests": (day, lambda o: f"{o.requests}"),
+    }
+    lines = []
+    for label, (title, show) in rows.items():
+        by_name = {o.contender.name: o for o in bench.sections.get(title, []) if not o.failure}
+        lines.append((label, *(show(by_name[name]) if name in by_name else "" for name in names)))
+    lines += [(f"{label}, seconds", f"{seconds:.1f}") for label, seconds in bench.waits.items()]
+    return _table(("", *names), lines)
+
+
 def _runs(sections: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:
-    header = ("", "rows/s", "CPU s", "CPU us/row", "wall s", "peak MiB", "requests", "all there", "file grew")
+    header = (
+        "",
+        "rows/s",
+        "CPU s",
+        "CPU us/row",
+        "wall s",
+        "peak MiB",
+        "requests",
+        "all there",
+        "file grew",
+        "stored, MB",
+    )
     for title, outcomes in sections.items():
         yield from (f"### {title}", "", *_table(header, map(_row, outcomes)), "")
 
@@ -114,6 +158,7 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         f"{outcome.requests:,}" + (f" ({outcome.refused} refused)" if outcome.refused else ""),
         _COMPLETE[outcome.complete],
         f"{outcome.growth:.1%}" if outcome.growth else "",
+        f"{outcome.stored / 1e6:.0f}" if outcome.stored else "",
     )
 
 

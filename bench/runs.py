@@ -25,6 +25,7 @@ class Outcome:
         server_cpu: CPU seconds of the server meanwhile.
         complete: The rows and the sum of the amounts equal the store's; None if nothing is stored.
         growth: The growth of the database, as a share of its size before.
+        stored, files: Bytes and number of the files of the database.
         output: The output.
         failure: Why the run has no result.
     """
@@ -40,6 +41,8 @@ class Outcome:
     server_cpu: float = 0.0
     complete: bool | None = None
     growth: float = 0.0
+    stored: int = 0
+    files: int = 0
     output: str = field(default="", repr=False)
     failure: str = ""
 
@@ -64,8 +67,7 @@ def run(
     own = folder / contender.name
     if fresh:
         contender.prepare(own)
-    database = own / contender.database
-    before = database.stat().st_size if contender.database and database.exists() else 0
+    before, _ = contender.stored(own)
     window = None if whole else (task.days[0].isoformat(), task.days[1].isoformat())
     expected = task.store.stats(window)
     try:
@@ -76,12 +78,13 @@ def run(
             log=folder / f"{contender.name}.log",
             timeout=_LONGEST_SECONDS,
         )
-        found = contender.found(own, up_to_id=task.store.largest_id) if contender.database else None
+        found = contender.found(task, own) if contender.database else None
     except (measure.CommandFailedError, NotInstalledError, subprocess.SubprocessError, OSError, ValueError) as error:
         failed = Outcome(contender, failure=str(error))
         tell(failed)
         return failed
     asked = task.store.stats()
+    stored, files = contender.stored(own)
     outcome = Outcome(
         contender,
         rows=expected.rows if rows is None else rows,
@@ -93,7 +96,9 @@ def run(
         asking=asked.seconds,
         server_cpu=asked.server_cpu - expected.server_cpu,
         complete=None if found is None else found == (expected.rows, expected.cents),
-        growth=database.stat().st_size / before - 1 if before else 0.0,
+        growth=stored / before - 1 if before else 0.0,
+        stored=stored,
+        files=files,
         output=measured.output,
     )
     tell(outcome)

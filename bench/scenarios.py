@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from bench.contenders import FLOOR, PEERS, SELF, WIRE, Contender, Task
+from bench import measure
+from bench.contenders import FLOOR, LAKE, PEERS, POSTGRES_URL, SELF, WIRE, Contender, Task
 from bench.data import START, DataSet
 from bench.runs import Outcome, best, run
 from bench.store import ROOT, running
@@ -20,20 +22,28 @@ HISTORY = 400
 YEAR = DataSet(380, 55)
 """365 days and some before and after; 20,075 orders in 365 days."""
 LATENCY = 0.2
+DAY = DataSet(3, 1_000)
 _ASKED_FOR_DAYS = {"dlt", "dlt-arrow", "dagster-pandas"}
 _ASKED_FOR_CHANGES = {"dlt", "dlt-arrow", "singer"}
 
 
 @dataclass
 class Bench:
-    """The session: folders, number of repetitions, peers and results."""
+    """The session: folders, number of repetitions, contenders and results.
+
+    Attributes:
+        ours: This project with a file and, where BENCH_POSTGRES_URL is set, with a lake.
+        waits: Seconds that a person waits for a command of this project.
+    """
 
     work: Path
     repeat: int
     peers: Sequence[Contender] = PEERS
+    ours: Sequence[Contender] = (SELF, LAKE) if POSTGRES_URL else (SELF,)
     sections: dict[str, list[Outcome]] = field(default_factory=dict)
     parts: dict[str, tuple[float, float]] = field(default_factory=dict)
     imports: tuple[float, float] = (0.0, 0.0)
+    waits: dict[str, float] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
@@ -71,16 +81,18 @@ def first_load_and_after(bench: Bench, data: DataSet) -> None:
         full = Task(store, days)
         changed = Task(store, days, "changed", since)
         section = bench.section(f"First load of {data.orders:,} orders")
-        everybody = (WIRE, FLOOR, SELF, *bench.peers)
+        everybody = (WIRE, FLOOR, *bench.ours, *bench.peers)
         section += bench.in_turn(everybody, lambda contender: run(contender, full, bench.runs))
         section = bench.section(f"Second load, nothing changed, {data.orders:,} orders")
-        section += [run(contender, full, bench.runs, fresh=False) for contender in (SELF, *bench.peers)]
+        section += [run(contender, full, bench.runs, fresh=False) for contender in (*bench.ours, *bench.peers)]
+        _commands(bench, full)
         section = bench.section(f"Refresh, nothing changed, {data.orders:,} orders")
         # The first refresh searches for its start; the second one is like every hourly refresh.
-        run(SELF, changed, bench.runs, fresh=False, rows=0)
+        for contender in bench.ours:
+            run(contender, changed, bench.runs, fresh=False, rows=0)
         section += [
             run(contender, changed, bench.runs, fresh=False, rows=0)
-            for contender in (SELF, *bench.peers_in(_ASKED_FOR_CHANGES))
+            for contender in (*bench.ours, *bench.peers_in(_ASKED_FOR_CHANGES))
         ]
     # On another port it would be another store, whose rows the project refuses.
     with running(data, bench.data, changed=0.01, port=store.port) as store:
@@ -88,7 +100,7 @@ def first_load_and_after(bench: Bench, data: DataSet) -> None:
         section = bench.section(f"Refresh, 1 % of {data.orders:,} orders changed")
         section += [
             run(contender, changed, bench.runs, fresh=False, rows=data.orders // 100)
-            for contender in (SELF, *bench.peers_in(_ASKED_FOR_CHANGES))
+            for contender in (*bench.ours, *bench.peers_in(_ASKED_FOR_CHANGES))
         ]
 
 
@@ -101,6 +113,51 @@ def backfill(bench: Bench, data: DataSet, count: int) -> None:
             (FLOOR, SELF, *bench.peers_in(_ASKED_FOR_DAYS)),
             lambda contender: run(contender, task, bench.runs, whole=False),
         )
+
+
+def one_day(bench: Bench, data: DataSet) -> None:
+    """Measure what a daily run does: the last of three days."""
+    with running(data, bench.data) as store:
+        section = bench.section(f"A day of {data.per_day:,} orders")
+        section += [
+            run(contender, Task(store, (data.last_day, data.last_day)), bench.runs, whole=False)
+            for contender in (*bench.ours, *bench.peers_in(_ASKED_FOR_DAYS))
+        ]
+
+
+def _commands(bench: Bench, task: Task, rounds: int = 3) -> None:
+    """Measure the commands that only read, on the table of this project; the least of some rounds."""
+    folder = bench.runs / SELF.name
+    statement = "SELECT created_at::DATE AS day, sum(settled_gross) FROM orders GROUP BY ALL"
+    for label, arguments in {"`status`": ["status"], "`query`: a sum of each day": ["query", statement]}.items():
+        # `status` ends with 1, because the catalog was never loaded.
+        command = ["sh", "-c", '"$@" || true', "sh", str(SELF.bin / "commerce-assets"), *arguments]
+        environment = SELF.environment(task, folder, whole=True)
+        measured = [
+            measure.run(command, cwd=folder, environment=environment, log=bench.runs / "command.log")
+            for _ in range(rounds)
+        ]
+        bench.waits[f"{label}, {task.store.largest_id:,} orders"] = min(each.wall for each in measured)
+
+
+def second_start(bench: Bench) -> None:
+    """Measure `make dev` on the sample store until it names the URL of its UI; the first start creates the history."""
+    folder = bench.runs / "dev"
+    SELF.prepare(folder)
+    shutil.copy(ROOT / "workspace.yaml", folder)
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-m", "commerce_assets.dev"]
+    for _ in range(2):
+        began = time.monotonic()
+        with subprocess.Popen(
+            command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                if not any("Dagster's UI" in line for line in process.stdout):
+                    raise ValueError("make dev ended early")
+                bench.waits["`make dev`, from the second start on"] = time.monotonic() - began
+            finally:
+                process.terminate()
 
 
 def slow_server(bench: Bench, data: DataSet) -> None:
@@ -131,7 +188,7 @@ def growth(bench: Bench, sizes: Sequence[int]) -> None:
         with running(data, bench.data) as store:
             section = bench.section(f"Growth: first load of {size:,} orders")
             task = Task(store, (START, data.last_day))
-            section += [run(contender, task, bench.runs) for contender in (FLOOR, SELF)]
+            section += [run(contender, task, bench.runs) for contender in (FLOOR, *bench.ours)]
 
 
 def large_table(bench: Bench, data: DataSet, times: int) -> None:
@@ -144,7 +201,8 @@ def large_table(bench: Bench, data: DataSet, times: int) -> None:
             database = bench.runs / SELF.name / SELF.database
             if factor > 1:
                 subprocess.run([sys.executable, "-m", "bench.grow", str(database), str(factor)], cwd=ROOT, check=True)
-        with running(data, bench.data, changed=0.01) as store:
+        # On another port it would be another store.
+        with running(data, bench.data, changed=0.01, port=store.port) as store:
             changed = data.orders // 100
             section = bench.section(f"Refresh of {changed:,} changed orders on {data.orders * factor:,} rows")
             section.append(run(SELF, Task(store, days, "changed"), bench.runs, fresh=False, rows=changed))
