@@ -433,7 +433,9 @@ class PageNumberPaginator:
             beyond = overlapping(self._rows, per_page=max(self._size, 2))
             probe, _ = _ask(fetch, beyond)
             ids = [item.id for item in probe.items]
-            if 0 < len(ids) < beyond.per_page and {*ids} <= {*self._last_ids} and ids[-1] == self._last_ids[-1]:
+            # More rows than lie between its start and the end: the store gives pages of another size, from elsewhere.
+            most = min(self._rows - beyond.start, beyond.per_page - 1)
+            if 0 < len(ids) <= most and {*ids} <= {*self._last_ids} and ids[-1] == self._last_ids[-1]:
                 return f"page {request.number} repeats the last page, and nothing follows its last row"
             if may_be_whole and len(ids) > beyond.per_page and probe.facts(per_page=beyond.per_page).digest == digest:
                 return "the list is not paged"

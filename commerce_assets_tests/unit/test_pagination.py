@@ -161,6 +161,23 @@ def test_a_repeated_page_of_a_window_is_noticed_by_its_ids(puller: World) -> Non
         puller.pull(ORDERS_OF_DAY)
 
 
+@pytest.mark.parametrize("pull", [ORDERS_OF_DAY, PRODUCT_LIST], ids=str)
+def test_a_page_that_comes_again_ends_no_list_of_snapped_pages(puller: World, pull: ListRequest) -> None:
+    """Faults 31 and 70: the overlapping page is snapped, too, and ends with the last row read because it is full."""
+    fill(puller, orders=orders(51, start=MIDNIGHT), products=51)
+
+    def serve(exchange: Exchange) -> None:
+        query = exchange.request.query
+        query["per_page"] = str(max(size for size in (10, 25, 50) if size <= int(query["per_page"])))
+        if exchange.request.page == 2 and query["per_page"] == "50":
+            query["page"] = "1"
+        Serve()(exchange)
+
+    puller.server.script(otherwise=serve)
+    with pytest.raises(PullError, match="page 2 holds the same rows as page 1: the store ignores `page`"):
+        puller.pull(pull)
+
+
 def test_the_next_run_restarts_a_list_moved_by_whole_pages(puller: World) -> None:
     """Fault 31: going on with what is staged, it would meet the same page again, run after run."""
     fill(puller, orders=orders(200))
