@@ -22,7 +22,7 @@ from commerce_assets.settings import SettingError, checked_webhook_url, load_env
 
 _SECONDS = 20.0
 _OWN = f"{__name__.partition('.')[0]}."
-_ERROR = "... on PythonError { message errorChain { error { message } } }"
+_ERROR = "... on PythonError { className message errorChain { error { message } } }"
 _QUERY = f"""{{
   workspaceOrError {{
     ... on Workspace {{ locationEntries {{ name locationOrLoadError {{ {_ERROR} }} }} }}
@@ -73,6 +73,9 @@ def look(url: str, now: datetime) -> Iterator[Sighting]:
 
 def _said(error: dict[str, Any]) -> str:
     """Return the message of a load error if it is this project's; others may quote secrets."""
+    if error.get("className") == SettingError.__name__:
+        return str(error["message"])
+    # A project with a component, or with definitions of its own, sends the error itself.
     messages = [error.get("message", ""), *(link["error"]["message"] for link in error.get("errorChain", []))]
     known = [message for message in messages if message.startswith(_OWN)]
     if known:
