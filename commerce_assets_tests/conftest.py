@@ -12,9 +12,11 @@ from sample_store.store import SampleStore
 
 
 def pytest_configure() -> None:
-    # A shell without job control lets background jobs ignore Ctrl-C, and a process that a test starts inherits that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell without job control lets background jobs ignore Ctrl-C, nohup lets them ignore the end of the terminal, and
+    # a process that a test starts inherits that.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")
