@@ -12,8 +12,8 @@ from sample_store.store import SampleStore
 
 
 def pytest_configure() -> None:
-    # A shell without job control lets background jobs ignore Ctrl-C, nohup lets them ignore the end of the terminal, and
-    # a process that a test starts inherits that.
+    # A shell without job control lets background jobs ignore Ctrl-C, nohup lets them ignore the end of the terminal.
+    # A process that a test starts inherits that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)

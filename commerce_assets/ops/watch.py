@@ -75,7 +75,7 @@ def _said(error: dict[str, Any]) -> str:
     """Return the message of a load error if it is this project's; others may quote secrets."""
     if error.get("className") == SettingError.__name__:
         return str(error["message"])
-    # A project with a component, or with definitions of its own, sends the error itself.
+    # A project with the component sends the error itself.
     messages = [error.get("message", ""), *(link["error"]["message"] for link in error.get("errorChain", []))]
     known = [message for message in messages if message.startswith(_OWN)]
     if known:
