@@ -158,6 +158,7 @@ def second_start(bench: Bench) -> None:
                 bench.waits["`make dev`, from the second start on"] = time.monotonic() - began
             finally:
                 process.terminate()
+                process.stdout.read()  # until it has ended
 
 
 def slow_server(bench: Bench, data: DataSet) -> None:
