@@ -29,7 +29,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Seventy days of ten orders each, up to yesterday, loaded; the store's request log is empty."""
     orders = build_orders(start=FIRST, days=DAYS, per_day=10)
     # The first refresh requests the newest row, too, if nothing has changed for a day, as late in the evening.
-    orders[-1]["updated_at"] = (TODAY - timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    orders[-1]["updated_at"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     store = SampleStore(Shop(orders=orders))
     with running(store, tmp_path, monkeypatch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
