@@ -35,8 +35,7 @@ def hashed(value: str) -> str:
     So "Zoë@X.com ", with one code point for the ë or with two, and "zoë@x.com" are one buyer. Nothing but blanks is no
     buyer, and stays empty: its hash would look like one who buys a lot.
     """
-    # Blanks are spaces, tabs and line breaks.
-    bare = f"trim({value}, chr(32) || chr(9) || chr(13) || chr(10))"
+    bare = _bare(value)
     inner = f"unhex(sha256(getvariable({text(_INNER_PAD)}) || encode(lower(nfc_normalize({bare})))))"
     return f"CASE WHEN {bare} = '' THEN '' ELSE sha256(getvariable({text(_OUTER_PAD)}) || {inner}) END"
 
@@ -77,10 +76,15 @@ def each_entry(json_object: str, value: str) -> str:
     return f"to_json(map_from_entries(list_transform({entries}, lambda e: {{'k': e.key, 'v': {value}}})))"
 
 
+def _bare(value: str) -> str:
+    """A text without the spaces, tabs and line breaks around it."""
+    return f"trim({value}, chr(32) || chr(9) || chr(13) || chr(10))"
+
+
 def _names_and_flags(json_object: str) -> str:
     # Another number may be a phone number, or a date of birth.
-    bare = "lower(trim(e.value ->> '$', chr(32) || chr(9) || chr(13) || chr(10)))"
-    flag = f"CASE WHEN {bare} IN ('true', 'false', 'yes', 'no', '1', '0') THEN e.value END"
+    written = _bare("e.value ->> '$'")
+    flag = f"CASE WHEN lower({written}) IN ('true', 'false', 'yes', 'no', '1', '0') THEN e.value END"
     return f"CASE WHEN {json_object} IS NOT NULL THEN {each_entry(json_object, flag)} END"
 
 
