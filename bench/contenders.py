@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 Mode = Literal["full", "changed"]
 OURS = "commerce_assets"
+_FILE = "shop.duckdb"
 POSTGRES_URL = os.environ.get("BENCH_POSTGRES_URL", "")
 _LAKE_INSTANCE = """\
 storage: {postgres: {postgres_url: {env: COMMERCE_POSTGRES_URL}}}
@@ -110,10 +111,8 @@ class Contender:
         environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment["DAGSTER_HOME"] = str(folder)
         if self.is_ours:
-            environment |= {"COMMERCE_DUCKDB_PATH": str(folder / self.database)}
             if self.on_lake:
                 environment |= {
-                    "COMMERCE_DUCKDB_PATH": str(folder / "beside.duckdb"),
                     "COMMERCE_LAKE_DATA": str(folder / self.database),
                     "COMMERCE_POSTGRES_URL": POSTGRES_URL,
                     # As deploy/cluster/dagster.yaml says.
@@ -129,6 +128,8 @@ class Contender:
                 # The peers request lists only.
                 "COMMERCE_REFUND_REQUESTS": "0",
                 "COMMERCE_ORDERS_START_DATE": START.isoformat(),
+                # With a lake, the database is not there, and other files are beside it.
+                "COMMERCE_DUCKDB_PATH": str(folder / _FILE),
                 **dict(task.settings),
             }
         types = {name: kind.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ") for name, kind in _columns().items()}
@@ -193,8 +194,8 @@ def _columns() -> dict[str, str]:
 
 WIRE = Contender("wire", ("requests",), database="")
 FLOOR = Contender("floor", ("requests", "duckdb"), table="orders")
-SELF = Contender(OURS, ("dagster", "duckdb"), database="shop.duckdb", table="commerce.orders", asks_for_days=True)
-LAKE = Contender(f"{OURS}, lake", ("dagster", "duckdb"), "lake", "commerce.orders", asks_for_days=True, on_lake=True)
+SELF = Contender(OURS, ("dagster", "duckdb"), database=_FILE, table="commerce.orders", asks_for_days=True)
+LAKE = replace(SELF, name=f"{OURS}, lake", database="lake", on_lake=True)
 PEERS = (
     Contender("dlt", ("dlt", "duckdb")),
     Contender("dlt-arrow", ("dlt", "duckdb")),

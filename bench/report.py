@@ -109,15 +109,15 @@ def _waits(bench: Bench, largest: int) -> list[str]:
             load,
             lambda o: f"{o.requests / 3600:.2f}",
         ),
-        "the same without that limit, seconds": (load, lambda o: f"{o.wall:.1f}"),
+        "the same without that limit, seconds": (load, _seconds),
         "its memory, MiB": (load, lambda o: f"{o.peak >> 20}"),
         "what it stores, MB (files)": (load, lambda o: f"{o.stored / 1e6:.0f} ({o.files})"),
-        "a refresh that finds nothing, seconds": (refresh, lambda o: f"{o.wall:.1f}"),
+        "a refresh that finds nothing, seconds": (refresh, _seconds),
         "a refresh with 1 % of them changed, seconds": (
             f"Refresh, 1 % of {largest:,} orders changed",
-            lambda o: f"{o.wall:.1f}",
+            _seconds,
         ),
-        f"{day[:1].lower()}{day[1:]}, seconds": (day, lambda o: f"{o.wall:.1f}"),
+        f"{day[:1].lower()}{day[1:]}, seconds": (day, _seconds),
         "its requests": (day, lambda o: f"{o.requests}"),
     }
     lines = []
@@ -126,6 +126,10 @@ def _waits(bench: Bench, largest: int) -> list[str]:
         lines.append((label, *(show(by_name[name]) if name in by_name else "" for name in names)))
     lines += [(f"{label}, seconds", f"{seconds:.1f}") for label, seconds in bench.waits.items()]
     return _table(("", *names), lines)
+
+
+def _seconds(outcome: Outcome) -> str:
+    return f"{outcome.wall:.1f}"
 
 
 def _runs(sections: Mapping[str, Sequence[Outcome]]) -> Iterator[str]:

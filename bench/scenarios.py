@@ -128,11 +128,11 @@ def one_day(bench: Bench, data: DataSet) -> None:
 def _commands(bench: Bench, task: Task, rounds: int = 3) -> None:
     """Measure the commands that only read, on the table of this project; the least of some rounds."""
     folder = bench.runs / SELF.name
+    environment = SELF.environment(task, folder, whole=True)
     statement = "SELECT created_at::DATE AS day, sum(settled_gross) FROM orders GROUP BY ALL"
     for label, arguments in {"`status`": ["status"], "`query`: a sum of each day": ["query", statement]}.items():
         # `status` ends with 1, because the catalog was never loaded.
         command = ["sh", "-c", '"$@" || true', "sh", str(SELF.bin / "commerce-assets"), *arguments]
-        environment = SELF.environment(task, folder, whole=True)
         measured = [
             measure.run(command, cwd=folder, environment=environment, log=bench.runs / "command.log")
             for _ in range(rounds)
