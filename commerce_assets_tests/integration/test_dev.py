@@ -161,6 +161,12 @@ def _launch_slow_run(port: int) -> None:
     assert "LaunchRunSuccess" in answer
 
 
+def _pulled_from(project: Path) -> str:
+    """The URL that the asset `slow` wrote; empty until it has, since a file exists before its first byte."""
+    file = project / "pulled_from"
+    return file.read_text() if file.exists() else ""
+
+
 @contextlib.contextmanager
 def _instance(project: Path, home: str = ".") -> Iterator[dg.DagsterInstance]:
     with contextlib.chdir(project), dg.DagsterInstance.from_config(str(project / home)) as instance:
@@ -196,9 +202,9 @@ def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> No
         assert f"already running here: http://127.0.0.1:{port}. Fix: open it, or end it" in second.stderr
 
         _launch_slow_run(port)
-        wait_until((project / "pulled_from").exists, seconds=30)
+        wait_until(lambda: _pulled_from(project), seconds=30)
         remembered = json.loads((project / "data/sample/store.json").read_text())
-        assert (project / "pulled_from").read_text() == f"http://127.0.0.1:{remembered['port']}/api/v1/"
+        assert _pulled_from(project) == f"http://127.0.0.1:{remembered['port']}/api/v1/"
 
         everything = _tree(make.pid)
         make.terminate()
@@ -247,7 +253,7 @@ def test_only_runs_whose_process_is_gone_are_marked_as_failed(
 ) -> None:
     by_hand = ["dagster", "asset", "materialize", "-m", "slow_definitions", "--select=slow", "--partition=2025-01-02"]
     with _started(sys.executable, "-m", *by_hand, cwd=project, COMMERCE_API_BASE_URL="http://127.0.0.1:9/") as terminal:
-        wait_until((project / "pulled_from").exists, seconds=30)
+        wait_until(lambda: _pulled_from(project), seconds=30)
         with _instance(project) as instance:
             assert abandoned_runs.fail_abandoned_runs(instance, LockFiles()) == []
         assert _run_statuses(project) == [DagsterRunStatus.STARTED]
