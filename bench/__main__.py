@@ -80,7 +80,7 @@ def main() -> int:
         partial(scenarios.slow_server, bench, history(size.slow_orders)),
         partial(scenarios.one_a_second, bench, history(min(size.loads)), size.paced_days),
         partial(scenarios.one_day, bench, scenarios.DAY),
-        partial(scenarios.second_start, bench),
+        partial(scenarios.in_the_ui, bench),
         partial(scenarios.breakdown, bench, history(largest)),
         partial(scenarios.growth, bench, size.growth),
     ]

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 from bench import measure
@@ -140,25 +140,43 @@ def _commands(bench: Bench, task: Task, rounds: int = 3) -> None:
         bench.waits[f"{label}, {task.store.largest_id:,} orders"] = min(each.wall for each in measured)
 
 
-def second_start(bench: Bench) -> None:
-    """Measure `make dev` on the sample store until it names the URL of its UI; the first start creates the history."""
+def in_the_ui(bench: Bench) -> None:
+    """Measure `make dev` on the sample store until it names the URL of its UI, and a click on *Materialize* there.
+
+    The first start creates the history; the second one is like every other.
+    """
     folder = bench.runs / "dev"
     SELF.prepare(folder)
     shutil.copy(ROOT / "workspace.yaml", folder)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment["PYTHONPATH"] = str(ROOT)
     command = [sys.executable, "-m", "commerce_assets.dev"]
-    for _ in range(2):
+    for clicks in (False, True):
         began = time.monotonic()
-        with subprocess.Popen(
-            command, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
             try:
-                if not any("Dagster's UI" in line for line in process.stdout):
+                shown = (line for line in process.stdout if "Dagster's UI" in line)
+                port = next(shown, "").rpartition(":")[2].strip()
+                if not port:
                     raise ValueError("make dev ended early")
                 bench.waits["`make dev`, from the second start on"] = time.monotonic() - began
+                if clicks:
+                    _click(bench, folder, port, environment)
             finally:
                 process.terminate()
                 process.stdout.read()  # until it has ended
+
+
+def _click(bench: Bench, folder: Path, port: str, environment: dict[str, str]) -> None:
+    """Materialize a day of orders with the automation of the marts switched on."""
+    home = {"DAGSTER_HOME": str(folder / "data/sample")}
+    start_sensor = [str(SELF.bin / "dagster"), "sensor", "start", "-w", "workspace.yaml"]
+    start_sensor.append("default_automation_condition_sensor")
+    subprocess.run(start_sensor, cwd=folder, env=environment | home, check=True, capture_output=True)
+    start = date.fromisoformat(json.loads((folder / "data/sample/store.json").read_text())["start_date"])
+    command = [sys.executable, "-m", "bench.clicks", port, str(start), str(folder / "data/sample.duckdb")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    bench.waits |= json.loads(done.stdout)
 
 
 def slow_server(bench: Bench, data: DataSet) -> None:
