@@ -25,7 +25,7 @@ def build_definitions(
     Its jobs have their executor. Runs that are not of a job use the executor of the code location, so that these
     definitions can be merged with others.
     """
-    shop, endpoints = Shop(settings.shop), settings.configured_endpoints()
+    shop, endpoints = Shop.of(settings), settings.configured_endpoints()
     executor = build_executor(settings.coordination)
     partitions = build_partitions(start=settings.orders_start_date)
     health_checks = [

@@ -17,7 +17,9 @@ from threading import Thread
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from commerce_assets.hints import PROGRAM, with_program
 from commerce_assets.settings import (
+    PREFIX,
     CommerceSettings,
     SettingError,
     checked_base_url,
@@ -28,6 +30,7 @@ from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
 HOST = "127.0.0.1"
 SAMPLE_HOME = Path("data/sample")
+SAMPLE_SETTINGS = SAMPLE_HOME.with_suffix(".env")
 _URL, _KEY, _SECRET = "COMMERCE_API_BASE_URL", "COMMERCE_API_KEY", "COMMERCE_API_SECRET"
 _SAMPLE_DAYS = 60
 _DEFAULT_PORT = 3000
@@ -75,6 +78,7 @@ def point_at_sample_store(environment: Environment, dotenv: Mapping[str, str], *
         "COMMERCE_API_ORDERS_PATH": ORDERS_PATH,
         _KEY: SAMPLE_API_KEY,
         _SECRET: SAMPLE_API_SECRET,
+        "COMMERCE_ENV_FILE": str(SAMPLE_SETTINGS),
         "DAGSTER_HOME": str(SAMPLE_HOME.resolve()),
     }
     for name, value in chosen.items():
@@ -97,6 +101,23 @@ def prepare_sample(preferred_port: int = 8765) -> tuple[int, str]:
         state_file.write_text(json.dumps({"port": free_port(preferred_port), "start_date": str(start)}) + "\n")
     state = json.loads(state_file.read_text())
     return free_port(state["port"]), state["start_date"]
+
+
+def write_sample_settings(environment: Environment) -> None:
+    """Write the settings to a file, for commands typed in another shell."""
+    SAMPLE_SETTINGS.touch(mode=0o600)
+    SAMPLE_SETTINGS.write_text(
+        "# Written by `make dev`: the settings of the sample store, for the option --env-file of commands.\n"
+        + "".join(
+            f"{name}='{_escaped(value)}'\n"
+            for name, value in sorted(environment.items())
+            if name.startswith(PREFIX) or name == "DAGSTER_HOME"
+        )
+    )
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def configure(home: Path) -> None:
@@ -235,11 +256,13 @@ def _run(port_option: str | None) -> None:
     if not is_real_store:
         store_port, start = prepare_sample()
         environment, history = point_at_sample_store(environment, dotenv, port=store_port, start=start), SAMPLE_HOME
-    database = CommerceSettings.read(environment).duckdb_path
+    settings = CommerceSettings.read(environment)
     # dagster.yaml disables telemetry; this also spares the folders that its uploader makes.
     environment["DAGSTER_DISABLE_TELEMETRY"] = "1"
     environment["PYTHONWARNINGS"] = ",".join(filter(None, (environment.get("PYTHONWARNINGS"), *_SILENCED_WARNINGS)))
     lock = _lock(history)
+    if store_port:
+        write_sample_settings(environment)
     port = _choose_port(port_option or environment.get("DAGSTER_PORT"))
     url, store = f"http://{HOST}:{port}", urlsplit(environment[_URL]).netloc.rpartition("@")[2]
     processes = _ProcessGroup()
@@ -260,8 +283,9 @@ def _run(port_option: str | None) -> None:
             "",
             f"  Dagster's UI  {url}",
             f"  Store         {store}" + (" (the sample store; for your own, see .env.example)" if store_port else ""),
-            f"  Database      {database}",
+            f"  Database      {settings.duckdb_path}",
             f"  Run history   {history}",
+            f"  Commands      {with_program(f'{PROGRAM} status', settings.env_file)}",
             "",
             "Ctrl-C ends it.",
         )

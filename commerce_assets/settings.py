@@ -234,6 +234,11 @@ class CommerceSettings(BaseSettings):
         accepts="the URL of a webhook",
         repr=False,
     )
+    env_file: Path | None = _setting(
+        None,
+        "File with these settings, if it is not `.env`: the commands in texts of the UI take them from there",
+        accepts="the path of a file",
+    )
     postgres_url: SecretStr | None = _setting(
         None,
         "PostgreSQL that several machines share, for locks and the rate limit; see [Scaling](scaling.md)",

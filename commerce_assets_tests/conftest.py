@@ -1,4 +1,6 @@
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from sample_store.store import SampleStore
 
 
 def pytest_configure() -> None:
+    # As in an activated environment: texts call the program by its name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # A shell without job control lets background jobs ignore Ctrl-C, nohup lets them ignore the end of the terminal.
     # A process that a test starts inherits that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

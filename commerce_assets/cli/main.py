@@ -19,11 +19,13 @@ from click.shell_completion import CompletionItem
 from commerce_assets import __version__
 from commerce_assets.cli.command import debug_option, with_commands, write_examples
 from commerce_assets.cli.exits import INTERRUPTED, NOT_SO, OK, USAGE, exit_status
+from commerce_assets.hints import PROGRAM, program, with_program
 
 if TYPE_CHECKING:
     from commerce_assets.cli.session import Session
 
 _PACKAGE = "commerce_assets"
+_COMPLETE = "_COMMERCE_ASSETS_COMPLETE"
 # Command to its line in the list of commands; its module has its name.
 COMMANDS: Mapping[str, str] = {
     "check": "Test the settings with one request per endpoint.",
@@ -49,13 +51,13 @@ _EXAMPLES = (
     ("pull orders --from 2024-01-01", "everything since then, up to yesterday"),
     ('query "SELECT count(*) FROM orders"', "query what is stored"),
 )
-_EPILOG = """Settings come from the environment and from .env in this folder; .env wins, as in Dagster.
+_EPILOG = f"""Settings come from the environment and from .env in this folder; .env wins, as in Dagster.
 
 Exit status: 0 success; 1 failure, or a finding; 2 a wrong command, setting or key; 130 interrupted.
 
 \b
-Completion of commerce-assets in bash (zsh, fish: zsh_source, fish_source):
-eval "$(_COMMERCE_ASSETS_COMPLETE=bash_source commerce-assets)"
+Completion of {PROGRAM} in bash (zsh, fish: zsh_source, fish_source):
+eval "$({_COMPLETE}=bash_source {PROGRAM})"
 """
 
 
@@ -113,6 +115,8 @@ class Commands(click.Group):
         _prepare()
         self.session = None
         try:
+            # A shell completes the name, not a path.
+            prog_name = prog_name or (PROGRAM if _COMPLETE in os.environ else program())
             status = super().main(args, prog_name, standalone_mode=False, **extra)
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted")
@@ -130,7 +134,7 @@ def _use_env_file(ctx: click.Context, param: click.Parameter, value: Path | None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, message=f"{PROGRAM} %(version)s")
 @click.option(
     "--env-file",
     metavar="FILE",
@@ -160,7 +164,7 @@ def _report(error: Exception, session: "Session | None") -> int:
     """Report an error in one line, with commands as they are typed for its settings; return its exit status."""
 
     def said(text: str) -> str:
-        return session.typed(with_commands(text)) if session else with_commands(text)
+        return session.typed(with_commands(text)) if session else with_program(with_commands(text))
 
     if logging.getLogger(_PACKAGE).isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)

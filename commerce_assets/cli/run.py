@@ -207,7 +207,7 @@ class _Project:
     def __init__(self, session: Session, definitions: "dg.Definitions", instance: "dg.DagsterInstance") -> None:
         from commerce_assets.defs.shop import Shop  # noqa: PLC0415 - imports Dagster
 
-        self.shop = Shop(session.settings.shop)
+        self.shop = Shop.of(session.settings)
         self._session = session
         self._definitions = definitions
         self._instance = instance

@@ -11,6 +11,7 @@ import click
 from commerce_assets.cli.console import ConsoleHandler, build_console, say
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.hints import with_program
 from commerce_assets.settings import CommerceSettings, load_environment, variable_of
 
 NOTHING_YET = "the database is empty. Fix: run `commerce-assets pull products`, or materialize an asset."
@@ -40,9 +41,9 @@ class Session:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        override = (
-            {variable_of("duckdb_path"): str(self.database), variable_of("lake_data"): ""} if self.database else {}
-        )
+        override = {variable_of("env_file"): str(self.env_file)} if self.env_file else {}
+        if self.database:
+            override |= {variable_of("duckdb_path"): str(self.database), variable_of("lake_data"): ""}
         return {**load_environment(self.env_file), **override}
 
     @cached_property
@@ -51,9 +52,8 @@ class Session:
 
     def typed(self, text: str) -> str:
         """Return a text with commands as they are typed for the same settings."""
-        return (
-            text.replace("commerce-assets ", f"commerce-assets --env-file {self.env_file} ") if self.env_file else text
-        )
+        file = self.environment.get(variable_of("env_file"), "").strip()
+        return with_program(text, Path(file) if file else None)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

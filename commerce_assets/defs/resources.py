@@ -147,7 +147,7 @@ def open_shop(
 
 def build_resources(settings: CommerceSettings) -> dict[str, Any]:
     """Build every resource. Secrets stay `EnvVar`s, which Dagster resolves in a run, and masks."""
-    shop = Shop(settings.shop)
+    shop = Shop.of(settings)
     postgres_url = _env_var(settings, "postgres_url") if settings.postgres_url else None
     return {
         shop.named(API): CommerceApiResource(

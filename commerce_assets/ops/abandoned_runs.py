@@ -176,7 +176,7 @@ def _main() -> None:
                 "was marked as failed. Fix: set COMMERCE_POSTGRES_URL."
             )
         for settings in shops:
-            limit_pools(instance, Shop(settings.shop))
+            limit_pools(instance, Shop.of(settings))
             try:
                 # What a foreign history shows is not repeated.
                 sentences = [*report_foreign_history(instance, settings)] or report_not_loaded(settings)

@@ -32,7 +32,7 @@ def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSetti
     Raises:
         SettingError: The URL of the API cannot be used.
     """
-    shop, database = Shop(settings.shop), settings.database(logging.getLogger(__name__))
+    shop, database = Shop.of(settings), settings.database(logging.getLogger(__name__))
     if settings.api_base_url and settings.api_key:
         store = store_of(checked_base_url(settings.api_base_url), settings.api_key.get_secret_value())
         try:
@@ -51,10 +51,17 @@ def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSetti
 
 
 def report_not_loaded(settings: CommerceSettings) -> Iterator[str]:
-    """Yield a sentence per asset that is still to be loaded, with what loads it."""
-    shop = Shop(settings.shop)
-    with settings.database(logging.getLogger(__name__)).read_or_empty() as connection:
-        for endpoint in settings.configured_endpoints():
+    """Yield a sentence per asset that is still to be loaded, with what loads it; one sentence if all are."""
+    shop, endpoints = Shop.of(settings), settings.configured_endpoints()
+    database = settings.database(logging.getLogger(__name__))
+    with database.read_or_empty() as connection:
+        if all(last_loaded(connection, endpoint) is None for endpoint in endpoints):
+            yield (
+                f"{database}: nothing is loaded yet. Fix: in the UI, open Lineage and click Materialize all…, then All "
+                "and Launch backfill."
+            )
+            return
+        for endpoint in endpoints:
             start, now = settings.orders_start_date, datetime.now(UTC)
             if endpoint.is_partitioned:
                 if days := due_days_never_loaded(connection, endpoint, start, now):

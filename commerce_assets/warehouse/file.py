@@ -215,7 +215,7 @@ class DatabaseFile:
         if not path.exists():
             raise WarehouseError(
                 f"there is no database at {self.path}. "
-                "Fix: pull or materialize an asset first, or check COMMERCE_DUCKDB_PATH."
+                "Fix: materialize an asset first (`commerce-assets pull products`), or check COMMERCE_DUCKDB_PATH."
             )
         return path
 

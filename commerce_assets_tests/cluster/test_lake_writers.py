@@ -167,7 +167,7 @@ def test_the_password_is_in_no_statement_and_no_error(lake: LakeWorld) -> None:
 def test_a_lake_that_nobody_has_loaded_is_named(lake: LakeWorld) -> None:
     assert not lake.file.exists()
     with (
-        pytest.raises(WarehouseError, match=r"does not exist yet\. Fix: pull or materialize an asset first"),
+        pytest.raises(WarehouseError, match=r"does not exist yet\. Fix: materialize an asset first"),
         lake.file.read(),
     ):
         pytest.fail("it was opened")

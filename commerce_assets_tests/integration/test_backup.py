@@ -128,7 +128,7 @@ def test_a_deleted_file_is_created_again_beside_its_leftovers(services: Services
     database.path.unlink()
 
     with (
-        pytest.raises(WarehouseError, match=r"there is no database at .* Fix: pull or materialize an asset first"),
+        pytest.raises(WarehouseError, match=r"there is no database at .* Fix: materialize an asset first"),
         database.read(),
     ):
         pytest.fail("it was opened")

@@ -21,6 +21,7 @@ from dagster._core.events import EngineEventData
 from commerce_assets import dev
 from commerce_assets.coordination.lock_files import LockFiles
 from commerce_assets.ops import abandoned_runs
+from commerce_assets.settings import load_dotenv
 from commerce_assets_tests.support.processes import free_port, wait_until
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -214,7 +215,7 @@ def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> No
     assert len(everything) > 7  # make, dev, store, dagster, two code servers, UI, daemon, run worker
     assert _run_statuses(project, "data/sample") == [DagsterRunStatus.FAILURE]
     assert not list(project.glob(".tmp_dagster_home_*"))
-    assert [path.name for path in (project / "data").iterdir()] == ["sample"]
+    assert sorted(path.name for path in (project / "data").iterdir()) == ["sample", "sample.env"]
 
 
 def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
@@ -418,6 +419,7 @@ def test_the_sample_store_gets_its_own_database_and_history(tmp_path: Path, monk
         "COMMERCE_API_KEY": "sample-key",
         "COMMERCE_API_SECRET": "sample-secret",
         "COMMERCE_DUCKDB_PATH": "data/sample.duckdb",
+        "COMMERCE_ENV_FILE": "data/sample.env",
         "DAGSTER_HOME": str(tmp_path / "data/sample"),
     }
     assert dev.point_at_sample_store({}, {}, port=1, start="2025-12-24") == sample | {
@@ -426,6 +428,18 @@ def test_the_sample_store_gets_its_own_database_and_history(tmp_path: Path, monk
     }
     environment = dev.point_at_sample_store(_STORE | chosen, chosen, port=1, start="2025-12-24")
     assert environment == sample | chosen
+
+
+def test_the_file_of_the_sample_store_has_all_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    own = {"COMMERCE_OWNER": "team:data", "COMMERCE_PERSONAL_DATA_KEY": r"it's \ a 'secret' # of 'mine'"}
+    environment = dev.point_at_sample_store(own, own, port=1, start="2025-12-24")
+
+    dev.write_sample_settings(environment | {"PATH": "/bin"})
+
+    assert load_dotenv(dev.SAMPLE_SETTINGS) == environment
+    assert dev.SAMPLE_SETTINGS.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_sample_store_keeps_its_port_and_first_day(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from commerce_assets.hints import program
 from commerce_assets.ops.foreign_history import report_foreign_history, report_not_loaded
 from commerce_assets.settings import CommerceSettings
-from commerce_assets_tests.support.items import order, product
+from commerce_assets_tests.support.items import BY_NAME, order, product
 from commerce_assets_tests.support.world import World
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -50,8 +51,7 @@ def test_a_history_of_another_database_is_named_until_it_is_loaded(loaded: World
     (of_orders,) = [sentence for sentence in sentences if sentence.startswith("orders: ")]
     assert of_orders.startswith(f"orders: the run history shows 3 days ({first}...")
     assert (
-        f"{elsewhere} does not contain that. Fix: load it (`commerce-assets pull orders --from {first} --to "
-        in of_orders
+        f"{elsewhere} does not contain that. Fix: load it (`{program()} pull orders --from {first} --to " in of_orders
     )
     (of_products,) = [sentence for sentence in sentences if sentence.startswith("products: ")]
     assert "shows it as materialized" in of_products
@@ -67,9 +67,13 @@ def test_what_is_still_to_be_loaded_is_named_at_each_start(loaded: World) -> Non
     first = settings.orders_start_date
     assert [*report_not_loaded(settings)] == []
 
-    elsewhere = CommerceSettings.read({**loaded.environment, "COMMERCE_DUCKDB_PATH": str(loaded.folder / "new.duckdb")})
+    loaded.settings["COMMERCE_DUCKDB_PATH"] = new = str(loaded.folder / "new.duckdb")
+    elsewhere = CommerceSettings.read(loaded.environment)
+    (sentence,) = report_not_loaded(elsewhere)
+    assert sentence.startswith(f"{new}: nothing is loaded yet. Fix: in the UI, open Lineage and click Materialize all…")
 
+    World(loaded.folder, name="new.duckdb").load(BY_NAME["packages"], [])
     said = dict(sentence.split(": ", 1) for sentence in report_not_loaded(elsewhere))
-    assert said.keys() == {"products", "packages", "orders", "subscriptions"}
-    assert "`commerce-assets pull products`" in said["products"]
-    assert f"`commerce-assets pull orders --from {first} --to " in said["orders"]
+    assert said.keys() == {"products", "orders", "subscriptions"}
+    assert f"`{program()} pull products`" in said["products"]
+    assert f"`{program()} pull orders --from {first} --to " in said["orders"]

@@ -303,7 +303,7 @@ def test_before_the_first_load_the_checks_say_what_to_load(project: World) -> No
     assert checks["products", "fresh"].description == "never loaded: run the job catalog"
     for name in ("fresh", "complete"):
         assert not checks["orders", name].passed
-        assert "`commerce-assets pull orders --from " in str(checks["orders", name].description)
+        assert "commerce-assets pull orders --from " in str(checks["orders", name].description)
     assert checks["orders", "updated_after_supported"].passed
     assert not project.path.exists()
 

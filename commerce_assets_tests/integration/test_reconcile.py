@@ -15,6 +15,7 @@ from dagster import AssetCheckKey, AssetKey, ExecuteInProcessResult
 from commerce_assets.api.decoding import PageDecoder
 from commerce_assets.api.offset_search import BudgetSpentError, NotInOrderError, OffsetSearch
 from commerce_assets.api.request import ListRequest
+from commerce_assets.hints import program
 from commerce_assets.ingest.reconciliation import reconcile
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import Exchange
@@ -315,7 +316,7 @@ def test_gaps_are_filled_and_days_before_the_first_load_named(tmp_path: Path, mo
         first, last = FIRST.date(), (FIRST + timedelta(days=39)).date()
         assert summary == (
             f"40 days from {first} were never loaded: backfill orders "
-            f"(`commerce-assets pull orders --from {first} --to {last}`, or Materialize `[{first}...{last}]` in the UI)"
+            f"(`{program()} pull orders --from {first} --to {last}`, or Materialize `[{first}...{last}]` in the UI)"
         )
         assert f"orders: {summary}" in warnings(project, result)
 
@@ -326,4 +327,4 @@ def test_before_the_first_load_reconcile_names_the_days_to_load(project: World) 
     assert result.success
     assert project.requests() == 0
     (warning,) = warnings(project, result)
-    assert "days from 2024-01-01 were never loaded: backfill orders (`commerce-assets pull orders " in warning
+    assert "days from 2024-01-01 were never loaded: backfill orders (`" in warning

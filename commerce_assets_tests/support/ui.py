@@ -148,11 +148,17 @@ def bare_environment() -> dict[str, str]:
 
 
 @contextmanager
-def make_dev(folder: Path) -> Iterator[str]:
-    """Run `make dev` in a folder; yields the UI's URL."""
+def make_dev(folder: Path, python: Path | None = None, introduction: list[str] | None = None) -> Iterator[str]:
+    """Run `make dev` in a folder; yields the UI's URL.
+
+    Args:
+        folder: A `clone`.
+        python: The interpreter; this one unless given.
+        introduction: Receives the lines that it says.
+    """
     port = free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "commerce_assets.dev", "--port", str(port)],
+        [python or sys.executable, "-m", "commerce_assets.dev", "--port", str(port)],
         cwd=folder,
         env=bare_environment(),
         stdout=subprocess.PIPE,
@@ -161,6 +167,8 @@ def make_dev(folder: Path) -> Iterator[str]:
         try:
             assert process.stdout
             for line in process.stdout:
+                if introduction is not None:
+                    introduction.append(line)
                 if "Ctrl-C ends it" in line:
                     break
             yield f"http://127.0.0.1:{port}"

@@ -70,6 +70,7 @@ def test_defaults() -> None:
         "personal_data": "keep",
         "alert_webhook_url": None,
         "owner": None,
+        "env_file": None,
         "postgres_url": None,
         "lake_data": "",
     }
