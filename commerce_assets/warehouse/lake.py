@@ -140,8 +140,8 @@ class Lake:
             if connection is None:
                 raise WarehouseError(
                     f"{self} does not exist yet. "
-                    "Fix: materialize an asset first (`commerce-assets pull products`), or check COMMERCE_LAKE_DATA and "
-                    "COMMERCE_POSTGRES_URL."
+                    "Fix: materialize an asset first (`commerce-assets pull products`), or check COMMERCE_LAKE_DATA "
+                    "and COMMERCE_POSTGRES_URL."
                 )
             yield connection
 
