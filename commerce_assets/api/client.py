@@ -23,9 +23,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from commerce_assets import __version__
 from commerce_assets.api.deadline import DeadlineAdapter
 from commerce_assets.api.decoding import Page, PageDecoder
-from commerce_assets.api.errors import ApiError, PullError, TransientApiError, as_api_error, error_of
+from commerce_assets.api.errors import ApiError, PullError, TransientApiError
 from commerce_assets.api.rate_limit import RateLimiter
 from commerce_assets.api.request import ItemRequest, ListRequest, store_of
+from commerce_assets.api.responses import as_api_error, error_of
 from commerce_assets.api.retry import is_retryable, seconds_to_wait, should_stop, wait_for
 from commerce_assets.api.timestamps import parse_http_date
 from commerce_assets.endpoint import Endpoint

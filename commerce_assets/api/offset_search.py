@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 from commerce_assets.api.decoding import Page
-from commerce_assets.api.errors import PAST_THE_END, ApiError, PullError
+from commerce_assets.api.errors import ApiError, PullError
+from commerce_assets.api.pagination import PAST_THE_END
 
 
 class BudgetSpentError(Exception):

@@ -53,9 +53,11 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from commerce_assets.api.decoding import Item, Page, PageFacts
-from commerce_assets.api.errors import PAST_THE_END, ApiError, ListMovedError, PullError
+from commerce_assets.api.errors import ApiError, ListMovedError, PullError
 from commerce_assets.window import Window
 
+# What stores answer to a page after the last one.
+PAST_THE_END = frozenset({204, 400, 404, 416, 422})
 # What the API gives where `per_page` is ignored. A first page of just this size that comes again may be a cut list.
 DEFAULT_PER_PAGE = 10
 # Ten million orders; a list that is longer than this does not end.

@@ -4,7 +4,14 @@ import random
 
 from tenacity import RetryCallState
 
-from commerce_assets.api.errors import LONGEST_RETRY_AFTER_SECONDS, ApiError, BlockedApiError, TransientApiError
+from commerce_assets.api.errors import ApiError, BlockedApiError, TransientApiError
+
+# Of the server errors, only what the store will never do is final; proxies add their own from 520 on.
+RETRYABLE_STATUSES = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
+# Refusals that pass, but not within seconds: a conflict, a lock, a shop's or a proxy's own signs of "too many".
+BLOCKED_STATUSES = frozenset({409, 420, 423, 430, 499})
+# A server that asks for more than this is not worth a worker that waits: the run fails and says when to come back.
+LONGEST_RETRY_AFTER_SECONDS = 600.0
 
 MAX_RETRIES = 3
 MAX_RETRIES_WHEN_BLOCKED = 2

@@ -523,7 +523,7 @@ SAYING = {
     "cli/check.py": {"Row"},
     "settings.py": {"SettingError"},
     "api/client.py": {"ApiError"},
-    "api/errors.py": {"ApiError", "TransientApiError"},
+    "api/responses.py": {"ApiError", "TransientApiError"},
     "api/decoding.py": {"ApiError", "BlockedApiError", "TransientApiError"},
     "warehouse/file.py": {"WarehouseError"},
 }

@@ -7,16 +7,8 @@ import pytest
 import requests
 from requests.structures import CaseInsensitiveDict
 
-from commerce_assets.api.errors import (
-    ApiError,
-    BlockedApiError,
-    PullError,
-    TransientApiError,
-    as_api_error,
-    error_of,
-    parse_retry_after,
-    seconds_asked_for,
-)
+from commerce_assets.api.errors import ApiError, BlockedApiError, PullError, TransientApiError
+from commerce_assets.api.responses import as_api_error, error_of, parse_retry_after, seconds_asked_for
 from commerce_assets.api.retry import is_retryable, retries_allowed, seconds_to_wait
 
 NOW = datetime(2015, 10, 21, 7, 28, tzinfo=UTC)
