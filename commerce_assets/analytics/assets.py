@@ -22,7 +22,7 @@ from commerce_assets.defs.pools import WAREHOUSE_POOL
 from commerce_assets.defs.resources import IO_MANAGER, WAREHOUSE, open_warehouse, warehouse_of
 from commerce_assets.defs.shop import Shop
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.schema import exists
+from commerce_assets.warehouse.ddl import exists
 from commerce_assets.window import Window
 
 GROUP = "analytics"

@@ -12,9 +12,9 @@ import duckdb
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.database import request_rewrite
+from commerce_assets.warehouse.ddl import describe
 from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
-from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
 from commerce_assets.warehouse.sql import identifier, scalar, table, text, within
 from commerce_assets.window import Window

@@ -27,8 +27,8 @@ from commerce_assets.endpoint import EXTRA, INVALID
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import variable_of
 from commerce_assets.warehouse.database import short_error
+from commerce_assets.warehouse.ddl import describe
 from commerce_assets.warehouse.row_history import history_of
-from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
 _COPY_OPTIONS = {

@@ -20,11 +20,11 @@ from commerce_assets.endpoint import EXTRA, INVALID, Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
+from commerce_assets.warehouse.ddl import exists, table_of
 from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
 from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
-from commerce_assets.warehouse.schema import exists, table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
 
 _LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")

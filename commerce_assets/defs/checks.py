@@ -15,9 +15,9 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.verify import RowCountCollapsedError, Verified
 from commerce_assets.warehouse.check_queries import CheckOutcome, CheckQuery, Scope, check_queries
 from commerce_assets.warehouse.database import Database
+from commerce_assets.warehouse.ddl import exists
 from commerce_assets.warehouse.freshness import health_queries
 from commerce_assets.warehouse.load_log import last_loaded
-from commerce_assets.warehouse.schema import exists
 from commerce_assets.warehouse.sql import SCHEMA
 
 _ROW_COUNT = "row_count_not_collapsed"

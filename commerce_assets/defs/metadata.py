@@ -15,10 +15,10 @@ from commerce_assets.defs.charts import DAYS, daily_chart
 from commerce_assets.endpoint import Column, ColumnType, Endpoint
 from commerce_assets.ingest.ingest import Ingested
 from commerce_assets.ingest.items import LookedUp
+from commerce_assets.warehouse.ddl import table_of
 from commerce_assets.warehouse.load import DayCounts
 from commerce_assets.warehouse.load_log import count_by_day
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
-from commerce_assets.warehouse.schema import table_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, within
 from commerce_assets.window import Window
 

@@ -13,8 +13,8 @@ from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.report.gaps import find_late, find_unknown, loaded_until
+from commerce_assets.warehouse.ddl import describe, exists
 from commerce_assets.warehouse.load_log import loaded_endpoints
-from commerce_assets.warehouse.schema import describe, exists
 
 MARTS = (
     *("orders_enriched", "daily_revenue", "refunds", "customer_value", "cohort_retention"),

@@ -7,7 +7,7 @@ from datetime import datetime
 import duckdb
 
 from commerce_assets.endpoint import EXTRA, EXTRACTED_AT, INVALID, Endpoint
-from commerce_assets.warehouse.schema import describe, table_of
+from commerce_assets.warehouse.ddl import describe, table_of
 from commerce_assets.warehouse.sql import identifier, instant, within
 from commerce_assets.window import Window
 

@@ -9,8 +9,8 @@ import duckdb
 from commerce_assets.endpoint import EXTRACTED_AT, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
+from commerce_assets.warehouse.ddl import covered, day_of, exists, table_of
 from commerce_assets.warehouse.parse import explained_memory, pieces
-from commerce_assets.warehouse.schema import covered, day_of, exists, table_of
 from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, STAGED, identifier, instant, within
 
 FieldCounts = dict[str, int]

@@ -15,13 +15,13 @@ import duckdb
 from commerce_assets.endpoint import EXTRACTED_AT, Endpoint, ItemLookup
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import casts
+from commerce_assets.warehouse.ddl import create_internal_tables, day_of, describe, exists, table_of
 from commerce_assets.warehouse.diff import lacks
 from commerce_assets.warehouse.load import DayCounts, LoadResult
 from commerce_assets.warehouse.parse import explained_memory, pieces
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.warehouse.row_history import VALID_TO, history_of, versions_of
-from commerce_assets.warehouse.schema import create_internal_tables, day_of, describe, exists, table_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, scalar, table, text
 
 _LOOKUPS = table(INTERNAL_SCHEMA, "item_lookups")

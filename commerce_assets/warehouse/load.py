@@ -14,13 +14,13 @@ import duckdb
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse import row_history
+from commerce_assets.warehouse.ddl import covered, create_internal_tables, create_or_migrate, day_of, table_of
 from commerce_assets.warehouse.diff import FieldCounts, column_differs, count_changed_fields
 from commerce_assets.warehouse.load_log import record_load
 from commerce_assets.warehouse.parse import SegmentRows, explained_memory, pieces, typing_segments
 from commerce_assets.warehouse.privacy.expressions import bind_key
 from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
-from commerce_assets.warehouse.schema import covered, create_internal_tables, create_or_migrate, day_of, table_of
 from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant, scalar
 from commerce_assets.window import Window
 

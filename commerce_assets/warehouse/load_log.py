@@ -11,7 +11,7 @@ import duckdb
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.database import Database
-from commerce_assets.warehouse.schema import create_internal_tables, day_of, exists, table_of
+from commerce_assets.warehouse.ddl import create_internal_tables, day_of, exists, table_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, within
 from commerce_assets.window import Window, join_windows
 

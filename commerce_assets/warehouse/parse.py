@@ -20,9 +20,9 @@ from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, C
 from commerce_assets.ingest.staging import StagedPageDamagedError, StagedPages, items_of, open_private
 from commerce_assets.warehouse import casts
 from commerce_assets.warehouse.database import ALIAS
+from commerce_assets.warehouse.ddl import table_of
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
-from commerce_assets.warehouse.schema import table_of
 from commerce_assets.warehouse.sql import STAGED, identifier, instant, text, within
 
 # DuckDB parses this many items at once.

@@ -10,7 +10,7 @@ from datetime import datetime
 import duckdb
 
 from commerce_assets.endpoint import EXTRACTED_AT, Column, ColumnType, Endpoint
-from commerce_assets.warehouse.schema import add_missing_columns, covered, exists, table_of
+from commerce_assets.warehouse.ddl import add_missing_columns, covered, exists, table_of
 from commerce_assets.warehouse.sql import MERGE_PLAN, SCHEMA, identifier, instant, table
 
 VALID_FROM = Column(

@@ -41,11 +41,11 @@ from commerce_assets.ingest.stage import FilterIgnoredError
 from commerce_assets.ingest.staging import StagedPages, Staging, StagingError
 from commerce_assets.ingest.verify import StoreChangedError, VerificationError
 from commerce_assets.warehouse.database import ALIAS
+from commerce_assets.warehouse.ddl import create_or_migrate, exists, table_of
 from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.load_log import has_loaded
 from commerce_assets.warehouse.parse import LoadError
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
-from commerce_assets.warehouse.schema import create_or_migrate, exists, table_of
 from commerce_assets.warehouse.warehouse import Warehouse
 from commerce_assets_tests.support.expected import as_stored
 from commerce_assets_tests.support.faulty_store import Exchange, FaultyStore, Serve, Status, faulty

@@ -12,8 +12,8 @@ from commerce_assets.analytics.tables import SCHEMA as ANALYTICS
 from commerce_assets.defs import checks
 from commerce_assets.endpoint import Column, Endpoint, Sensitivity, WriteDisposition
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.ddl import create_internal_tables, describe
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
-from commerce_assets.warehouse.schema import create_internal_tables, describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA
 
 _SQL = "../commerce_assets/analytics/sql"

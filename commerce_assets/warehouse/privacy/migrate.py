@@ -6,10 +6,10 @@ import duckdb
 
 from commerce_assets.endpoint import INVALID, Column, ColumnType, Endpoint
 from commerce_assets.warehouse.database import request_rewrite
+from commerce_assets.warehouse.ddl import describe
 from commerce_assets.warehouse.privacy.expressions import each_entry, masked_once
 from commerce_assets.warehouse.privacy.policy import Masking, PersonalDataPolicy
 from commerce_assets.warehouse.row_history import history_of
-from commerce_assets.warehouse.schema import describe
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
 
 _MASKINGS = table(INTERNAL_SCHEMA, "maskings")
