@@ -53,9 +53,9 @@ def refuse_other_shop(
         NameTakenError: It is another shop.
     """
     owner = owner_of(instance, shop)
-    if owner is None or owner.store == store or (location and location == owner.location) or owner.store in stored():
+    if owner is None or owner.store == store or (location and location == owner.location):
         return
-    if store is None and None in {location, owner.location}:
+    if (store is None and None in {location, owner.location}) or owner.store in stored():
         return
     where = f", in the code location {owner.location}" if owner.location else ""
     raise NameTakenError(

@@ -13,7 +13,7 @@ from commerce_assets_tests.support.clock import TwoClocks
 from commerce_assets_tests.support.items import ORDERS
 from commerce_assets_tests.support.machine import Machine, machine_of
 from commerce_assets_tests.support.simulation import SimulatedShop
-from commerce_assets_tests.support.world import World, running
+from commerce_assets_tests.support.world import World, copied, running
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
 from sample_store.transport import Answer
@@ -24,17 +24,22 @@ FIRST = TODAY - timedelta(days=DAYS)
 ALL_DAYS = (FIRST.date(), (TODAY - timedelta(days=1)).date())
 
 
-@pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Seventy days of ten orders each, up to yesterday, loaded; the store's request log is empty."""
+@pytest.fixture(scope="module")
+def seventy_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     orders = build_orders(start=FIRST, days=DAYS, per_day=10)
     # The first refresh requests the newest row, too, if nothing has changed for a day, as late in the evening.
     orders[-1]["updated_at"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    store = SampleStore(Shop(orders=orders))
-    with running(store, tmp_path, monkeypatch) as project:
+    folder = tmp_path_factory.mktemp("seventy-days")
+    with pytest.MonkeyPatch.context() as patch, running(SampleStore(Shop(orders=orders)), folder, patch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=ALL_DAYS)
-        store.forget_requests()
+        yield project
+
+
+@pytest.fixture
+def loaded(seventy_days: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Seventy days of ten orders each, up to yesterday, loaded; the store's request log is empty."""
+    with copied(seventy_days, tmp_path, monkeypatch) as project:
         yield project
 
 

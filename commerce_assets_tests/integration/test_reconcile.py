@@ -20,7 +20,7 @@ from commerce_assets.ingest.reconciliation import reconcile
 from commerce_assets.window import Window
 from commerce_assets_tests.support.faulty_store import Exchange
 from commerce_assets_tests.support.items import BY_NAME, order, orders, store_of
-from commerce_assets_tests.support.world import World, running, serving
+from commerce_assets_tests.support.world import World, copied, running, serving
 from sample_store.dialect import Dialect
 from sample_store.shop import Shop, build_orders
 from sample_store.store import SampleStore
@@ -163,14 +163,20 @@ def test_a_list_that_is_not_oldest_first_is_an_error(puller: World, *, oldest_fi
 # The job
 
 
-@pytest.fixture
-def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """Load a hundred days of 24 orders each, up to yesterday, and empty the store's request log."""
+@pytest.fixture(scope="module")
+def hundred_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     store = SampleStore(Shop(orders=build_orders(start=FIRST, days=DAYS, per_day=24)))
-    with running(store, tmp_path, monkeypatch) as project:
+    folder = tmp_path_factory.mktemp("hundred-days")
+    with pytest.MonkeyPatch.context() as patch, running(store, folder, patch) as project:
         project.settings["COMMERCE_ORDERS_START_DATE"] = FIRST.date().isoformat()
         project.run("orders", days=(FIRST.date(), (TODAY - timedelta(days=1)).date()))
-        store.forget_requests()
+        yield project
+
+
+@pytest.fixture
+def loaded(hundred_days: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A hundred days of 24 orders each, up to yesterday, loaded; the store's request log is empty."""
+    with copied(hundred_days, tmp_path, monkeypatch) as project:
         yield project
 
 
