@@ -20,6 +20,7 @@ from typing import Any
 import click
 import duckdb
 import pytest
+import time_machine
 from click.testing import CliRunner, Result
 from dagster import AssetKey, DagsterInstance
 
@@ -98,6 +99,13 @@ def loaded(shell: Shell) -> Shell:
     """As `pulled`, from the server of this test: nothing else may be loaded into a copy from another server."""
     assert shell.run(*TEN_DAYS).exit_code == 0
     return shell
+
+
+@pytest.fixture
+def in_march() -> Iterator[None]:
+    """The twentieth of March 2024: what works on every day up to yesterday works on twenty."""
+    with time_machine.travel(datetime(2024, 3, 20, 12, tzinfo=UTC)):
+        yield
 
 
 @contextlib.contextmanager
@@ -368,6 +376,7 @@ def instance_of(folder: Path) -> DagsterInstance:
     return DagsterInstance.from_config(str(folder))
 
 
+@pytest.mark.usefixtures("in_march")
 def test_the_instance_lists_what_the_command_line_ran(shell: Shell) -> None:
     shutil.copy(ROOT / "dagster.yaml", shell.folder)
     assert shell.run(*TEN_DAYS).exit_code == 0
@@ -412,6 +421,7 @@ def test_stderr_of_a_run_has_only_lines_of_the_package(shell: Shell, server: Fau
     assert [line.partition(":")[0] for line in stderr.splitlines()] == ["products", "commerce-assets"]
 
 
+@pytest.mark.usefixtures("in_march")
 @pytest.mark.parametrize(
     "command", [("pull", "products"), ("refresh",), ("reconcile",), ("build", "--to", "2024-03-10")]
 )
@@ -441,6 +451,7 @@ def test_a_refresh_counts_the_new_orders_of_today(loaded: Shell, server: FaultyS
     assert run["on_other_days"] == [{"asset": "orders", **changes}]
 
 
+@pytest.mark.usefixtures("in_march")
 def test_a_refresh_and_a_reconciliation_bring_what_changed(loaded: Shell, server: FaultyStore) -> None:
     loaded.run("refresh")
     server.store.update_order(7, settled_gross="1.00")
@@ -1073,6 +1084,7 @@ def hints() -> list[str]:
     return [each for each in re.findall(r"`(commerce-assets [^`]+)`", source) if not re.search(r"[{^]", each)]
 
 
+@pytest.mark.usefixtures("in_march")
 def test_every_command_of_the_pages_works_as_typed(shell: Shell) -> None:
     (shell.folder / "query.sql").write_text("FROM orders")
     shown = commands_of("README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
@@ -1082,7 +1094,7 @@ def test_every_command_of_the_pages_works_as_typed(shell: Shell) -> None:
     assert {words[2 if words[0] == "--env-file" else 0] for words in typed.values()} <= COMMANDS.keys()
     assert len(shown) > 5
     with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as server:
-        shell.settings |= settings_for(server.base_url) | {"COMMERCE_ORDERS_START_DATE": "2024-01-01"}
+        shell.settings |= settings_for(server.base_url)
         # First what loads this shop.
         for command, arguments in sorted(typed.items(), key=lambda item: item[1][0] == "--env-file"):
             if arguments[0] == "--env-file":

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from commerce_assets_tests.support.faulty_store import FaultyStore, faulty
 from commerce_assets_tests.support.items import order, store_of
 from commerce_assets_tests.support.shell import Shell, screens, settings_for
 
+# Recent days: a reconciliation extracts every day up to yesterday.
+DAY = datetime.now(UTC).date() - timedelta(days=3)
+START = DAY - timedelta(days=14)
 WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"
 WRONG_URL = "404 Not Found. Fix: The path is wrong: look at COMMERCE_API_BASE_URL"
 DOWN = "nothing listens at its address. Fix: Is the store up?"
@@ -62,8 +66,8 @@ MATRIX: dict[tuple[str, str], Shown] = {
     ("refresh", "store down"): Shown(1, error=DOWN),
     ("refresh", "empty database"): Shown(0, "orders_refresh: nothing to change"),
     # Days from the start date on were never loaded.
-    ("reconcile", "on a terminal"): Shown(1, "days from 2024-03-01 were never loaded"),
-    ("reconcile", "in a pipe"): Shown(1, "days from 2024-03-01 were never loaded"),
+    ("reconcile", "on a terminal"): Shown(1, f"days from {START} were never loaded"),
+    ("reconcile", "in a pipe"): Shown(1, f"days from {START} were never loaded"),
     ("reconcile", "wrong key"): Shown(2, error=WRONG_KEY),
     ("reconcile", "wrong URL"): Shown(1, error=WRONG_URL),
     ("reconcile", "store down"): Shown(1, error=DOWN),
@@ -116,7 +120,7 @@ MATRIX: dict[tuple[str, str], Shown] = {
 TYPED = {
     "preview": ("preview", "products", "--columns", "id,name,price"),
     "pull": ("pull", "products"),
-    "build": ("build", "--to", "2024-03-20"),
+    "build": ("build", "--to", str(DAY)),
     "backup": ("backup", "backups"),
     "query": ("query", "SELECT id, name FROM products WHERE id = 2"),
     "export": ("export", "out"),
@@ -124,9 +128,14 @@ TYPED = {
 }
 
 
+def settings_of(server: FaultyStore) -> dict[str, str]:
+    return settings_for(server.base_url) | {"COMMERCE_ORDERS_START_DATE": str(START)}
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultyStore]:
-    with faulty(store_of(products=3, orders=[order(1, refunded=False)])) as running:
+    created = datetime.combine(DAY, time(12), UTC)
+    with faulty(store_of(products=3, orders=[order(1, created, refunded=False)])) as running:
         yield running
 
 
@@ -135,9 +144,9 @@ def stored(server: FaultyStore, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A database with three products and an order."""
     folder = tmp_path_factory.mktemp("stored")
     with contextlib.chdir(folder):
-        shell = Shell(folder, settings_for(server.base_url))
+        shell = Shell(folder, settings_of(server))
         assert shell.run("pull", "products").exit_code == 0
-        assert shell.run("pull", "orders", "--from", "2024-03-15", "--to", "2024-03-15").exit_code == 0
+        assert shell.run("pull", "orders", "--from", str(DAY), "--to", str(DAY)).exit_code == 0
     return folder / "shop.duckdb"
 
 
@@ -146,7 +155,7 @@ def shell(server: FaultyStore, stored: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(retry, "FIRST_BACKOFF_SECONDS", 0.0)
     shutil.copy(stored, tmp_path)
-    return Shell(tmp_path, settings_for(server.base_url))
+    return Shell(tmp_path, settings_of(server))
 
 
 def make_database_empty(shell: Shell) -> None:

@@ -117,7 +117,7 @@ def shops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sho
 def load(shop: ShopOnDisk, last: date) -> None:
     shop.run("pull", "products")
     shop.run("pull", "orders", "--from", str(FIRST), "--to", str(last))
-    shop.run("build")
+    shop.run("build", "--to", str(last))
 
 
 def test_shops_with_equal_ids_stay_apart(shops: tuple[ShopOnDisk, ShopOnDisk]) -> None:
