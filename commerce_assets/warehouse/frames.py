@@ -44,13 +44,18 @@ def to_arrow(frame: object) -> "pa.Table":
 
 
 def _storable(type_: "pa.DataType") -> "pa.DataType":
-    """The type of the same values that DuckDB reads exactly: it would cut durations to microseconds."""
+    """The type of the same values that DuckDB reads exactly.
+
+    It would cut durations to microseconds, and instants too: DuckDB 1.5 as it reads them, and 2.0 makes a file of which
+    1.5, and so BI tools, cannot read the table.
+    """
     import pyarrow as pa  # noqa: PLC0415 - as above
 
-    if type_ == pa.duration("ns"):
-        return pa.duration("us")
-    if pa.types.is_float16(type_):
-        return pa.float32()
+    fitting: dict[pa.DataType, pa.DataType] = {pa.duration("ns"): pa.duration("us"), pa.float16(): pa.float32()}
+    if type_ in fitting:
+        return fitting[type_]
+    if pa.types.is_timestamp(type_) and type_.unit == "ns" and type_.tz:
+        return pa.timestamp("us", type_.tz)
     if pa.types.is_decimal256(type_):
         return pa.decimal128(min(type_.precision, 38), type_.scale)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):

@@ -23,7 +23,6 @@ _KINDS = (
     _INTEGERS | {"decimal"},
     _INTEGERS | {"float", "double"},
     {"date", "timestamp_s", "timestamp_ms", "timestamp", "timestamp_ns"},
-    {"timestamp with time zone", "timestamptz_ns"},
     {"time", "time_ns"},
     {"varchar", "enum"},
 )
@@ -100,7 +99,7 @@ def store(
         if exists:
             connection.execute(f"DELETE FROM {target} WHERE {replaced}")
         return 0
-    connection.register("frame to store", frame)
+    connection.register("frame to store", _with_typed_nulls(connection, frame, target) if exists else frame)
     kept = f"(SELECT * FROM {target} WHERE ({replaced}) IS NOT TRUE)"
     stored = _columns(connection, target) if exists else {}
     types = {
@@ -111,9 +110,8 @@ def store(
         _alter(connection, target, stored, types, kept)
         connection.execute(f"DELETE FROM {target} WHERE {where(connection, target, partitions)}")
     else:
-        definitions = ", ".join(f"{identifier(name)} {type_}" for name, type_ in types.items())
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_catalog(connection)}.{identifier(table.schema)}")
-        connection.execute(f"CREATE TABLE {target} ({definitions})")
+        _create(connection, target, types)
     values = ", ".join(f"CAST({identifier(name)} AS {type_}) AS {identifier(name)}" for name, type_ in types.items())
     rows = f"(SELECT {values} FROM {_FRAME})"
     _refuse_rows_of_other_partitions(connection, table, rows, partitions)
@@ -174,8 +172,7 @@ def _fit(
     Raises:
         TableError: There is none.
     """
-    # A column with nanoseconds and a time zone makes the file unreadable for DuckDB 1.5, and so for BI tools.
-    wanted = str(incoming.type).replace("TIMESTAMPTZ_NS", "TIMESTAMP WITH TIME ZONE")
+    wanted = str(incoming.type)
     if stored is None:
         if incoming.is_exact(connection, _FRAME, wanted):
             return wanted
@@ -195,6 +192,32 @@ def _fit(
     raise _not_exact(table, incoming, str(stored.type))
 
 
+def _with_typed_nulls(connection: duckdb.DuckDBPyConnection, frame: "pa.Table", target: str) -> "pa.Table":
+    """Give nulls in lists and structs the types of the stored columns: DuckDB 1.5 takes them for integers."""
+    schema: pa.Schema = connection.sql(f"FROM {target} LIMIT 0").to_arrow_table().schema
+    stored = {field.name.lower(): field.type for field in schema}
+    for position, field in enumerate(frame.schema):
+        type_ = _typed_nulls(field.type, stored.get(field.name.lower(), field.type))
+        if type_ != field.type:
+            frame = frame.set_column(position, field.with_type(type_), frame.column(position).cast(type_))
+    return frame
+
+
+def _typed_nulls(type_: "pa.DataType", stored: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415 - a run that stores nothing need not import it
+
+    if pa.types.is_null(type_):
+        return stored
+    if pa.types.is_list(type_) and pa.types.is_list(stored):
+        return pa.list_(_typed_nulls(type_.value_type, stored.value_type))
+    if pa.types.is_struct(type_) and pa.types.is_struct(stored):
+        types = {field.name: field.type for field in stored}
+        return pa.struct(
+            [field.with_type(_typed_nulls(field.type, types.get(field.name, field.type))) for field in type_]
+        )
+    return type_
+
+
 def _alter(
     connection: duckdb.DuckDBPyConnection,
     target: str,
@@ -203,24 +226,25 @@ def _alter(
     kept: str,
 ) -> None:
     """Add the columns that the table lacks, and change the types of others; their replaced rows are gone afterwards."""
-    changed = {
-        stored[name.lower()].name: type_
-        for name, type_ in types.items()
-        if name.lower() in stored and str(stored[name.lower()].type) != type_
-    }
-    if changed:
-        # DuckDB 1.5 commits no type that changes after rows have; and what is replaced need not fit the new type.
-        connection.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {kept}")
-    for name, type_ in changed.items():
-        column = identifier(name)
-        connection.execute(f"ALTER TABLE {target} ALTER {column} TYPE {type_} USING TRY_CAST({column} AS {type_})")
-    for name, type_ in types.items():
-        if name.lower() not in stored:
+    wanted = {name.lower(): type_ for name, type_ in types.items()}
+    added = {name: type_ for name, type_ in types.items() if name.lower() not in stored}
+    if all(wanted.get(key, str(column.type)) == str(column.type) for key, column in stored.items()):
+        for name, type_ in added.items():
             connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {type_}")
-    if changed:
-        connection.execute(f"DELETE FROM {target}")
-        connection.execute(f"INSERT INTO {target} BY NAME FROM temp.main.kept_rows")
-        connection.execute("DROP TABLE temp.main.kept_rows")
+        return
+    # A lake only widens types, and DuckDB 1.5 commits no type that changes after rows have.
+    connection.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {kept}")
+    connection.execute(f"DROP TABLE {target}")
+    _create(
+        connection, target, {column.name: wanted.get(key, str(column.type)) for key, column in stored.items()} | added
+    )
+    connection.execute(f"INSERT INTO {target} BY NAME FROM temp.main.kept_rows")
+    connection.execute("DROP TABLE temp.main.kept_rows")
+
+
+def _create(connection: duckdb.DuckDBPyConnection, target: str, types: Mapping[str, str]) -> None:
+    definitions = ", ".join(f"{identifier(name)} {type_}" for name, type_ in types.items())
+    connection.execute(f"CREATE TABLE {target} ({definitions})")
 
 
 def _same_kind(one: DuckDBPyType, other: DuckDBPyType) -> bool:

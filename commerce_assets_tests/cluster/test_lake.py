@@ -1,9 +1,11 @@
-"""The suites of the load, the row history and the marts, on DuckDB 1.5 and 2.0's file format, and on a lake."""
+"""The suites of what is stored, on DuckDB 1.5 with 2.0's file format, and on a lake."""
 
 import pytest
 
 from commerce_assets_tests.integration.test_analytics import *  # noqa: F403
 from commerce_assets_tests.integration.test_load import *  # noqa: F403
+from commerce_assets_tests.integration.test_own_assets import *  # noqa: F403
+from commerce_assets_tests.integration.test_privacy import *  # noqa: F403
 from commerce_assets_tests.integration.test_row_history import *  # noqa: F403
 from commerce_assets_tests.support.lake import LakeWorld
 from commerce_assets_tests.support.servers import PostgresServer

@@ -1,6 +1,7 @@
 """A world whose warehouse is a lake."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from commerce_assets.warehouse.lake import Lake
 from commerce_assets_tests.support.world import LOG, World
@@ -21,6 +22,10 @@ class LakeWorld(World):
             memory_limit=self.memory_limit,
             log=LOG,
         )
+
+    @property
+    def warehouse_fields(self) -> dict[str, Any]:
+        return super().warehouse_fields | {"postgres_url": self.url, "lake_data": str(self.folder / "lake")}
 
     @property
     def environment(self) -> dict[str, str]:

@@ -103,6 +103,11 @@ class World:
         return DatabaseFile(path=self.path, lock_timeout=5, memory_limit=self.memory_limit, log=LOG)
 
     @property
+    def warehouse_fields(self) -> dict[str, Any]:
+        """With these fields, a resource finds the database."""
+        return {"database": str(self.path)}
+
+    @property
     def staging(self) -> Path:
         return self.folder / "staging"
 
