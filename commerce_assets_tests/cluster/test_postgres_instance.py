@@ -1,5 +1,6 @@
 """Dagster on PostgreSQL, by the dagster.yaml of deploy/cluster: what works on SQLite works here, and starts twice."""
 
+import json
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -122,3 +123,31 @@ def test_a_changed_limit_of_pools_is_followed(cluster: Cluster) -> None:
         limit_pools(instance)
         limits = {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}
     assert limits == {"commerce_api": 2, "warehouse": 3}
+
+
+def test_two_shops_share_a_history_and_a_lake(cluster: Cluster) -> None:
+    """Their rows have equal ids, and other numbers of them."""
+    shops = ("acme", "bolt")
+    environments = {shop: {"COMMERCE_SHOP": shop, "COMMERCE_LAKE_DATA": str(cluster.folder / "lake")} for shop in shops}
+    counts = {}
+    for shop, environment in environments.items():
+        cluster.run("-m", "commerce_assets.ops.abandoned_runs", **environment)
+        cluster.run("-m", "commerce_assets", "pull", "products", **environment)
+        counts[shop] = len(cluster.world.store.shop.products)
+        cluster.world.store.shop.products.pop()
+        cluster.world.store.touch()
+    with cluster.instance() as instance:
+        events = {shop: instance.get_latest_materialization_event(AssetKey([shop, "products"])) for shop in shops}
+        pools = {pool.name for pool in instance.event_log_storage.get_pool_limits()}
+    rows = {
+        shop: event.asset_materialization.metadata["dagster/row_count"].value
+        for shop, event in events.items()
+        if event and event.asset_materialization
+    }
+    assert rows == counts
+    assert counts["acme"] == counts["bolt"] + 1
+    assert pools == {f"{shop}_{pool}" for shop in shops for pool in ("commerce_api", "warehouse")}
+    for shop, environment in environments.items():
+        status = json.loads(cluster.run("-m", "commerce_assets", "status", "--format", "json", **environment))
+        assert status["shop"] == shop
+        assert {table["table"]: table["rows"] for table in status["tables"]}["products"] == counts[shop]
