@@ -4,7 +4,9 @@ A backfill of 365 days costs 4.3 s of CPU with it and 7.9 s with the stock stora
 and a commit per event and file. The files are the same: either storage reads what the other has written.
 """
 
+import logging
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -38,6 +40,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        if sys.argv[1:2] == ["dev"] and not os.environ.get("DAGSTER_HOME"):
+            # `dagster dev` has just said the opposite, whatever dagster.yaml says.
+            logging.getLogger("dagster").info(
+                "dagster.yaml keeps the run history in %s, and not in the temporary directory.",
+                config_value["base_dir"],
+            )
         return cls(inst_data=inst_data, **config_value)
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:

@@ -218,6 +218,16 @@ def test_sigterm_ends_every_process_of_make_dev_and_the_run(project: Path) -> No
     assert sorted(path.name for path in (project / "data").iterdir()) == ["sample", "sample.env"]
 
 
+def test_dagster_dev_says_that_the_history_is_kept(project: Path) -> None:
+    command = f"exec {sys.executable} -m dagster dev --port {free_port()} 2>&1"
+    with _started("bash", "-c", command, cwd=project) as dagster:
+        said = _read_until(dagster, "keeps the run history in data/dagster/history/runs")
+        assert "This will be removed" in said
+        wait_until((project / "data/dagster/history/runs/index.db").exists, seconds=60)
+        dagster.terminate()
+        dagster.communicate()
+
+
 def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
     port = str(free_port())
     with _started(sys.executable, "-m", "commerce_assets.dev", "--port", port, cwd=project) as killed:
