@@ -175,7 +175,8 @@ class PageDecoder:
             raise ApiError("the answer is nested too deeply to be read", hint=_OTHER_DIALECT) from None
         except msgspec.DecodeError:
             raise TransientApiError(
-                "the answer is not valid JSON, or was cut off", hint="If it stays so, look at the store's status."
+                "the answer is not valid JSON, or was cut off",
+                hint="Run it again; if it fails again, ask the store's support.",
             ) from None
         return Page(number=number, items=items, has_replaced_text=has_replaced_text)
 

@@ -66,7 +66,9 @@ class PullError(Exception):
     def __init__(self, *, pull: object, page: int | None, attempts: int, error: ApiError) -> None:
         tries = f"attempt {attempts}" if attempts > 1 else "first attempt"
         where = pull if page is None else f"{pull}, page {page}"
-        hint = f" Fix: {error.hint}" if error.hint else ""
+        # A hint may also begin with the name of a setting.
+        begin = 1 if error.hint[1:2].islower() else 0
+        hint = f" Fix: {error.hint[:begin].lower()}{error.hint[begin:]}" if error.hint else ""
         super().__init__(f"{where}, {tries}: {error.reason}.{hint}")
         self.page = page
         self.error = error

@@ -420,7 +420,7 @@ class PageNumberPaginator:
         if not again.items:
             raise ApiError(
                 f"page {request.number} is empty, although page {request.number + 1} holds rows",
-                hint="Run it again later; if it stays so, ask the store.",
+                hint="Run it again later; if it fails again, ask the store's support.",
             )
         return "", again
 

@@ -88,28 +88,36 @@ def _error_of(
         return _blocked(said, retry_after)
     if status == HTTPStatus.UNAUTHORIZED and succeeded_before:
         return BlockedApiError(
-            f"{said} after it had accepted the key", hint="Blocked for asking too fast, or was the key revoked?"
+            f"{said} after it had accepted the key: it blocks requests that come too fast, or the key was revoked",
+            hint="Look at the key in the store's API settings; if it is valid, wait, and run it again.",
         )
-    hints = {
-        204: "A list that is empty would be 200 and []; look at the base URL and the path.",
-        400: "The store does not understand the request; look at the endpoint's path and filters.",
-        401: "The key or the secret is wrong: look at COMMERCE_API_KEY and COMMERCE_API_SECRET, "
-        "and whether the API is switched on for the account.",
-        403: "The key may not read this: tick its permission for this resource in the store's API settings.",
-        404: "The path is wrong: look at COMMERCE_API_BASE_URL and the endpoint's path.",
-        415: "The store does not offer JSON at this path, although Accept: application/json was sent.",
+    known = {
+        204: ("an empty list would be 200 and []", "Look at COMMERCE_API_BASE_URL and the endpoint's path."),
+        400: ("the store does not understand the request", "Look at the endpoint's path and filters."),
+        401: (
+            "the key or the secret is wrong",
+            "Correct COMMERCE_API_KEY and COMMERCE_API_SECRET, or switch the API on in the store's settings.",
+        ),
+        403: ("the key may not read this", "Tick its permission for this resource in the store's API settings."),
+        404: ("the path is wrong", "Look at COMMERCE_API_BASE_URL and the endpoint's path."),
+        415: ("the store does not offer JSON at this path", "Look at the endpoint's path, and at any proxy between."),
     }
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         return ApiError(
-            said + _messages_of(body, hidden), hint="The store refuses a parameter; is this a known dialect?"
+            said + _messages_of(body, hidden),
+            hint="Compare the endpoint's parameters in endpoints.py with the API's documentation.",
         )
-    return ApiError(said, hint=hints.get(status, "This is not one of the API's known answers; look at the base URL."))
+    cause, hint = known.get(status, ("the API does not document that", "Look at COMMERCE_API_BASE_URL."))
+    reason = f"{said}: {cause}"
+    return ApiError(reason, hint=hint)
 
 
 def _blocked(said: str, retry_after: float | None) -> TransientApiError:
     if retry_after is not None and retry_after > LONGEST_RETRY_AFTER_SECONDS:
         return _too_long(said, retry_after)
-    error = BlockedApiError(said, hint="The store refuses for now: lower COMMERCE_API_REQUESTS_PER_SECOND, or wait.")
+    error = BlockedApiError(
+        f"{said}: it refuses for now", hint="Lower COMMERCE_API_REQUESTS_PER_SECOND, or run it again later."
+    )
     error.retry_after = retry_after
     return error
 
@@ -126,9 +134,9 @@ def _transient(status: int, said: str, retry_after: float | None) -> TransientAp
     if retry_after is not None and retry_after > LONGEST_RETRY_AFTER_SECONDS:
         return _too_long(said, retry_after)
     hint = (
-        "Lower COMMERCE_API_REQUESTS_PER_SECOND; is something else calling the API from this address?"
+        "Lower COMMERCE_API_REQUESTS_PER_SECOND, or stop other programs that call the API from this address."
         if status == HTTPStatus.TOO_MANY_REQUESTS
-        else "The store has trouble: run it again later; what has been pulled is kept."
+        else "Run it again later; the pages extracted so far are kept."
     )
     return TransientApiError(said, hint=hint, retry_after=retry_after)
 
@@ -199,10 +207,12 @@ def _without_answer(error: Exception) -> ApiError:
     if isinstance(error, requests.exceptions.SSLError | urllib3.exceptions.SSLError):
         return _of_tls(error)
     if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
-        return TransientApiError("the store did not answer in time", hint="Is the store up? Run it again later.")
+        return TransientApiError(
+            "the store did not answer in time", hint="Check that the store is up, and run it again."
+        )
     if isinstance(error, urllib3.exceptions.DecodeError):
         return TransientApiError(
-            "the answer's compression is broken", hint="If it stays so, look at the store's status."
+            "the answer's compression is broken", hint="Run it again; if it fails again, ask the store's support."
         )
     if isinstance(error, requests.exceptions.ConnectionError):
         return _of_connection(error)
@@ -215,13 +225,13 @@ def _of_tls(error: Exception) -> ApiError:
     if refusal := _cause_of(error, ssl.SSLCertVerificationError):
         return ApiError(
             f"the store's certificate is not valid for its name, or not trusted ({refusal.verify_message})",
-            hint="Do not send credentials there; look at COMMERCE_API_BASE_URL and at this machine's clock.",
+            hint="Look at COMMERCE_API_BASE_URL and at this machine's clock; no credentials were sent.",
         )
     # Anything else, such as a record that was damaged on its way or a hang-up in the handshake, may pass.
     if any("WRONG_VERSION_NUMBER" in str(cause) for cause in _causes(error)):
         return ApiError(
             "there is no TLS where https was asked for",
-            hint="Look at COMMERCE_API_BASE_URL: another port? http, if the store runs on this machine?",
+            hint="Look for another port in COMMERCE_API_BASE_URL; use http if the store runs on this machine.",
         )
     return TransientApiError("the encrypted connection broke", hint="Look at the network, and run it again later.")
 
@@ -235,7 +245,7 @@ def _of_connection(error: Exception) -> ApiError:
     if _cause_of(error, ConnectionRefusedError):
         return TransientApiError(
             "the store could not be reached: nothing listens at its address",
-            hint="Is the store up? Look at host and port in COMMERCE_API_BASE_URL.",
+            hint="Check that the store is up, and host and port in COMMERCE_API_BASE_URL.",
         )
     return TransientApiError(
         "the store could not be reached, or hung up", hint="Look at COMMERCE_API_BASE_URL and at the network."

@@ -126,7 +126,7 @@ def test_a_wrong_secret_is_one_sentence_in_terminal_and_ui(folder: Path) -> None
         ui.picture("run-with-a-wrong-secret")
         # The whole of it: nothing is cut off, and no stack trace has to be opened.
         expect(
-            ui.page.get_by_text(re.compile("look at COMMERCE_API_KEY and COMMERCE_API_SECRET")).first
+            ui.page.get_by_text(re.compile("correct COMMERCE_API_KEY and COMMERCE_API_SECRET")).first
         ).to_be_visible()
         expect(ui.page.get_by_text(re.compile("View full message|Stack Trace|site-packages"))).to_have_count(0)
         ui.open("/assets/products?view=checks")

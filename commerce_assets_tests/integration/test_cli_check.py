@@ -156,7 +156,7 @@ MISTAKES: dict[str, Mistake] = {
     "wrong key": Mistake(
         subject="products",
         says="401 Unauthorized",
-        advises="The key or the secret is wrong",
+        advises="Correct COMMERCE_API_KEY and COMMERCE_API_SECRET",
         settings={"COMMERCE_API_KEY": "another"},
     ),
     "swapped": Mistake(
@@ -184,10 +184,13 @@ MISTAKES: dict[str, Mistake] = {
         subject="COMMERCE_API_KEY", says="is in quotes", advises="out", settings={"COMMERCE_API_KEY": "'sample-key'"}
     ),
     "no permission": Mistake(
-        subject="orders", says="403 Forbidden", advises="tick its permission", otherwise=OnPath("orders", Status(403))
+        subject="orders", says="403 Forbidden", advises="Tick its permission", otherwise=OnPath("orders", Status(403))
     ),
     "no JSON": Mistake(
-        subject="packages", says="415 Unsupported", advises="Accept", otherwise=OnPath("packages", Status(415))
+        subject="packages",
+        says="415 Unsupported",
+        advises="any proxy between",
+        otherwise=OnPath("packages", Status(415)),
     ),
     "too fast": Mistake(
         subject="packages",
@@ -199,7 +202,7 @@ MISTAKES: dict[str, Mistake] = {
     "blocked": Mistake(
         subject="packages",
         says="after it had accepted the key",
-        advises="Blocked for asking too fast",
+        advises="Look at the key in the store's API settings",
         faults=(None,),
         otherwise=Status(401),
     ),
@@ -245,7 +248,7 @@ MISTAKES: dict[str, Mistake] = {
     "cut off": Mistake(
         subject="products",
         says="is not valid JSON, or was cut off",
-        advises="store's status",
+        advises="store's support",
         otherwise=OnPath("products", Body(b'[{"product": {"id": 1')),
     ),
     "nested too deeply": Mistake(
@@ -257,7 +260,7 @@ MISTAKES: dict[str, Mistake] = {
     "compression": Mistake(
         subject="products",
         says="compression is broken",
-        advises="store's status",
+        advises="store's support",
         otherwise=OnPath("products", Serve({"content-encoding": "gzip"})),
     ),
     "breaks off": Mistake(
@@ -279,10 +282,10 @@ MISTAKES: dict[str, Mistake] = {
         otherwise=Redirect("/api/v1/products?page=1"),
     ),
     "in trouble": Mistake(
-        subject="products", says="503 Service Unavailable", advises="run it again later", otherwise=Status(503)
+        subject="products", says="503 Service Unavailable", advises="Run it again later", otherwise=Status(503)
     ),
     "not understood": Mistake(
-        subject="products", says="400 Bad Request", advises="does not understand", otherwise=Status(400)
+        subject="products", says="400 Bad Request", advises="path and filters", otherwise=Status(400)
     ),
     "days ignored": Mistake(
         subject="orders by day",
@@ -478,7 +481,7 @@ def test_on_a_terminal_the_fix_is_below_the_finding(shell: Shell) -> None:
     shell.settings["COMMERCE_API_KEY"] = "another"
     screen = shell.run("check", TTY_COMPATIBLE="1", NO_COLOR="1", TERM="dumb", COLUMNS="80").stdout
     assert all(len(line) <= 80 for line in screen.splitlines())
-    assert "-> The key or the secret is wrong" in screen
+    assert "-> Correct COMMERCE_API_KEY" in screen
 
 
 # Where each is shown to be said, if that is no mistake of the table above.

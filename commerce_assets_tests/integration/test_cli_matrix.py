@@ -22,9 +22,9 @@ from commerce_assets_tests.support.shell import Shell, screens, settings_for
 # Recent days: a reconciliation extracts every day up to yesterday.
 DAY = datetime.now(UTC).date() - timedelta(days=3)
 START = DAY - timedelta(days=14)
-WRONG_KEY = "401 Unauthorized. Fix: The key or the secret is wrong"
-WRONG_URL = "404 Not Found. Fix: The path is wrong: look at COMMERCE_API_BASE_URL"
-DOWN = "nothing listens at its address. Fix: Is the store up?"
+WRONG_KEY = "401 Unauthorized: the key or the secret is wrong"
+WRONG_URL = "404 Not Found: the path is wrong. Fix: look at COMMERCE_API_BASE_URL"
+DOWN = "nothing listens at its address. Fix: check that the store is up"
 # The identity of a store is its host, port and key; the test of a folder in which nothing is stored is in test_cli.py.
 ANOTHER_STORE = "the stored rows came from another store or API key"
 NOTHING = "the database is empty. Fix: run `commerce-assets pull products`"
@@ -43,7 +43,7 @@ class Shown(NamedTuple):
 MATRIX: dict[tuple[str, str], Shown] = {
     ("check", "on a terminal"): Shown(0, "answers with 3 products"),
     ("check", "in a pipe"): Shown(0, "ok      products               answers with 3 products"),
-    ("check", "wrong key"): Shown(1, "the store answered 401 Unauthorized  "),
+    ("check", "wrong key"): Shown(1, "the store answered 401 Unauthorized: the key or the secret is wrong  "),
     ("check", "wrong URL"): Shown(1, "No list is there, so it is COMMERCE_API_BASE_URL"),
     ("check", "store down"): Shown(1, "nothing listens at its address"),
     ("check", "empty database"): Shown(0, "shop.duckdb can be written to"),

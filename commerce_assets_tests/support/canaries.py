@@ -84,7 +84,7 @@ def twice(body: bytes) -> bytes:
 
 UNLOADABLE: tuple[str, Fault] = ("cannot be parsed", Edit(twice))
 ECHOES: Mapping[str, tuple[str, Fault]] = {
-    "401 at once": ("401 Unauthorized. Fix: The key or", Status(401, body=ECHO.encode())),
+    "401 at once": ("401 Unauthorized: the key or", Status(401, body=ECHO.encode())),
     "401 later": ("401 Unauthorized after it had", OnPage(2, Status(401, body=ECHO.encode()))),
     "403": ("403 Forbidden", OnPage(2, Status(403, body=ECHO.encode()))),
     "404": ("404 Not Found", OnPage(1, Status(404, body=ECHO.encode()))),
