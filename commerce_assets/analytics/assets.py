@@ -218,7 +218,7 @@ def _results(
             for name in sorted(checks)
         )
     else:
-        yield from (result for result in check_results(asset, built.outcomes) if result.check_name in checks)
+        yield from (result for result in check_results(model, asset, built.outcomes) if result.check_name in checks)
 
 
 def _description(model: Model, shop: Shop) -> str:

@@ -204,7 +204,7 @@ def test_alerts_reach_the_shop_that_they_are_about(shops: tuple[ShopOnDisk, Shop
         (heading, line), none = acme.alerts(instance, both), bolt.alerts(instance, both)
 
     assert heading == "acme: 1 failed"
-    assert line.startswith("- job acme_catalog: failed: step acme_extract_products, ")
+    assert line.startswith("- job acme_catalog failed with PullError: ")
     assert none == []
 
 

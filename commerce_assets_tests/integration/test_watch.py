@@ -58,12 +58,12 @@ def test_a_code_location_that_does_not_load_is_alerted_on(project: World, webhoo
         _, gone = alerts(project, restarted, webhook, NOW + timedelta(minutes=15))
 
     assert not is_well
-    assert "- code location commerce_assets: does not load, so no schedule and no sensor runs: COMMERCE_ORDERS_" in text
+    assert "- code location commerce_assets does not load, so no schedule and no sensor runs: COMMERCE_ORDERS_" in text
     assert "'soon'. Fix: set it to a UTC day" in text
-    assert "- daemon: does not run (" in text
+    assert "- daemon does not run (" in text
     assert again == (False, "")
-    assert f"UI at {url}: does not answer (ConnectionError)" in down[1]
-    assert "- code location commerce_assets: is good again" in gone
+    assert f"UI at {url} does not answer (ConnectionError)" in down[1]
+    assert "- code location commerce_assets is good again" in gone
 
 
 def test_an_alert_that_is_not_delivered_is_sent_again(project: World, webhook: Receiver) -> None:

@@ -135,7 +135,7 @@ def test_every_schedule_and_sensor_ticks_and_its_runs_succeed(shop: World, recei
             wait_for(lambda: all(run.is_finished for run in instance.get_runs()), folder)
             runs = [run for run in instance.get_runs() if run.is_finished]
             tick_at_once(instance, "alerts")
-            warning = "check no_undeclared_fields on products: warns: "
+            warning = "check no_undeclared_fields on products warns: "
             wait_for(lambda: any(warning in text for text in receiver.texts), folder)
 
         ticks = ticks_of(instance)

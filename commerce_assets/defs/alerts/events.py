@@ -100,12 +100,15 @@ def _run(
     errors = [_step_error(step) for step in steps]
     # A failed check says the same as the step that it ends.
     errors = [] if failed else errors
-    details = [*(text for _, text in errors), *(f"{check.subject}: {check.detail}" for check in failed)]
+    detail = "failed: no step has an error, so its process was killed or never started. Fix: launch it again"
+    if errors or failed:
+        detail = f"failed {'; '.join(text for _, text in errors)}" if errors else "failed: "
+        detail += "; ".join(f"{check.subject} {check.detail}" for check in failed)
     yield Sighting(
         subject=subject,
         at=at,
         fault=" ".join([*(name for name, _ in errors), *(check.subject for check in failed)]) or "ended",
-        detail=f"failed: {'; '.join(details) or 'no step has an error'}",
+        detail=detail,
         run_id=run.run_id,
     )
     yield from (check for check in checks if not check.fault)
@@ -150,13 +153,13 @@ def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
     for backfill in instance.get_backfills(limit=25):
         if backfill.status.value == "FAILED" and known >= set(backfill.asset_selection or ()):
             at = datetime.fromtimestamp(backfill.backfill_end_timestamp or backfill.backfill_timestamp, UTC)
-            name, text = _error("backfill", backfill.error)
+            name, text = _error(backfill.error)
             assets = ", ".join(sorted(key.to_user_string() for key in backfill.asset_selection or ()))
             yield Sighting(
                 subject=f"backfill {backfill.backfill_id} of {assets}",
                 at=at,
                 fault=name,
-                detail=f"failed, and starts no more runs: {text}. Fix: launch it again",
+                detail=f"failed {text.rstrip('.')}. It starts no more runs. Fix: launch it again",
             )
 
 
@@ -169,35 +172,35 @@ def _ticks(instance: dg.DagsterInstance, location: str | None, shop: Shop) -> It
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=2)
         for tick in [tick for tick in ticks if tick.is_completed][:1]:
             subject = f"{state.instigator_type.value.lower()} {state.name}"
-            name, text = _error("tick", tick.error) if tick.is_failure else (None, "")
+            name, text = _error(tick.error) if tick.is_failure else (None, "")
             yield Sighting(
                 subject=subject,
                 at=datetime.fromtimestamp(tick.timestamp, UTC),
                 fault=name,
-                detail=f"failed, and started no run: {text}. Fix: see Automation, {state.name}, in Dagster's UI",
+                detail=f"failed {text.rstrip('.')}. It started no run. Fix: see Automation, {state.name}, in the UI",
             )
 
 
 def _step_error(step: dg.DagsterEvent) -> tuple[str, str]:
     """Return the error of a step; a known error is a `Failure` whose metadata name it, see `defs.failures`."""
-    data, where = step.step_failure_data, f"step {step.step_key}"
+    data = step.step_failure_data
     known = data.user_failure_data
     if known and "error" in known.metadata:
         name = str(known.metadata["error"].value)
-        return name, f"{where}, {name}: {known.description}"
-    return _error(where, data.error)
+        return name, f"with {name}: {known.description}"
+    return _error(data.error, f" in step {step.step_key}")
 
 
-def _error(where: str, error: Any) -> tuple[str, str]:
-    """Return the error's class, and a text that quotes the message only if the error is this project's.
+def _error(error: Any, where: str = "") -> tuple[str, str]:
+    """Return the error's class, and what comes after "failed"; it quotes the message only of this project's errors.
 
     Messages of other libraries may hold personal data or secrets.
     """
     while error and error.message.startswith(_WRAPPERS) and error.cause:
         error = error.cause
     if error is None:
-        return "unknown", where
+        return "unknown", f"without an error{where}"
     name = error.cls_name or "unknown"
     qualified, _, said = error.message.partition(": ")
     text = said.strip().splitlines()[0] if qualified.startswith(_OWN) and said.strip() else ""
-    return name, f"{where}, {name}{f': {text}' if text else ''}"
+    return name, f"with {name}: {text}" if text else f"with an unexpected {name}{where}"

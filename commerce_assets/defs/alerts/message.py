@@ -20,7 +20,15 @@ _MOST_REMEMBERED, _MOST_LINES, _LONGEST = 200, 30, 300
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a job, check, backfill, schedule or sensor at an instant; without a fault, it is good."""
+    """The state of a job, check, backfill, schedule or sensor at an instant; without a fault, it is good.
+
+    Attributes:
+        subject: What it is about, such as `job orders_refresh`.
+        at: When it was so.
+        fault: A short name of what is wrong; the same as before is not alerted on again.
+        detail: The rest of the sentence that begins with the subject, such as `failed with PullError: ...`.
+        run_id: The run that shows more.
+    """
 
     subject: str
     at: datetime
@@ -32,7 +40,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     def line(self) -> str:
         what = "is good again" if self.fault is None else clean(self.detail)
         run = f", run {self.run_id[:8]}" if self.run_id else ""
-        return f"- {self.subject}: {what} ({self.at:%Y-%m-%d %H:%M} UTC{run})"
+        return f"- {self.subject} {what} ({self.at:%Y-%m-%d %H:%M} UTC{run})"
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -62,8 +70,9 @@ def select_new(
 
 def write_message(new: Sequence[Sighting], shop: str = "") -> str:
     """Return one message for all alerts, a line each."""
-    kinds = Counter("good again" if it.fault is None else "warn" if it.fault == WARNING else "failed" for it in new)
-    summary = ", ".join(f"{kinds[kind]} {kind}" for kind in ("failed", "warn", "good again") if kinds[kind])
+    kinds = Counter("good again" if it.fault is None else "warning" if it.fault == WARNING else "failed" for it in new)
+    counts = [(kinds[kind], kind) for kind in ("failed", "warning", "good again") if kinds[kind]]
+    summary = ", ".join(f"{count} {kind}{'s' * (kind == 'warning' and count > 1)}" for count, kind in counts)
     lines = [f"{shop or 'commerce_assets'}: {summary}", *(it.line for it in new[:_MOST_LINES])]
     if len(new) > _MOST_LINES:
         lines.append(f"- and {len(new) - _MOST_LINES} more: see the runs in Dagster's UI")
