@@ -59,7 +59,7 @@ def build_analytics_job(*, executor: dg.ExecutorDefinition, shop: Shop) -> Unres
     return dg.define_asset_job(
         shop.named(GROUP),
         selection=dg.AssetSelection.groups(shop.named(GROUP)),
-        description="Builds the analytics tables: `order_items` for the selected days, the others in full.",
+        description="Builds the analytics tables: order_items for the selected days, the others in full.",
         executor_def=executor,
     )
 
@@ -85,7 +85,7 @@ def build_automation_sensor(*, shop: Shop) -> dg.AutomationConditionSensorDefini
     return dg.AutomationConditionSensorDefinition(
         automation_sensor_name(shop),
         target=dg.AssetSelection.key_prefixes(shop.name) if shop.name else dg.AssetSelection.all(),
-        description="Builds the analytics tables after their dependencies were materialized; `order_items` only for "
+        description="Builds the analytics tables after their dependencies were materialized; order_items only for "
         "the materialized days.",
     )
 

@@ -141,7 +141,7 @@ def _use_env_file(ctx: click.Context, param: click.Parameter, value: Path | None
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     expose_value=False,
     callback=_use_env_file,
-    help="Settings from FILE instead of .env: one of several shops.",
+    help="Settings from FILE instead of .env: those of the sample store, or of one of several shops.",
 )
 @debug_option
 def main() -> None:

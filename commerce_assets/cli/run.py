@@ -312,6 +312,7 @@ def _report(
             "asset": check.asset_key.to_user_string(),
             "check": check.check_name,
             "passed": check.passed,
+            "severity": check.severity.value,
             "description": with_commands(check.description or "", check.asset_key.path[-1], shop=shop),
         }
         for check in evaluations.values()
@@ -406,7 +407,8 @@ def _say(report: Mapping[str, Any]) -> None:
         say(f"{sum(check['passed'] for check in checks)} of {len(checks)} checks passed")
     for check in checks:
         if not check["passed"]:
-            say(f"check failed: {check['asset']}: {check['check']}: {check['description']}")
+            verb = "warns" if check["severity"] == "WARN" else "failed"
+            say(f"check {verb}: {check['asset']}: {check['check']}: {check['description']}")
 
 
 def _changes(asset: Mapping[str, Any]) -> str:

@@ -33,19 +33,19 @@ def build_check_specs(*, endpoint: Endpoint, shop: Shop = UNNAMED) -> list[dg.As
         dg.AssetCheckSpec(
             name=_ROW_COUNT,
             asset=asset,
-            description="At most half of the stored rows vanished, in two readings that agree; else nothing is stored.",
+            description="At most half of the stored rows are gone, in two readings; else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
             name=_CONSISTENT,
             asset=asset,
-            description="Every place of the list is accounted for by a row, whatever moved. Else nothing is stored.",
+            description="Every position of the list was read, even if rows moved; else nothing is stored.",
             blocking=True,
         ),
         dg.AssetCheckSpec(
             name=_TEXT,
             asset=asset,
-            description="Every byte of the answers is valid text. Others are replaced by U+FFFD.",
+            description="Every byte of the API's responses is valid text; others are replaced by U+FFFD.",
         ),
     ]
     return verified + [

@@ -459,7 +459,7 @@ def test_a_refresh_and_a_reconciliation_bring_what_changed(loaded: Shell, server
     server.store.add("orders", order(900, datetime(2024, 3, 4, 12, tzinfo=UTC)))
     compared = loaded.run("reconcile", "--no-repair")
     assert compared.exit_code == 1
-    assert "check failed: orders: complete: " in compared.stdout
+    assert "check warns: orders: complete: " in compared.stdout
     repaired = loaded.run("reconcile")
     assert repaired.exit_code == 0
     # Days that were never loaded are extracted, too.
@@ -492,7 +492,7 @@ def test_a_warning_of_a_check_leaves_the_status_0(shell: Shell, server: FaultySt
     result = shell.run("pull", "products")
     assert result.exit_code == 0
     assert "7 of 8 checks passed" in result.stdout
-    assert "check failed: products: values_fit_their_types: " in result.stdout
+    assert "check warns: products: values_fit_their_types: " in result.stdout
 
 
 def test_a_pull_into_a_held_database_names_the_holder(pulled: Shell) -> None:

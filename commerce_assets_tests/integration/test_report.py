@@ -396,7 +396,7 @@ def shell_of(world: World, monkeypatch: pytest.MonkeyPatch) -> Shell:
 def test_the_command_writes_the_page_beside_the_database(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
     shell = shell_of(shop, monkeypatch)
     load_all(shop)
-    assert "`report` writes a page" in (ROOT / "README.md").read_text()
+    assert "`report` (needs an extra) writes a page" in (ROOT / "README.md").read_text()
 
     result = shell.run("report")
     assert result.exit_code == 0
