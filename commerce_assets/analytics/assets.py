@@ -231,9 +231,12 @@ def _description(model: Model, shop: Shop) -> str:
 
 
 def _counts(result: BuildResult, *, is_full: bool) -> dict[str, RawMetadataValue]:
-    return {
-        **({"dagster/row_count": result.rows} if is_full else {}),
+    totals: dict[str, RawMetadataValue] = {
         "rows_written": result.written,
         "rows_removed": result.removed,
         "seconds_to_build": round(result.seconds, 3),
     }
+    if is_full:
+        return {"dagster/row_count": result.rows, **totals}
+    # Beside the row count of a partition, as those of an endpoint's run.
+    return {f"run/{name}": value for name, value in totals.items()}

@@ -404,7 +404,9 @@ def test_build_metadata_has_numbers_and_no_email_address(loaded: World) -> None:
     rows = {event.partition: event.metadata["dagster/partition_row_count"].value for event in events if event.partition}
     assert len(rows) == DAYS
     # The totals of the run are not repeated at each of its days.
-    assert [event.partition for event in events if event.partition and "rows_written" in event.metadata] == [max(rows)]
+    assert [event.partition for event in events if event.partition and "run/rows_written" in event.metadata] == [
+        max(rows)
+    ]
     counts = loaded.query("SELECT created_at::DATE::VARCHAR, count(*) FROM analytics.order_items GROUP BY 1")
     assert {day: count for day, count in rows.items() if count} == dict(counts)
     assert loaded.query(f"SELECT orders FROM analytics.customers WHERE customer = '{SECRET}'") == [(1,)]

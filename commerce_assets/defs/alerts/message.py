@@ -16,7 +16,7 @@ WARNING = "WARN"
 # Less than a day, so that a daily run that fails is alerted on each day.
 _REPEAT_AFTER = timedelta(hours=20)
 _FORGET_AFTER = timedelta(days=14)
-_MOST_REMEMBERED, _MOST_LINES, _LONGEST = 200, 30, 300
+_MOST_REMEMBERED, _MOST_LINES, _LONGEST = 200, 30, 500
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
