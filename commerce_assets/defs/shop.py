@@ -11,7 +11,7 @@ from commerce_assets.hints import with_program
 from commerce_assets.settings import CommerceSettings
 
 _JOB = re.compile(r"(?<=run the job )\w+")
-_COMMAND = re.compile(r"`commerce-assets [^`]+`, or | \(`?commerce-assets [^)]+\)")
+_COMMAND = re.compile(r"`commerce-assets [^`]+`, or | \(`?commerce-assets [^`)]+`?\)")
 
 
 @dataclass(frozen=True, slots=True)

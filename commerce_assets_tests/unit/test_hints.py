@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from commerce_assets.defs.shop import Shop
 from commerce_assets.hints import program, with_program
+from commerce_assets.settings import CommerceSettings
 
 
 def environment_in(folder: Path, monkeypatch: pytest.MonkeyPatch, *, script: bool = True) -> Path:
@@ -66,6 +68,18 @@ def test_each_command_of_a_text_gets_the_file_once(tmp_path: Path, monkeypatch: 
     assert with_program(with_program(text, Path("a shop.env")), Path("other.env")) == typed.replace(
         "{}", "'a shop.env'"
     )
+
+
+def test_a_shop_with_a_name_has_commands_if_its_file_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "run the job orders (`commerce-assets pull orders`, or Materialize in the UI)"
+
+    assert Shop("acme").hint(text) == "run the job acme_orders (Materialize in the UI)"
+    assert Shop("acme", Path("acme.env")).hint(text) == (
+        "run the job acme_orders (`commerce-assets --env-file acme.env pull orders`, or Materialize in the UI)"
+    )
+    assert Shop("acme").hint("materialize it (`commerce-assets pull orders`), or wait") == "materialize it, or wait"
+    assert Shop.of(CommerceSettings.read({"COMMERCE_SHOP": "acme", "COMMERCE_ENV_FILE": "acme.env"})).env_file
 
 
 def test_what_is_no_command_is_left_alone() -> None:
