@@ -18,6 +18,7 @@ from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_
 from commerce_assets.warehouse.sql import SCHEMA as SOURCE_SCHEMA
 from commerce_assets.warehouse.sql import identifier, scalar, table, text, within
 from commerce_assets.window import Window
+from commerce_assets.wording import counted
 
 _SHARED = ("sale", "subscription", "currency", "order_amounts", "order_lines")
 _FRESH = "temp.main.fresh"
@@ -58,7 +59,9 @@ class BuildResult:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.rows:,} rows in {self.seconds:.1f} s ({self.written:,} written, {self.removed:,} removed)"
+        return (
+            f"{counted(self.rows, 'row')} in {self.seconds:.1f} s ({self.written:,} written, {self.removed:,} removed)"
+        )
 
 
 def build(

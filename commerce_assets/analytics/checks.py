@@ -7,6 +7,7 @@ from dagster import AssetCheckResult, AssetCheckSeverity, AssetCheckSpec, AssetK
 from commerce_assets.analytics.build import KEY_IS_UNIQUE, CheckOutcome
 from commerce_assets.analytics.tables import Check, Model
 from commerce_assets.defs.shop import UNNAMED, Shop
+from commerce_assets.wording import counted
 
 
 def build_check_specs(*, model: Model, shop: Shop = UNNAMED) -> list[AssetCheckSpec]:
@@ -32,7 +33,7 @@ def check_results(model: Model, key: AssetKey, outcomes: Iterable[CheckOutcome])
             asset_key=key,
             passed=outcome.wrong == 0,
             severity=AssetCheckSeverity.WARN if outcome.warns else AssetCheckSeverity.ERROR,
-            description=f"{outcome.wrong:,} rows break the rule: {rules[outcome.check]}"
+            description=f"{counted(outcome.wrong, 'row')} against the rule: {rules[outcome.check]}"
             if outcome.wrong
             else "no row fails the check",
             metadata={

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from commerce_assets.api.request import ListRequest
+from commerce_assets.wording import counted
 
 if TYPE_CHECKING:
     from commerce_assets.api.client import Tally
@@ -47,14 +48,10 @@ class Progress:
             "%s: page %s, %s, %s rows/s, %s (%s), %.0f s rate-limited%s",
             self._pull,
             f"{number:,}",
-            _counted(self._rows, "row", "rows"),
+            counted(self._rows, "row"),
             f"{rate:,.0f}",
-            _counted(self._tally.requests, "request", "requests"),
-            _counted(self._tally.retries, "retry", "retries"),
+            counted(self._tally.requests, "request"),
+            counted(self._tally.retries, "retry", "retries"),
             self._tally.seconds_waited,
             end,
         )
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"

@@ -25,6 +25,7 @@ from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.ingest.ingest import WATCHER
 from commerce_assets.settings import load_dotenv
+from commerce_assets.wording import counted
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -395,9 +396,9 @@ def _say(report: Mapping[str, Any]) -> None:
         if "file" in asset:
             say(f"{asset['asset']}: {asset['file']}")
             continue
-        partitions = f" in {asset['partitions']:,} partitions" if asset["partitions"] else ""
+        partitions = f" in {counted(asset['partitions'], 'partition')}" if asset["partitions"] else ""
         changes = _changes(asset)
-        say(f"{asset['asset']}: {asset['rows']:,} rows{partitions}{f' ({changes})' if changes else ''}")
+        say(f"{asset['asset']}: {counted(asset['rows'], 'row')}{partitions}{f' ({changes})' if changes else ''}")
     for asset in report["on_other_days"]:
         say(f"{asset['asset']}: {_changes(asset)} on days that are not complete partitions, such as today")
     checks = report["checks"]

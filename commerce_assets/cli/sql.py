@@ -30,6 +30,7 @@ from commerce_assets.warehouse.database import short_error
 from commerce_assets.warehouse.ddl import describe
 from commerce_assets.warehouse.row_history import history_of
 from commerce_assets.warehouse.sql import INTERNAL_SCHEMA, SCHEMA, identifier, table, text
+from commerce_assets.wording import counted
 
 _COPY_OPTIONS = {
     "csv": "FORMAT csv, HEADER",
@@ -440,7 +441,7 @@ def export(
                     rows = _export(connection, each, folder, bar, kind=kind, hides=without_personal_data)
                 exported.append({"table": each.asset, "rows": rows, "folder": str(folder / each.folder)})
                 if form == "text":
-                    say(f"{each.asset}: {rows:,} rows in {folder / each.folder}")
+                    say(f"{each.asset}: {counted(rows, 'row')} in {folder / each.folder}")
         except (OSError, duckdb.IOException) as error:
             raise click.ClickException(
                 f"{folder} cannot be written: {short_error(error)}. Fix: choose another folder, or make room there."

@@ -26,6 +26,7 @@ from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
+from commerce_assets.wording import counted
 
 _LOADED = ("table", "rows", "newest (UTC)", "refreshed", "fresh", "complete", "in step")
 _BUILT = ("table", "rows", "newest (UTC)", "in step")
@@ -110,7 +111,9 @@ class TableStatus:
             if outcome and not outcome.passed:
                 yield Finding(f"{label}: {_JOB.sub('', outcome.summary)}", command)
         if self.not_looked_up and self.endpoint and (lookup := self.endpoint.item_lookup):
-            yield Finding(f"{lookup.column} not looked up yet: {self.not_looked_up:,} rows", "commerce-assets refresh")
+            yield Finding(
+                f"{lookup.column} not looked up yet: {counted(self.not_looked_up, 'row')}", "commerce-assets refresh"
+            )
         for name, outcome in self.failing.items():
             fixes = name not in _KEPT_IN
             yield Finding(

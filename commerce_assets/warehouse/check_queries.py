@@ -10,6 +10,7 @@ from commerce_assets.endpoint import EXTRA, EXTRACTED_AT, INVALID, Endpoint
 from commerce_assets.warehouse.ddl import describe, table_of
 from commerce_assets.warehouse.sql import identifier, instant, within
 from commerce_assets.window import Window
+from commerce_assets.wording import counted
 
 _EXAMPLES = 10
 
@@ -224,7 +225,7 @@ def _examples(connection: duckdb.DuckDBPyConnection, keys: str) -> list[str]:
 def _named(what: str, fields: dict[str, int]) -> str:
     if not fields:
         return ""
-    listed = ", ".join(f"{name} in {count:,} rows" for name, count in list(fields.items())[:_EXAMPLES])
+    listed = ", ".join(f"{name} in {counted(count, 'row')}" for name, count in list(fields.items())[:_EXAMPLES])
     return f"{what}: {listed}"
 
 

@@ -23,6 +23,7 @@ from commerce_assets.warehouse.privacy.migrate import apply_policy
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY, PersonalDataPolicy
 from commerce_assets.warehouse.sql import MERGE_PLAN, STAGED, identifier, instant, scalar
 from commerce_assets.window import Window
+from commerce_assets.wording import counted
 
 _MERGE_PLAN_COLUMNS = (
     "key BIGINT, segment INTEGER, day DATE, old_day DATE, action VARCHAR, is_invalid BOOLEAN, has_undeclared BOOLEAN"
@@ -96,7 +97,7 @@ class LoadResult:
             "repeated": self.repeated,
         }
         parts = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        loaded = f"{self.loaded:,} rows loaded in {self.seconds:.1f} s ({parts or 'none'})"
+        loaded = f"{counted(self.loaded, 'row')} loaded in {self.seconds:.1f} s ({parts or 'none'})"
         return "; ".join([loaded, f"the table holds {self.total:,}", *self.notes])
 
 

@@ -188,7 +188,7 @@ def test_a_failed_check_is_alerted_on_once_until_it_passes(alerts: Alerts) -> No
 
     (line,) = sent
     assert line.startswith(
-        "- check no_undeclared_fields on products warns: undeclared fields, stored in _extra: colour in 1 rows (20"
+        "- check no_undeclared_fields on products warns: undeclared fields, stored in _extra: colour in 1 row (20"
     )
     assert [text.partition("\n")[0] for text in alerts.receiver.texts] == [
         "commerce_assets: 1 warning",
@@ -431,7 +431,7 @@ def test_remembered_faults_and_lines_are_bounded() -> None:
     ("text", "put"),
     [
         ("a\nb\t c", "a b c"),
-        (f"kept in _extra: {EMAIL} in 1 rows", "kept in _extra: [...] in 1 rows"),
+        (f"kept in _extra: {EMAIL} in 1 row", "kept in _extra: [...] in 1 row"),
         ("@channel", "[...]"),
         ("x" * 1000, "x" * 500 + "..."),
     ],
@@ -550,8 +550,8 @@ def test_alerts_hold_no_secrets_and_no_personal_data(alerts: Alerts, monkeypatch
     sent += alerts.sent()
 
     assert [line.partition(" of 2026-01-01 ")[2].partition(" (2")[0] for line in sent if " of 2026-01-01 " in line] == [
-        "warns: values that do not fit their column, stored in _invalid: download_attempts in 1 rows",
-        "warns: undeclared fields, stored in _extra: [...] in 1 rows, newsletter_email in 1 rows",
+        "warns: values that do not fit their column, stored in _invalid: download_attempts in 1 row",
+        "warns: undeclared fields, stored in _extra: [...] in 1 row, newsletter_email in 1 row",
         "failed with an unexpected ValueError in step extract_orders",
     ]
     needles = {**CREDENTIALS, **BUYER, "token": forms_of(TOKEN)}

@@ -229,7 +229,7 @@ def test_a_misfit_value_is_kept_raw_and_named_by_a_warning(project: World) -> No
         (3, None, '{"settled_gross":"£15.00"}')
     ]
     check = evaluation(result, "values_fit_their_types")
-    assert check.description == "values that do not fit their column, stored in _invalid: settled_gross in 1 rows"
+    assert check.description == "values that do not fit their column, stored in _invalid: settled_gross in 1 row"
     assert check.metadata["examples"].value == ["3"]
     assert result.success
 

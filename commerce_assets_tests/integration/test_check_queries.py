@@ -190,7 +190,7 @@ def test_values_that_do_not_fit_are_counted_by_field(storage: World) -> None:
     finding = ask(storage, check_queries.values_fit_their_types)
     assert (finding.passed, finding.summary) == (
         False,
-        "values that do not fit their column, stored in _invalid: settled_gross in 2 rows, buyer_email in 1 rows",
+        "values that do not fit their column, stored in _invalid: settled_gross in 2 rows, buyer_email in 1 row",
     )
     assert finding.evidence == {
         "rows_by_field": {"settled_gross": 2, "buyer_email": 1},
@@ -205,7 +205,7 @@ def test_fields_that_are_not_declared_are_counted_by_name(storage: World) -> Non
     finding = ask(storage, check_queries.no_undeclared_fields)
     assert (finding.passed, finding.summary) == (
         False,
-        "undeclared fields, stored in _extra: test_mode in 2 rows, licence in 1 rows",
+        "undeclared fields, stored in _extra: test_mode in 2 rows, licence in 1 row",
     )
     assert finding.evidence == {"rows_by_field": {"test_mode": 2, "licence": 1}, "examples": ["1", "2"]}
 

@@ -455,7 +455,7 @@ def test_a_refresh_counts_the_new_orders_of_today(loaded: Shell, server: FaultyS
 def test_a_refresh_and_a_reconciliation_bring_what_changed(loaded: Shell, server: FaultyStore) -> None:
     loaded.run("refresh")
     server.store.update_order(7, settled_gross="1.00")
-    assert "orders: 12 rows in 1 partitions (0 inserted, 1 updated" in loaded.run("refresh").stdout
+    assert "orders: 12 rows in 1 partition (0 inserted, 1 updated" in loaded.run("refresh").stdout
     server.store.add("orders", order(900, datetime(2024, 3, 4, 12, tzinfo=UTC)))
     compared = loaded.run("reconcile", "--no-repair")
     assert compared.exit_code == 1
@@ -996,7 +996,7 @@ def test_an_export_has_the_tables_of_own_assets(pulled: Shell) -> None:
         connection.execute("ATTACH 'shop.duckdb' AS shop; CREATE SCHEMA shop.reporting")
         connection.execute("CREATE TABLE shop.reporting.orders AS SELECT 1 AS id")
     result = pulled.run("export", "out", "--as", "csv")
-    assert result.stdout.splitlines()[-1] == "reporting.orders: 1 rows in out/reporting.orders"
+    assert result.stdout.splitlines()[-1] == "reporting.orders: 1 row in out/reporting.orders"
     assert (pulled.folder / "out" / "reporting.orders" / "orders.csv").read_text() == "id\n1\n"
     # What its columns hold is not declared.
     assert "reporting" not in pulled.run("export", "shared", "--without-personal-data").stdout

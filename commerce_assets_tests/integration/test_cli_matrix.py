@@ -91,7 +91,7 @@ MATRIX: dict[tuple[str, str], Shown] = {
     ("query", "store down"): Shown(0, "2,Product 2\n"),
     ("query", "empty database"): Shown(1, error="commerce.products is not loaded yet. Fix: "),
     ("export", "on a terminal"): Shown(0, "products: 3 rows in out/products"),
-    ("export", "in a pipe"): Shown(0, "products: 3 rows in out/products\norders: 1 rows in out/orders\n"),
+    ("export", "in a pipe"): Shown(0, "products: 3 rows in out/products\norders: 1 row in out/orders\n"),
     ("export", "wrong key"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "wrong URL"): Shown(0, "products: 3 rows in out/products\n"),
     ("export", "store down"): Shown(0, "products: 3 rows in out/products\n"),

@@ -163,7 +163,7 @@ def test_what_exceeds_the_budget_is_named_and_looked_up_next(shop: World) -> Non
     refreshed = typed(shop, "refresh")
     assert looked_up(shop) == [13, 12]
     assert "still unknown for 3 rows (0 requests failed, at most 2 per run): 11, 1, 2" in refreshed.stderr
-    assert "orders: 6 rows in 1 partitions (0 inserted, 2 updated, 0 unchanged" in refreshed.stdout
+    assert "orders: 6 rows in 1 partition (0 inserted, 2 updated, 0 unchanged" in refreshed.stdout
     finding = "orders: refund_transactions not looked up yet: 3 rows\n  Fix: commerce-assets refresh"
     assert finding in typed(shop, "status").stdout
     shop.settings["COMMERCE_REFUND_REQUESTS"] = "0"
@@ -334,5 +334,5 @@ def test_a_killed_refresh_resumes_after_its_last_answer(shop: World) -> None:
     printed = typed(shop, "refresh").stdout
     assert set(looked_up(shop)) <= {11, 1, 2}
     assert {number for number, found in amounts(shop).items() if found} == {1, 11, 12, 13}
-    assert "orders: 6 rows in 1 partitions (0 inserted, 4 updated" in printed
+    assert "orders: 6 rows in 1 partition (0 inserted, 4 updated" in printed
     assert not [*shop.folder.rglob("items-*.jsonl")]

@@ -117,7 +117,7 @@ def test_a_check_executed_alone_sees_what_is_stored_now(loaded: World) -> None:
     ).values()
 
     assert not passed
-    assert said == "values that do not fit their column, stored in _invalid: tag in 1 rows"
+    assert said == "values that do not fit their column, stored in _invalid: tag in 1 row"
 
 
 def test_the_checks_of_a_partitioned_mart_alone_see_every_loaded_day(loaded: World) -> None:
