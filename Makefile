@@ -38,7 +38,7 @@ demo: $(VENV)/.runtime  ## extract everything from the sample store, backfill 30
 	@$(BIN)/python -m sample_store.demo
 
 test: $(VENV)/.dev  ## run the quick tests
-	$(BIN)/python -m pytest -n 2 -m "not slow and not browser and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not browser and not cluster"
 
 # dbt has dependencies that others here exclude.
 $(VENV)-dbt/.installed: examples/dbt/requirements.lock

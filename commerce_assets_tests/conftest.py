@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from commerce_assets_tests.support.world import MakeWorld, World, running
 from sample_store.shop import Shop
 from sample_store.store import SampleStore
 
+_ROOM_FOR_TESTS = 2 << 30
+
 
 def pytest_configure() -> None:
     # As in an activated environment: texts call the program by its name.
@@ -21,6 +24,10 @@ def pytest_configure() -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+    # Databases wait for the disk at each commit. Files in memory, where it has room, make the tests a third faster.
+    memory = Path("/dev/shm")  # noqa: S108 - pytest creates its folder in it
+    if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_FOR_TESTS:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 @pytest.fixture(scope="session")

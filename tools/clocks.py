@@ -26,7 +26,7 @@ _HOOK = (
 
 def main() -> int:
     """Run pytest under each clock; return how many runs failed."""
-    arguments = sys.argv[1:] or ["-n", "2", "-m", "not slow and not browser and not cluster"]
+    arguments = sys.argv[1:] or ["-n", "2", "--dist", "worksteal", "-m", "not slow and not browser and not cluster"]
     hook = Path(sysconfig.get_path("purelib")) / "clocks.pth"
     hook.write_text(_HOOK)
     failed = 0

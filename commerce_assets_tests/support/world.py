@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,11 +220,7 @@ class World:
 
     @property
     def definitions(self) -> "Definitions":
-        # A process that only reads or writes the file starts without Dagster.
-        from commerce_assets.composition import build_definitions  # noqa: PLC0415
-        from commerce_assets.settings import CommerceSettings  # noqa: PLC0415
-
-        return build_definitions(CommerceSettings.read(self.environment, endpoints=self.endpoints))
+        return _definitions_of(tuple(self.environment.items()), tuple(self.endpoints))
 
     def run(
         self,
@@ -276,6 +273,15 @@ class World:
         with self.file.write() as connection:
             for statement in statements:
                 connection.execute(statement)
+
+
+@lru_cache(maxsize=2)
+def _definitions_of(environment: tuple[tuple[str, str], ...], endpoints: tuple[Endpoint, ...]) -> "Definitions":
+    # A process that only reads or writes the file starts without Dagster.
+    from commerce_assets.composition import build_definitions  # noqa: PLC0415
+    from commerce_assets.settings import CommerceSettings  # noqa: PLC0415
+
+    return build_definitions(CommerceSettings.read(dict(environment), endpoints=endpoints))
 
 
 MakeWorld = Callable[..., World]
