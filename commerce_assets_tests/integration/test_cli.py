@@ -849,11 +849,11 @@ def test_query_for_a_missing_table_names_the_existing_ones(pulled: Shell) -> Non
     assert "there is no table nope. Fix: use one of commerce.orders, commerce_loads." in line
 
 
-@pytest.mark.parametrize("name", ["analytics.orders", "nope.orders", "main.ORDERS"])
-def test_query_for_a_table_in_another_schema_names_its_schema(pulled: Shell, name: str) -> None:
+def test_query_for_a_table_in_another_schema_names_its_schema(pulled: Shell) -> None:
     pulled.run("build", "--to", "2024-03-10")
-    line = failed(pulled.run("query", f"FROM {name}"), 1)
-    assert "the schema in the query has no table orders. Fix: use commerce.orders." in line
+    for name in ("analytics.orders", "nope.orders", "main.ORDERS"):
+        line = failed(pulled.run("query", f"FROM {name}"), 1)
+        assert "the schema in the query has no table orders. Fix: use commerce.orders." in line
     line = failed(pulled.run("query", "FROM commerce.daily_revenue"), 1)
     assert "Fix: use analytics.daily_revenue." in line
 
