@@ -573,7 +573,9 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
 
 
 def test_reading_a_missing_file_names_the_fix(tmp_path: Path) -> None:
-    with pytest.raises(WarehouseError, match=r"no database at .*materialize an asset first, or .*COMMERCE_DUCKDB_PATH"):
+    with pytest.raises(
+        WarehouseError, match=r"no database at .*materialize an asset first .*, or .*COMMERCE_DUCKDB_PATH"
+    ):
         World(tmp_path).query("SELECT 1")
     assert list(tmp_path.iterdir()) == []
 

@@ -169,7 +169,7 @@ def test_an_order_with_an_unreadable_created_at_fails(puller: World, sent: objec
     """Fault 44."""
     error = failure(puller, wrapped(order(1), order(4711) | {"created_at": sent}))
     assert "page 1, first attempt: item 1, order 4711: its created_at is missing or no instant" in error
-    assert "Without it the row belongs to no partition" in error
+    assert "Fix: without it the row belongs to no partition" in error
 
 
 @pytest.mark.parametrize("said", ['{"errors": [{"message": "Throttled"}]}', '{"error": "Rate limit exceeded"}'])
