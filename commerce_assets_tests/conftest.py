@@ -26,7 +26,9 @@ def pytest_configure() -> None:
             signal.signal(number, usual)
     # Databases wait for the disk at each commit. Files in memory, where it has room, make the tests a third faster.
     memory = Path("/dev/shm")  # noqa: S108 - pytest creates its folder in it
-    if memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_FOR_TESTS:
+    # Some tests start programs of their folder, which containers may not allow there.
+    is_usable = memory.is_dir() and not os.statvfs(memory).f_flag & os.ST_NOEXEC
+    if is_usable and shutil.disk_usage(memory).free > _ROOM_FOR_TESTS:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
