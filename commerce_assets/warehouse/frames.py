@@ -46,12 +46,16 @@ def to_arrow(frame: object) -> "pa.Table":
 def _storable(type_: "pa.DataType") -> "pa.DataType":
     """The type of the same values that DuckDB reads exactly.
 
-    It would cut durations to microseconds, and instants too: DuckDB 1.5 as it reads them, and 2.0 makes a file of which
-    1.5, and so BI tools, cannot read the table.
+    It would cut durations to microseconds, dates in milliseconds to days, and instants too: DuckDB 1.5 as it reads
+    them, and 2.0 makes a file of which 1.5, and so BI tools, cannot read the table.
     """
     import pyarrow as pa  # noqa: PLC0415 - as above
 
-    fitting: dict[pa.DataType, pa.DataType] = {pa.duration("ns"): pa.duration("us"), pa.float16(): pa.float32()}
+    fitting: dict[pa.DataType, pa.DataType] = {
+        pa.duration("ns"): pa.duration("us"),
+        pa.date64(): pa.date32(),
+        pa.float16(): pa.float32(),
+    }
     if type_ in fitting:
         return fitting[type_]
     if pa.types.is_timestamp(type_) and type_.unit == "ns" and type_.tz:
@@ -60,6 +64,10 @@ def _storable(type_: "pa.DataType") -> "pa.DataType":
         return pa.decimal128(min(type_.precision, 38), type_.scale)
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return pa.list_(_storable(type_.value_type))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_storable(type_.value_type), type_.list_size)
+    if pa.types.is_map(type_):
+        return pa.map_(_storable(type_.key_type), _storable(type_.item_type))
     if pa.types.is_struct(type_):
         if not type_.num_fields:
             raise pa.ArrowInvalid("a struct without fields")

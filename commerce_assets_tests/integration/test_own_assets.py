@@ -676,10 +676,29 @@ def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
         "amount": pa.array([Decimal("1.5")], pa.decimal256(76, 1)),
         "took": pa.array([1000], pa.duration("ns")),
         "nested": pa.array([[{"took": 1000}]], pa.list_(pa.struct([("took", pa.duration("ns"))]))),
+        "named": pa.array([[("a", 1000)]], pa.map_(pa.string(), pa.duration("ns"))),
+        "paired": pa.array([[1000, None]], pa.list_(pa.duration("ns"), 2)),
     }
     Returned(own).store(pa.table(columns))
     took = timedelta(microseconds=1)
-    assert own.query("FROM commerce.returned") == [(1.5, Decimal("1.5"), took, [{"took": took}])]
+    assert own.query("FROM commerce.returned") == [
+        (1.5, Decimal("1.5"), took, [{"took": took}], {"a": took}, (took, None))
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[("a", 1001)]], pa.map_(pa.string(), pa.duration("ns"))),
+        pa.array([[1001]], pa.list_(pa.duration("ns"), 1)),
+        pa.array([[("a", 1001)]], pa.map_(pa.string(), pa.timestamp("ns", BERLIN))),
+        pa.array([86_400_001], pa.date64()),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_what_duckdb_would_cut_is_refused(own: World, column: Any) -> None:
+    with pytest.raises(KnownError, match="column value holds values that do not fit a type of DuckDB"):
+        Returned(own).store(pa.table({"value": column}))
 
 
 def test_the_index_of_a_pandas_frame_is_left_out(own: World) -> None:
