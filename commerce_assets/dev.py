@@ -106,6 +106,8 @@ def prepare_sample(preferred_port: int = 8765) -> tuple[int, str]:
 def write_sample_settings(environment: Environment) -> None:
     """Write the settings to a file, for commands typed in another shell."""
     SAMPLE_SETTINGS.touch(mode=0o600)
+    # The file may be there already, and holds what is secret among the settings.
+    SAMPLE_SETTINGS.chmod(0o600)
     SAMPLE_SETTINGS.write_text(
         "# Written by `make dev`: the settings of the sample store, for the option --env-file of commands.\n"
         + "".join(
@@ -117,6 +119,9 @@ def write_sample_settings(environment: Environment) -> None:
 
 
 def _escaped(value: str) -> str:
+    """Return a value as python-dotenv reads it between quotes; there, `${NAME}` is replaced too."""
+    # A variable without a name has its default.
+    value = value.replace("${", "${:-$}{")
     return value.replace("\\", "\\\\").replace("'", "\\'")
 
 

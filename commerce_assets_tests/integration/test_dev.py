@@ -443,7 +443,8 @@ def test_the_sample_store_gets_its_own_database_and_history(tmp_path: Path, monk
 def test_the_file_of_the_sample_store_has_all_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    own = {"COMMERCE_OWNER": "team:data", "COMMERCE_PERSONAL_DATA_KEY": r"it's \ a 'secret' # of 'mine'"}
+    dev.SAMPLE_SETTINGS.write_text("# a copy that others may read")
+    own = {"COMMERCE_OWNER": "team:data", "COMMERCE_PERSONAL_DATA_KEY": r"it's \ a ${PATH} 'secret' # of $mine${"}
     environment = dev.point_at_sample_store(own, own, port=1, start="2025-12-24")
 
     dev.write_sample_settings(environment | {"PATH": "/bin"})
