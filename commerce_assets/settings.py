@@ -59,8 +59,17 @@ def load_environment(file: Path | None = None) -> dict[str, str]:
 
 
 def load_dotenv(file: Path | None = None) -> dict[str, str]:
-    """Return the variables of the file, or of `.env` in the working directory; none if there is no such file."""
-    return {name: value for name, value in dotenv_values(file or ".env").items() if value is not None}
+    """Return the variables of the file, or of `.env` in the working directory; none if there is no such file.
+
+    Raises:
+        SettingError: It is not text in UTF-8.
+    """
+    file = file or Path(".env")
+    try:
+        values = dotenv_values(file)
+    except UnicodeDecodeError:
+        raise SettingError(f"{file} is not text in UTF-8. Fix: save it in that encoding.") from None
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _day(text: object) -> object:

@@ -12,7 +12,7 @@ from commerce_assets.cli.console import ConsoleHandler, build_console, say
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.hints import with_program
-from commerce_assets.settings import CommerceSettings, load_environment, variable_of
+from commerce_assets.settings import CommerceSettings, SettingError, load_environment, variable_of
 
 NOTHING_YET = "the database is empty. Fix: run `commerce-assets pull products`, or materialize an asset."
 
@@ -52,7 +52,10 @@ class Session:
 
     def typed(self, text: str) -> str:
         """Return a text with commands as they are typed for the same settings."""
-        file = self.environment.get(variable_of("env_file"), "").strip()
+        try:
+            file = self.environment.get(variable_of("env_file"), "").strip()
+        except (SettingError, OSError):  # the file cannot be read, which the text may say
+            return with_program(text, self.env_file)
         return with_program(text, Path(file) if file else None)
 
 

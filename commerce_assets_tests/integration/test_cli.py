@@ -274,6 +274,13 @@ def test_dotenv_wins_over_the_environment_as_in_dagster(pulled: Shell) -> None:
     assert pulled.run("status", COMMERCE_DUCKDB_PATH="elsewhere.duckdb").exit_code == 0
 
 
+def test_settings_in_another_encoding_are_refused_in_one_line(shell: Shell) -> None:
+    (shell.folder / "utf-16.env").write_text("COMMERCE_SHOP=acme\n", encoding="utf-16")
+    result = shell.run("--env-file", "utf-16.env", "status")
+    assert result.exit_code == 2
+    assert result.stderr == "commerce-assets: utf-16.env is not text in UTF-8. Fix: save it in that encoding.\n"
+
+
 # preview
 
 
