@@ -62,10 +62,18 @@ def _storable(type_: "pa.DataType") -> "pa.DataType":
         return pa.timestamp("us", type_.tz)
     if pa.types.is_decimal256(type_):
         return pa.decimal128(min(type_.precision, 38), type_.scale)
+    return _storable_inside(type_)
+
+
+def _storable_inside(type_: "pa.DataType") -> "pa.DataType":
+    """The nested type with a storable type for each of its parts; any other type as it is."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return pa.list_(_storable(type_.value_type))
     if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_storable(type_.value_type), type_.list_size)
+        array: pa.DataType = pa.list_(_storable(type_.value_type), type_.list_size)
+        return array
     if pa.types.is_map(type_):
         return pa.map_(_storable(type_.key_type), _storable(type_.item_type))
     if pa.types.is_struct(type_):
