@@ -227,19 +227,34 @@ def _alter(
 ) -> None:
     """Add the columns that the table lacks, and change the types of others; their replaced rows are gone afterwards."""
     wanted = {name.lower(): type_ for name, type_ in types.items()}
+    columns = {column.name: wanted.get(key, str(column.type)) for key, column in stored.items()}
+    changed = {column.name for column in stored.values() if columns[column.name] != str(column.type)}
     added = {name: type_ for name, type_ in types.items() if name.lower() not in stored}
-    if all(wanted.get(key, str(column.type)) == str(column.type) for key, column in stored.items()):
-        for name, type_ in added.items():
-            connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {type_}")
-        return
-    # A lake only widens types, and DuckDB 1.5 commits no type that changes after rows have.
-    connection.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {kept}")
-    connection.execute(f"DROP TABLE {target}")
-    _create(
-        connection, target, {column.name: wanted.get(key, str(column.type)) for key, column in stored.items()} | added
-    )
-    connection.execute(f"INSERT INTO {target} BY NAME FROM temp.main.kept_rows")
-    connection.execute("DROP TABLE temp.main.kept_rows")
+    if changed:
+        # DuckDB 1.5 commits no type that changes after rows have; and what is replaced need not fit the new type.
+        connection.execute(f"CREATE TEMP TABLE kept_rows AS SELECT * FROM {kept}")
+        if _is_lake(connection):
+            # It only widens types.
+            connection.execute(f"DROP TABLE {target}")
+            _create(connection, target, columns)
+        else:
+            for name in changed:
+                column, type_ = identifier(name), columns[name]
+                connection.execute(
+                    f"ALTER TABLE {target} ALTER {column} TYPE {type_} USING TRY_CAST({column} AS {type_})"
+                )
+            connection.execute(f"DELETE FROM {target}")
+        connection.execute(f"INSERT INTO {target} BY NAME FROM temp.main.kept_rows")
+        connection.execute("DROP TABLE temp.main.kept_rows")
+    for name, type_ in added.items():
+        connection.execute(f"ALTER TABLE {target} ADD COLUMN {identifier(name)} {type_}")
+
+
+def _is_lake(connection: duckdb.DuckDBPyConnection) -> bool:
+    (row,) = connection.execute(
+        "SELECT type FROM duckdb_databases() WHERE database_name = current_database()"
+    ).fetchall()
+    return row == ("ducklake",)
 
 
 def _create(connection: duckdb.DuckDBPyConnection, target: str, types: Mapping[str, str]) -> None:

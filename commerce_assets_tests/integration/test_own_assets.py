@@ -518,6 +518,21 @@ def test_an_unpartitioned_table_takes_the_type_of_its_values(own: World) -> None
         assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(values[0], type_)]
 
 
+@pytest.mark.file
+def test_what_others_have_said_of_a_table_outlives_a_new_type(own: World) -> None:
+    asset = Table(own)
+    asset.store(pa.table({"value": [1]}))
+    own.execute(
+        "COMMENT ON COLUMN commerce.returned.value IS 'a share'",
+        "ALTER TABLE commerce.returned ALTER value SET DEFAULT 0",
+    )
+    asset.store(pa.table({"value": [0.5]}))
+    assert own.query("SELECT comment, column_default FROM duckdb_columns() WHERE column_name = 'value'") == [
+        ("a share", "0")
+    ]
+    assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(0.5, "DOUBLE")]
+
+
 def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: World) -> None:
     """DuckDB 1.5 would cut them in silence, and cannot open a file with a TIMESTAMPTZ_NS."""
     asset = Returned(own)
