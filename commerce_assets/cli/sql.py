@@ -168,7 +168,9 @@ def _format_of(output: Path | None, *, is_terminal: bool) -> str:
 
 def _is_stream(path: Path) -> bool:
     """Whether a path is written to and not replaced: a named pipe, a device, /dev/stdout even if that is a file."""
-    return path.exists() and (not path.is_file() or path.absolute().parts[1] in {"dev", "proc"})
+    parts = path.absolute().parts
+    # /dev/shm is a folder of files like any other.
+    return path.exists() and (not path.is_file() or (parts[1] in {"dev", "proc"} and parts[2] != "shm"))
 
 
 def _set_search_path(connection: duckdb.DuckDBPyConnection) -> None:
