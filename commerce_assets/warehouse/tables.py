@@ -1,5 +1,6 @@
 """Store frames in tables of their own: by column name, exactly, partition by partition, one asset per table."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ _KINDS = (
     {"time", "time_ns"},
     {"varchar", "enum"},
 )
+
+
+# A lake holds durations in milliseconds and integers of 128 bits as doubles, and has no arrays of one length.
+_NOT_IN_A_LAKE = re.compile(r"\bINTERVAL\b|\bU?HUGEINT\b|\[\d+\]")
 
 
 class TableError(WarehouseError):
@@ -106,6 +111,8 @@ def store(
         column.name: _fit(connection, table, column, stored.get(key), kept)
         for key, column in _columns(connection, _FRAME).items()
     }
+    if _is_lake(connection):
+        _refuse_what_a_lake_changes(table, types)
     if exists:
         _alter(connection, target, stored, types, kept)
         connection.execute(f"DELETE FROM {target} WHERE {where(connection, target, partitions)}")
@@ -186,7 +193,8 @@ def _fit(
     if incoming.is_exact(connection, _FRAME, str(stored.type)):
         return str(stored.type)
     union = f"SELECT CAST(NULL AS {stored.type}) UNION ALL SELECT CAST(NULL AS {wanted})"
-    wider = str(connection.sql(union).types[0])
+    # An integer of 128 bits is a double in a lake.
+    wider = str(connection.sql(union).types[0]).replace("HUGEINT", "DECIMAL(38,0)")
     if incoming.is_exact(connection, _FRAME, wider) and stored.is_exact(connection, kept, wider):
         return wider
     raise _not_exact(table, incoming, str(stored.type))
@@ -287,6 +295,15 @@ def _not_exact(table: TableName, column: _Column, stored: str) -> TableError:
         f"cannot store {table}: column {column.name} is {stored}, and values of the new {column.type} would change in "
         f"it. Fix: return {column.name} as {stored}, or drop the table and materialize the asset again."
     )
+
+
+def _refuse_what_a_lake_changes(table: TableName, types: Mapping[str, str]) -> None:
+    for name, type_ in types.items():
+        if _NOT_IN_A_LAKE.search(type_):
+            raise TableError(
+                f"cannot store {table}: column {name} is {type_}, which a lake does not hold exactly. "
+                "Fix: return a decimal, a number of seconds, a list, or text."
+            )
 
 
 def _refuse_repeated_names(table: TableName, names: Sequence[str]) -> None:

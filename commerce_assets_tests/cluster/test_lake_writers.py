@@ -13,9 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
+import pyarrow as pa
 import pytest
 
+from commerce_assets.defs.failures import KnownError
+from commerce_assets.defs.io_manager import CommerceDuckDBIOManager
 from commerce_assets.defs.resources import WAREHOUSE, build_resources
 from commerce_assets.defs.shop import Shop
 from commerce_assets.settings import CommerceSettings
@@ -141,6 +145,19 @@ def test_tidying_deletes_what_is_old_and_not_named(lake: LakeWorld, monkeypatch:
     lake.file.tidy()
     assert len(files_of(lake)) <= 4
     assert ids(lake) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("type_", [pa.duration("us"), pa.list_(pa.duration("us")), pa.list_(pa.int32(), 2)], ids=str)
+def test_a_type_that_a_lake_does_not_hold_exactly_is_refused(lake: LakeWorld, type_: Any) -> None:
+    frame = pa.table({"value": pa.nulls(1, type_)})
+    manager = CommerceDuckDBIOManager(**lake.warehouse_fields, schema="commerce")
+
+    @dg.asset
+    def returned() -> pa.Table:
+        return frame
+
+    with pytest.raises(KnownError, match=r"which a lake does not hold exactly\. Fix: return a decimal"):
+        dg.materialize([returned], resources={"io_manager": manager})
 
 
 def test_a_stricter_policy_leaves_no_raw_value_in_any_file(lake: LakeWorld) -> None:

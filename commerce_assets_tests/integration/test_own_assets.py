@@ -684,6 +684,7 @@ def test_what_a_table_cannot_hold_is_refused(own: World, frame: Any, match: str)
     assert not own.file.exists() or own.query("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'commerce'") == []
 
 
+@pytest.mark.file
 def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
     """Fault 101. DuckDB reads no half floats and no decimals of 256 bits, and cuts durations to microseconds."""
     columns: dict[str, Any] = {
