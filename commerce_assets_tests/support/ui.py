@@ -93,10 +93,11 @@ class Ui:
         return results
 
     def wait_for_run(self, job: str) -> str:
-        """Until the run of a job has ended well; its id."""
+        """Until the run of a job that was launched by hand has ended well; its id. A schedule may start one, too."""
 
         def found() -> list[dict[str, Any]]:
-            return [run for run in self.runs() if run["jobName"] == job]
+            by_hand = {"key": "dagster/from_ui", "value": "true"}
+            return [run for run in self.runs() if run["jobName"] == job and by_hand in run["tags"]]
 
         until(lambda: [run["status"] for run in found()] == ["SUCCESS"], found)
         run_id: str = found()[0]["runId"]
