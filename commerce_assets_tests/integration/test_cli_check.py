@@ -535,6 +535,7 @@ SAYING = {
 NOT_BY_CHECK = (
     *("COMMERCE_ALERT_WEBHOOK_URL", "COMMERCE_API_CA_BUNDLE", "COMMERCE_LAKE_DATA", "COMMERCE_PERSONAL_DATA_KEY"),
     "... is not a path",
+    "... is not text in UTF-8",
     "the store answered with another item",
     "there is no database at",
 )

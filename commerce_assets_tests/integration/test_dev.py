@@ -224,8 +224,6 @@ def test_dagster_dev_says_that_the_history_is_kept(project: Path) -> None:
         said = _read_until(dagster, "keeps the run history in data/dagster/history/runs")
         assert "This will be removed" in said
         wait_until((project / "data/dagster/history/runs/index.db").exists, seconds=60)
-        dagster.terminate()
-        dagster.communicate()
 
 
 def test_after_a_kill_the_next_start_says_how_to_end_it(project: Path) -> None:
