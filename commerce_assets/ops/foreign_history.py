@@ -22,6 +22,7 @@ from commerce_assets.settings import CommerceSettings, checked_base_url
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.freshness import describe_never_loaded, due_days_never_loaded
 from commerce_assets.warehouse.load_log import last_loaded, loaded_windows, stores_of
+from commerce_assets.wording import counted
 
 
 def report_foreign_history(instance: dg.DagsterInstance, settings: CommerceSettings) -> Iterator[str]:
@@ -91,7 +92,7 @@ def _sentence(endpoint: Endpoint, key: dg.AssetKey, missing: list[str], database
     shown, load = "it", f"commerce-assets pull {endpoint.name}"
     if endpoint.is_partitioned:
         first, last = missing[0], missing[-1]
-        shown = f"{len(missing):,} day{'s' * (len(missing) > 1)} ({first}...{last})"
+        shown = f"{counted(len(missing), 'day')} ({first}...{last})"
         load += f" --from {first} --to {last}"
     return (
         f"{key.to_user_string()}: the run history shows {shown} as materialized, but {database} does not contain "

@@ -14,6 +14,7 @@ from commerce_assets.warehouse.freshness import due_days_never_loaded, fresh
 from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import Kind, first_loaded, followed, last_followed, loaded_windows, read_note
 from commerce_assets.warehouse.sql import scalar
+from commerce_assets.wording import counted
 
 _IN_STEP = "daily_revenue"
 
@@ -39,15 +40,15 @@ def find_unknown(connection: duckdb.DuckDBPyConnection, *, has_history: bool) ->
         kind = "without a currency" if currency == "XXX" else f"in {currency}"
         if unknown:
             said.append(
-                f"The refunded amount of {_count(unknown, 'order')} {kind} is not known: amounts before refunds and "
+                f"The refunded amount of {counted(unknown, 'order')} {kind} is not known: amounts before refunds and "
                 "refunds lack it, amounts after refunds are right."
             )
         if unreadable:
-            said.append(f"An amount of {_count(unreadable, 'sale')} {kind} is not a number; the sums lack it.")
+            said.append(f"An amount of {counted(unreadable, 'sale')} {kind} is not a number; the sums lack it.")
         if excluded:
             said.append(
-                f"No sum contains {_count(excluded, 'order')} {kind} with {_plain(amount)} in total: tests, and orders "
-                "whose payment did not succeed."
+                f"No sum contains {counted(excluded, 'order')} {kind} with {_plain(amount)} in total: tests, and "
+                "orders whose payment did not succeed."
             )
     for query, noun, text in (
         (_WITHOUT_CURRENCY, "sale", "The currency of {} is not known; they are shown apart."),
@@ -56,7 +57,7 @@ def find_unknown(connection: duckdb.DuckDBPyConnection, *, has_history: bool) ->
         (_WITHOUT_PRICE, "active subscription", "{} without a price per month; the recurring revenue lacks them."),
     ):
         if found := scalar(connection, query):
-            said.append(text.format(_count(found, noun)))
+            said.append(text.format(counted(found, noun)))
     if not has_history and scalar(connection, "SELECT count(*) FROM analytics.subscription_orders"):
         said.append(
             "The store shows the present state of a subscription only: past months, cancellations and the days of "
@@ -91,7 +92,7 @@ def find_late(
         lookup = endpoint.item_lookup
         if looks_up and lookup and (left := count_not_looked_up(connection, endpoint)):
             noun = endpoint.name.removesuffix("s")
-            said.append(f"The {lookup.column.replace('_', ' ')} of {_count(left, noun)} are not looked up yet.")
+            said.append(f"The {lookup.column.replace('_', ' ')} of {counted(left, noun)} are not looked up yet.")
     model = next(model for model in MODELS if model.name == _IN_STEP)
     sources = [endpoint for endpoint in endpoints if endpoint.name in model.deps]
     outcomes = inspect(connection, model, sources, start=start, now=now, timezone=timezone) or []
@@ -126,10 +127,6 @@ def _late_days(
             f"{note.value['in_store']:,} and these tables {note.value['stored']:,}."
         )
     return said
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _plain(amount: Decimal) -> str:

@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from commerce_assets.wording import counted
+
 WARNING = "WARN"
 """The fault of a check that only warns, as Dagster names the severity."""
 
 # Less than a day, so that a daily run that fails is alerted on each day.
 _REPEAT_AFTER = timedelta(hours=20)
 _FORGET_AFTER = timedelta(days=14)
+_PLURALS = {"failed": "failed", "warning": "warnings", "good again": "good again"}
 _MOST_REMEMBERED, _MOST_LINES, _LONGEST = 200, 30, 500
 
 
@@ -71,8 +74,7 @@ def select_new(
 def write_message(new: Sequence[Sighting], shop: str = "") -> str:
     """Return one message for all alerts, a line each."""
     kinds = Counter("good again" if it.fault is None else "warning" if it.fault == WARNING else "failed" for it in new)
-    counts = [(kinds[kind], kind) for kind in ("failed", "warning", "good again") if kinds[kind]]
-    summary = ", ".join(f"{count} {kind}{'s' * (kind == 'warning' and count > 1)}" for count, kind in counts)
+    summary = ", ".join(counted(kinds[one], one, many) for one, many in _PLURALS.items() if kinds[one])
     lines = [f"{shop or 'commerce_assets'}: {summary}", *(it.line for it in new[:_MOST_LINES])]
     if len(new) > _MOST_LINES:
         lines.append(f"- and {len(new) - _MOST_LINES} more: see the runs in Dagster's UI")

@@ -10,6 +10,7 @@ from commerce_assets.defs.alerts.events import Cursors, latest_cursors, read_eve
 from commerce_assets.defs.alerts.message import Trouble, select_new, write_message
 from commerce_assets.defs.shop import Shop
 from commerce_assets.settings import checked_webhook_url, resource_field
+from commerce_assets.wording import counted
 
 ALERT_WEBHOOK: Final = "alert_webhook"
 
@@ -61,7 +62,7 @@ def build_alerts_sensor(*, shop: Shop) -> dg.SensorDefinition:
                 post(url, message)
             context.log.warning(message)
         _remember(context, _Memory(cursors, troubles))
-        return dg.SkipReason(f"Sent {len(new)} alert{'s' * (len(new) > 1)}." if new else "No new alerts.")
+        return dg.SkipReason(f"Sent {counted(len(new), 'alert')}." if new else "No new alerts.")
 
     return alerts
 
