@@ -97,13 +97,14 @@ def _run(
         return
     failed = [check for check in checks if check.fault]
     steps = [step for event in events if (step := event.event_log_entry.dagster_event) and step.is_step_failure]
-    errors = [_step_error(step) for step in steps]
     # A failed check says the same as the step that it ends.
-    errors = [] if failed else errors
-    detail = "failed: no step has an error, so its process was killed or never started. Fix: launch it again"
-    if errors or failed:
-        detail = f"failed {'; '.join(text for _, text in errors)}" if errors else "failed: "
-        detail += "; ".join(f"{check.subject} {check.detail}" for check in failed)
+    errors = [] if failed else [_step_error(step) for step in steps]
+    if failed:
+        detail = "failed: " + "; ".join(f"{check.subject} {check.detail}" for check in failed)
+    elif errors:
+        detail = "failed " + "; ".join(text for _, text in errors)
+    else:
+        detail = "failed: no step has an error, so its process was killed or never started. Fix: launch it again"
     yield Sighting(
         subject=subject,
         at=at,
