@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from bench import measure
@@ -173,8 +173,8 @@ def _click(bench: Bench, folder: Path, port: str, environment: dict[str, str]) -
     start_sensor = [str(SELF.bin / "dagster"), "sensor", "start", "-w", "workspace.yaml"]
     start_sensor.append("default_automation_condition_sensor")
     subprocess.run(start_sensor, cwd=folder, env=environment | home, check=True, capture_output=True)
-    start = date.fromisoformat(json.loads((folder / "data/sample/store.json").read_text())["start_date"])
-    command = [sys.executable, "-m", "bench.clicks", port, str(start), str(folder / "data/sample.duckdb")]
+    first_day = json.loads((folder / "data/sample/store.json").read_text())["start_date"]
+    command = [sys.executable, "-m", "bench.clicks", port, first_day, str(folder / "data/sample.duckdb")]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     bench.waits |= json.loads(done.stdout)
 

@@ -28,5 +28,5 @@ def program() -> str:
 
 def with_program(text: str, env_file: Path | None = None) -> str:
     """Return a text with its commands as they are called for the settings of a file; `.env` unless given."""
-    called = program() + (f" --env-file {shlex.quote(str(env_file))}" if env_file else "")
-    return _COMMAND.sub(lambda _: f"{called} ", text)
+    option = f"--env-file {shlex.quote(str(env_file))} " if env_file else ""
+    return _COMMAND.sub(lambda _: f"{program()} {option}", text)

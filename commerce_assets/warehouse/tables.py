@@ -236,7 +236,7 @@ def _alter(
     """Add the columns that the table lacks, and change the types of others; their replaced rows are gone afterwards."""
     wanted = {name.lower(): type_ for name, type_ in types.items()}
     columns = {column.name: wanted.get(key, str(column.type)) for key, column in stored.items()}
-    changed = {column.name for column in stored.values() if columns[column.name] != str(column.type)}
+    changed = {name: type_ for name, type_ in columns.items() if type_ != str(stored[name.lower()].type)}
     added = {name: type_ for name, type_ in types.items() if name.lower() not in stored}
     if changed:
         # DuckDB 1.5 commits no type that changes after rows have; and what is replaced need not fit the new type.
@@ -246,8 +246,8 @@ def _alter(
             connection.execute(f"DROP TABLE {target}")
             _create(connection, target, columns)
         else:
-            for name in changed:
-                column, type_ = identifier(name), columns[name]
+            for name, type_ in changed.items():
+                column = identifier(name)
                 connection.execute(
                     f"ALTER TABLE {target} ALTER {column} TYPE {type_} USING TRY_CAST({column} AS {type_})"
                 )
