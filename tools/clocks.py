@@ -1,6 +1,6 @@
 """Run the quick tests at times and in zones that are easily forgotten: `make clocks`.
 
-Every Python process of the tests is moved, by a `.pth` file in the environment; pytest's arguments can be given.
+Every Python process of the tests but the gRPC servers is moved, by a `.pth` file; pytest's arguments can be given.
 """
 
 import os
@@ -18,17 +18,31 @@ _CLOCKS = (
     ("2027-12-31T23:50+00:00", "Pacific/Auckland"),
 )
 _AHEAD = "CLOCK_AHEAD"
-_HOOK = (
-    f"import os, time; os.environ.get('{_AHEAD}') and "
-    f"__import__('time_machine').travel(time.time() + float(os.environ['{_AHEAD}'])).start()\n"
-)
+# gRPC takes deadlines from Python's clock and waits for them by the kernel's: a moved server never answers. In a forked
+# process, time-machine's clock starts again where it started in the parent. Python may process a `.pth` file twice.
+_HOOK = f"""
+import os, sys, time
+if (
+    "{_AHEAD}" in os.environ
+    and "time_machine" not in sys.modules
+    and not {{"grpc", "code-server"}} & set(sys.orig_argv)
+):
+    from time_machine import escape_hatch, travel
+
+    def move():
+        now = (escape_hatch.time if escape_hatch.is_travelling() else time).time()
+        travel(now + float(os.environ["{_AHEAD}"])).start()
+
+    move()
+    os.register_at_fork(after_in_child=move)
+"""
 
 
 def main() -> int:
     """Run pytest under each clock; return how many runs failed."""
     arguments = sys.argv[1:] or ["-n", "2", "--dist", "worksteal", "-m", "not slow and not browser and not cluster"]
     hook = Path(sysconfig.get_path("purelib")) / "clocks.pth"
-    hook.write_text(_HOOK)
+    hook.write_text(f"import sys; exec({_HOOK!r}, {{}})\n")
     failed = 0
     try:
         for instant, zone in _CLOCKS:
