@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 from bench import measure
@@ -52,7 +53,14 @@ class Outcome:
 
 
 def run(
-    contender: Contender, task: Task, folder: Path, *, whole: bool = True, fresh: bool = True, rows: int | None = None
+    contender: Contender,
+    task: Task,
+    folder: Path,
+    *,
+    whole: bool = True,
+    fresh: bool = True,
+    rows: int | None = None,
+    stored_since: date | None = None,
 ) -> Outcome:
     """Run a task in the contender's folder, inside `folder`.
 
@@ -63,12 +71,13 @@ def run(
         whole: The task is the full list, not a window.
         fresh: Clear the folder first.
         rows: The number of rows for the rate, if not that of the result.
+        stored_since: The first day that an earlier task has stored.
     """
     own = folder / contender.name
     if fresh:
         contender.prepare(own)
     before, _ = contender.stored(own)
-    window = None if whole else (task.days[0].isoformat(), task.days[1].isoformat())
+    window = None if whole else ((stored_since or task.days[0]).isoformat(), task.days[1].isoformat())
     expected = task.store.stats(window)
     try:
         measured = measure.run(

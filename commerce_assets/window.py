@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-_PADDING = timedelta(days=1)
+_DAY = timedelta(days=1)
+# No time zone is less than an hour from UTC.
+_LEAST_OFFSET = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,7 +28,7 @@ class Window:
         """Build the window of the days `first` to `last`, both inclusive."""
         return cls(
             datetime.combine(first, time(0), UTC),
-            datetime.combine(last, time(0), UTC) + timedelta(days=1),
+            datetime.combine(last, time(0), UTC) + _DAY,
         )
 
     @property
@@ -35,21 +37,33 @@ class Window:
 
     @property
     def last_day(self) -> date:
-        return (self.end - timedelta(days=1)).date()
+        return (self.end - _DAY).date()
 
     @property
     def days(self) -> list[date]:
         """The days of the window, in order."""
         return [self.first_day + timedelta(days=n) for n in range((self.end - self.start).days)]
 
-    @property
-    def padded_days(self) -> tuple[date, date]:
-        """The days to request, as `from` and `to`: one day more on either side.
+    def days_to_request(self, *, day_before: bool) -> tuple[date, date]:
+        """Return the days to request, as `from` and `to`.
 
-        The API does not document whether `to` is inclusive, nor the time zone of its days. With the padding, the
-        response contains the window in every case.
+        The API documents neither the time zone of its days nor whether `to` is inclusive: with the day before and two
+        days after, the response contains the window in every case.
         """
-        return (self.start - _PADDING).date(), (self.end + _PADDING).date()
+        return self.first_day - (_DAY if day_before else timedelta(0)), self.last_day + 2 * _DAY
+
+    def needs_day_before(self, oldest: datetime | None, *, day_before: bool) -> bool:
+        """Return whether the response may lack the window's first rows unless the day before is requested.
+
+        A day of the store begins at midnight UTC, or at least an hour from it. So if the first day of the response has
+        a row from before 01:00 UTC, or from the day before, the store's days begin no later than those in UTC.
+
+        Args:
+            oldest: The cursor of the oldest row; None if there is no row.
+            day_before: Whether the day before was requested.
+        """
+        first = self.start - _DAY if day_before else self.start
+        return oldest is None or oldest >= first + _LEAST_OFFSET
 
     def contains(self, instant: datetime) -> bool:
         return self.start <= instant < self.end

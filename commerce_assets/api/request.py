@@ -24,12 +24,14 @@ class ListRequest:
     Attributes:
         endpoint: The endpoint of the list.
         window: Only rows whose cursor is inside the window.
+        day_before: Request the day before the window, too: the store's days may begin later than those in UTC.
         updated_after: Only rows changed since this instant.
         newest_first: The first page has the newest rows.
     """
 
     endpoint: Endpoint
     window: Window | None = None
+    day_before: bool = True
     updated_after: datetime | None = None
     newest_first: bool = False
 
@@ -46,7 +48,7 @@ class ListRequest:
         """The query parameters, without those of the paginator."""
         order = dict([self.endpoint.newest_first]) if self.newest_first else {}
         if self.window:
-            first, last = self.window.padded_days
+            first, last = self.window.days_to_request(day_before=self.day_before)
             return order | {
                 self.endpoint.window_start_param: first.isoformat(),
                 self.endpoint.window_end_param: last.isoformat(),

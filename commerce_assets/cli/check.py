@@ -313,7 +313,8 @@ def _was_asked_for(pull: ListRequest, created_at: datetime | None, updated_at: d
     if pull.window is None or created_at is None:
         return True
     # A day more than is asked for, for the zones in which the store's days may lie.
-    first, last = (datetime.combine(day, time(0), pull.window.start.tzinfo) for day in pull.window.padded_days)
+    days = pull.window.days_to_request(day_before=pull.day_before)
+    first, last = (datetime.combine(day, time(0), pull.window.start.tzinfo) for day in days)
     return first - timedelta(days=1) <= created_at < last + timedelta(days=2)
 
 

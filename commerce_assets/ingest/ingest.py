@@ -7,8 +7,9 @@ command line, which runs their jobs.
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -20,7 +21,7 @@ from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.ingest.verify import StoreChangedError, VerificationError, Verified, check_store, verify
 from commerce_assets.warehouse.database import DatabaseMemoryError
 from commerce_assets.warehouse.load import LoadResult, load
-from commerce_assets.warehouse.load_log import has_loaded
+from commerce_assets.warehouse.load_log import has_loaded, needs_day_before, note_day_before
 from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
 from commerce_assets.warehouse.warehouse import Warehouse
 
@@ -86,15 +87,55 @@ def ingest(
         LoadError: The staged items cannot be parsed; nothing was stored.
         WarehouseError: The database cannot be used.
     """
-    watcher = WATCHER.get()
     warehouse.database.prepare()
-    staging = Staging(warehouse.staging_dir, log=log)
     try:
         check_store(warehouse.database, request.endpoint, client.store, moved=store_moved)
     except StoreChangedError:
         # A wrong key is another key, too: then the store's own answer says more.
         client.page(request, PageDecoder(request.endpoint), 1)
         raise
+    run = partial(
+        _ingest,
+        client=client,
+        warehouse=warehouse,
+        log=log,
+        allow_shrinkage=allow_shrinkage,
+        not_before=not_before,
+        after_load=after_load,
+    )
+    if request.window is None:
+        return run(request)
+    with warehouse.database.read_or_empty() as connection:
+        day_before = needs_day_before(connection, request.endpoint)
+    try:
+        return run(replace(request, day_before=day_before), learn=True)
+    except _WindowNotProvenError:
+        log.info("%s: the response may lack the first rows; requesting the day before, too", request)
+    # Noted first, so that a run that resumes this one makes the same request. Nothing is learned from its response:
+    # a shop with few orders would be asked twice for every other day.
+    with warehouse.database.write() as connection:
+        note_day_before(connection, request.endpoint, is_needed=True)
+    return run(request)
+
+
+class _WindowNotProvenError(Exception):
+    """The response may lack the first rows of the window."""
+
+
+def _ingest(
+    request: ListRequest,
+    *,
+    client: "CommerceClient",
+    warehouse: Warehouse,
+    log: logging.Logger,
+    allow_shrinkage: bool,
+    not_before: datetime | None,
+    after_load: AfterLoad | None,
+    learn: bool = False,
+) -> Ingested:
+    """Extract and load a list; with `learn`, note whether the next windows need the day before."""
+    watcher = WATCHER.get()
+    staging = Staging(warehouse.staging_dir, log=log)
     url = client.url_of(request.endpoint.name, request.endpoint.path)
     with staging.hold(request, store=client.store, url=url, wait_seconds=warehouse.database.lock_timeout) as staged:
         # What was too large for the same limit may be smaller in the store by now.
@@ -109,14 +150,17 @@ def ingest(
             stats = stage(client, staged, log=log, watcher=watcher)
 
         try:
+            is_needed = _needs_day_before(staged)
             verified = verify(staged, warehouse.database, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
             if watcher:
                 watcher.loading()
             with warehouse.database.write() as connection:
                 loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
+                if learn:
+                    note_day_before(connection, request.endpoint, is_needed=is_needed)
                 if after_load:
                     after_load(connection, staged)
-        except (VerificationError, StagedItemsUnreadableError):
+        except (_WindowNotProvenError, VerificationError, StagedItemsUnreadableError):
             # The next run reads the list again: the store may have recovered, and a person confirms what it says now.
             staged.discard()
             raise
@@ -126,6 +170,21 @@ def ingest(
         staged.discard()
         log.info("%s: %s", request, loaded)
         return Ingested(request=request, began_at=staged.manifest.began_at, stats=stats, verified=verified, load=loaded)
+
+
+def _needs_day_before(staged: StagedPages) -> bool:
+    """Return whether a request for a window has to ask for the day before it, by this response.
+
+    Raises:
+        _WindowNotProvenError: It has, and this one did not.
+    """
+    request = staged.pull
+    if request.window is None:
+        return True
+    is_needed = request.window.needs_day_before(staged.oldest, day_before=request.day_before)
+    if is_needed and not request.day_before:
+        raise _WindowNotProvenError
+    return is_needed
 
 
 def _is_stored(warehouse: Warehouse, staged: StagedPages) -> bool:

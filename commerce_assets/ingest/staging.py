@@ -184,6 +184,11 @@ class StagedPages:
         """What proved the end, and how often the list was read."""
         return self.end.reason if self.end else "the list was not read to its end"
 
+    @property
+    def oldest(self) -> datetime | None:
+        """The oldest cursor of the first and the last items of the pages; None if none of them has one."""
+        return min((at for page in self._pages for at in (page.facts.first, page.facts.last) if at), default=None)
+
     def item_ids(self) -> Iterator[int]:
         """The primary key of every staged item."""
         key = self.pull.endpoint.primary_key

@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """The row counts of the store and the warehouse, and the days on which they differ."""
     UPDATE_FILTER = "update_filter"
     """Whether the API honours the filter for changed rows."""
+    DAY_BEFORE = "day_before"
+    """Whether a request for a window has to ask for the day before it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +216,15 @@ def read_note(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, kind: K
         f"SELECT noted_at, value FROM {_NOTES} WHERE endpoint = ? AND kind = ?", [endpoint.name, kind]
     ).fetchone()
     return Note(row[0], json.loads(row[1])) if row else None
+
+
+def needs_day_before(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> bool:
+    """Return whether a request for a window has to ask for the day before it, too; True until a load shows it."""
+    note = read_note(connection, endpoint, Kind.DAY_BEFORE)
+    return note is None or bool(note.value["is_needed"])
+
+
+def note_day_before(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, *, is_needed: bool) -> None:
+    """Record what the next windows need, if it is another than before."""
+    if is_needed != needs_day_before(connection, endpoint):
+        write_note(connection, endpoint, Kind.DAY_BEFORE, {"is_needed": is_needed})

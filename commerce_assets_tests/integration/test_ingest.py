@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +12,9 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.verify import RowCountCollapsedError, StoreChangedError
 from commerce_assets.warehouse.parse import LoadMemoryError
 from commerce_assets.window import Window
-from commerce_assets_tests.support.items import BY_NAME, orders, product, store_of
+from commerce_assets_tests.support.items import BY_NAME, order, orders, product, store_of
 from commerce_assets_tests.support.world import LOG, World, serving
+from sample_store.dialect import Dialect
 
 DAY = date(2024, 1, 2)
 ORDERS_OF_DAY = ListRequest(endpoint=BY_NAME["orders"], window=Window.of_days(DAY, DAY))
@@ -197,3 +200,102 @@ def test_items_beyond_the_memory_limit_load_once_it_is_raised(shop: World) -> No
     shop.memory_limit = "1GB"
     assert shop.ingest(ORDERS_OF_DAY).load.inserted == 19
     assert shop.server.pages == []
+
+
+# The day before a window
+
+
+def every_half_hour(*, first: datetime, days: int) -> list[dict[str, Any]]:
+    """Orders, of which some lie on both sides of each midnight."""
+    placed = [first + n * timedelta(minutes=30) for n in range(48 * days)]
+    placed += [first + timedelta(days=n, seconds=seconds) for n in range(1, days) for seconds in (-1, 1)]
+    return [order(number, at) for number, at in enumerate(sorted(placed), start=1)]
+
+
+def of_days(first: date, last: date) -> ListRequest:
+    return ListRequest(endpoint=BY_NAME["orders"], window=Window.of_days(first, last))
+
+
+def ids_of(shop: World, first: date, last: date) -> list[int]:
+    window = Window.of_days(first, last)
+    return [
+        item["id"] for item in shop.store.shop.orders if window.contains(datetime.fromisoformat(item["created_at"]))
+    ]
+
+
+def days_asked(shop: World) -> tuple[str, str]:
+    query = shop.server.requests[-1].query
+    return query["from"], query["to"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "days_before"),
+    [
+        ("UTC", 0),
+        ("Europe/London", 0),
+        ("Asia/Kathmandu", 0),
+        ("Pacific/Kiritimati", 0),
+        ("Atlantic/Azores", 1),
+        ("America/New_York", 1),
+        ("America/St_Johns", 1),
+        ("Pacific/Pago_Pago", 1),
+    ],
+)
+def test_the_day_before_is_requested_only_if_the_zone_of_the_store_needs_it(
+    tmp_path: Path, zone: str, days_before: int
+) -> None:
+    begin = datetime(2024, 2, 1, tzinfo=UTC)
+    with serving(store_of(orders=every_half_hour(first=begin, days=10)), tmp_path) as shop:
+        shop.store.dialect = Dialect(to_is_inclusive=False, day_zone=zone)
+        first = date(2024, 2, 4)
+        shop.ingest(of_days(first, first))
+        assert days_asked(shop) == ("2024-02-03", "2024-02-06")
+        for n in (1, 2):
+            day = first + timedelta(days=n)
+            shop.ingest(of_days(day, day))
+            begins, ends = day - timedelta(days=days_before), day + timedelta(days=2)
+            assert days_asked(shop) == (begins.isoformat(), ends.isoformat())
+        stored = [row[0] for row in shop.query("SELECT id FROM orders ORDER BY id")]
+        assert stored == ids_of(shop, first, first + timedelta(days=2))
+
+
+@pytest.mark.parametrize("zone", ["Atlantic/Azores", "Europe/London", "America/New_York"])
+@pytest.mark.parametrize("begins", [datetime(2024, 3, 26, tzinfo=UTC), datetime(2024, 10, 23, tzinfo=UTC)])
+def test_days_are_whole_when_the_store_changes_its_clocks(tmp_path: Path, zone: str, begins: datetime) -> None:
+    """The Azores are at UTC in summer and an hour behind it in winter."""
+    with serving(store_of(orders=every_half_hour(first=begins, days=11)), tmp_path) as shop:
+        shop.store.dialect.day_zone = zone
+        days = [begins.date() + timedelta(days=n) for n in range(2, 9)]
+        for day in days:
+            shop.ingest(of_days(day, day))
+        stored = [row[0] for row in shop.query("SELECT id FROM orders ORDER BY id")]
+        assert stored == ids_of(shop, days[0], days[-1])
+
+
+def test_a_day_with_quiet_first_hours_is_requested_again_with_the_day_before(tmp_path: Path) -> None:
+    items = every_half_hour(first=datetime(2024, 2, 1, tzinfo=UTC), days=10)
+    quiet = datetime(2024, 2, 4, tzinfo=UTC)
+    kept = [
+        item for item in items if not quiet <= datetime.fromisoformat(item["created_at"]) < quiet + timedelta(hours=1)
+    ]
+    with serving(store_of(orders=kept), tmp_path) as shop:
+        shop.ingest(of_days(date(2024, 2, 3), date(2024, 2, 3)))
+        done = shop.ingest(of_days(quiet.date(), quiet.date()))
+        assert done.load.inserted == len(ids_of(shop, quiet.date(), quiet.date()))
+        asked = [request.query["from"] for request in shop.server.requests]
+        assert [day for day, _ in groupby(asked)] == ["2024-02-02", "2024-02-04", "2024-02-03"]
+        # Nothing is learned from that answer, nor from the next one, which begins with the quiet hours.
+        asked = []
+        for day in (date(2024, 2, 5), date(2024, 2, 6), date(2024, 2, 7)):
+            shop.ingest(of_days(day, day))
+            asked.append(days_asked(shop)[0])
+        assert asked == ["2024-02-04", "2024-02-05", "2024-02-07"]
+
+
+def test_an_empty_answer_to_fewer_days_is_no_proof_of_an_empty_day(tmp_path: Path) -> None:
+    begin = datetime(2024, 2, 1, tzinfo=UTC)
+    with serving(store_of(orders=every_half_hour(first=begin, days=4)), tmp_path) as shop:
+        shop.ingest(of_days(date(2024, 2, 2), date(2024, 2, 2)))
+        shop.ingest(of_days(date(2024, 2, 6), date(2024, 2, 6)))
+        assert days_asked(shop) == ("2024-02-05", "2024-02-08")
+        assert count_orders(shop) == len(ids_of(shop, date(2024, 2, 2), date(2024, 2, 2)))

@@ -30,7 +30,7 @@ def test_a_window_has_utc_midnights_and_a_day_of_padding(
     window = Window.of_days(date.fromisoformat(first), date.fromisoformat(last))
     assert window.start.isoformat() == f"{start}T00:00:00+00:00"
     assert window.end.isoformat() == f"{end}T00:00:00+00:00"
-    assert [day.isoformat() for day in window.padded_days] == asked_for
+    assert [day.isoformat() for day in window.days_to_request(day_before=True)] == asked_for
     assert (window.first_day.isoformat(), window.last_day.isoformat()) == (first, last)
 
 
