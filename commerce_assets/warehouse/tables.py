@@ -335,12 +335,14 @@ def _claim(connection: duckdb.DuckDBPyConnection, table: TableName, owner: str) 
     """Record who stores the table.
 
     Raises:
-        TableError: The table belongs to another asset, or exists and no asset has stored it.
+        TableError: The table belongs to another asset, exists and no asset has stored it, or is a view.
     """
     owners = TableName(INTERNAL_SCHEMA, "asset_tables").qualified(connection)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_catalog(connection)}.{identifier(INTERNAL_SCHEMA)}")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {owners} (table_name VARCHAR, owner VARCHAR)")
     now = _owner(connection, table)
+    if _type_of(connection, table) == "VIEW":
+        raise TableError(f"cannot store {owner}: {table} is a view. Fix: drop it, or give the asset another name.")
     if now == owner:
         return
     if _exists(connection, table):
@@ -361,13 +363,17 @@ def _owner(connection: duckdb.DuckDBPyConnection, table: TableName) -> str | Non
 
 def _exists(connection: duckdb.DuckDBPyConnection, table: TableName) -> bool:
     """Whether there is a table, or a view, of that name."""
-    return bool(
-        connection.execute(
-            "SELECT 1 FROM information_schema.tables WHERE table_catalog = current_database() "
-            "AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
-            [table.schema, table.name],
-        ).fetchall()
-    )
+    return _type_of(connection, table) is not None
+
+
+def _type_of(connection: duckdb.DuckDBPyConnection, table: TableName) -> str | None:
+    """The type of what has the name, as the information schema has it; None if nothing has."""
+    found = connection.execute(
+        "SELECT table_type FROM information_schema.tables WHERE table_catalog = current_database() "
+        "AND lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+        [table.schema, table.name],
+    ).fetchall()
+    return str(found[0][0]) if found else None
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, rows: str) -> dict[str, _Column]:

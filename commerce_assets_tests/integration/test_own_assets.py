@@ -30,35 +30,30 @@ from commerce_assets_tests.support.world import World
 NEW_YORK, BERLIN = "America/New_York", "Europe/Berlin"
 
 
-@pytest.fixture
-def own(storage: World) -> World:
-    return storage
+def manager(storage: World, schema: str | None = "commerce") -> CommerceDuckDBIOManager:
+    return CommerceDuckDBIOManager(**storage.warehouse_fields, schema=schema, lock_timeout=5)
 
 
-def manager(own: World, schema: str | None = "commerce") -> CommerceDuckDBIOManager:
-    return CommerceDuckDBIOManager(**own.warehouse_fields, schema=schema, lock_timeout=5)
-
-
-def run(own: World, *assets: dg.AssetsDefinition, schema: str | None = "commerce", **options: Any) -> Any:
-    return dg.materialize([*assets], resources={"io_manager": manager(own, schema)}, **options)
+def run(storage: World, *assets: dg.AssetsDefinition, schema: str | None = "commerce", **options: Any) -> Any:
+    return dg.materialize([*assets], resources={"io_manager": manager(storage, schema)}, **options)
 
 
 class Table:
     """A table that is stored without a run of Dagster."""
 
-    def __init__(self, own: World, partitions: Any = None, expression: Any = "at", name: str = "returned") -> None:
-        self.own, self.definition, self.expression = own, partitions, expression
+    def __init__(self, storage: World, partitions: Any = None, expression: Any = "at", name: str = "returned") -> None:
+        self.storage, self.definition, self.expression = storage, partitions, expression
         self.name = TableName("commerce", name)
 
     def partitions(self, key: str | None) -> Partitions | None:
         return partitions_of(self.definition, self.expression, [key]) if key else None
 
     def store(self, frame: pa.Table, key: str | None = None) -> None:
-        with self.own.file.write() as connection:
+        with self.storage.file.write() as connection:
             tables.store(connection, self.name, frame, owner="asset returned", partitions=self.partitions(key))
 
     def load(self, key: str | None = None) -> pa.Table:
-        with self.own.file.read() as connection:
+        with self.storage.file.read() as connection:
             loaded = tables.load(connection, self.name, partitions=self.partitions(key))
         assert loaded is not None
         return loaded
@@ -67,8 +62,8 @@ class Table:
 class Returned:
     """An asset whose next value the test sets."""
 
-    def __init__(self, own: World, **options: Any) -> None:
-        self.own = own
+    def __init__(self, storage: World, **options: Any) -> None:
+        self.storage = storage
         self.value: Any = None
 
         def returned() -> Any:
@@ -78,7 +73,7 @@ class Returned:
 
     def store(self, value: Any, partition_key: Any = None, **options: Any) -> Any:
         self.value = value
-        return run(self.own, self.asset, partition_key=partition_key, **options)
+        return run(self.storage, self.asset, partition_key=partition_key, **options)
 
     def load(self, partition_key: Any = None, wanted: Any = pa.Table, **options: Any) -> Any:
         """What a downstream asset gets, with the same partitions if it has a key."""
@@ -93,19 +88,19 @@ class Returned:
         def downstream(frame: wanted) -> None:
             seen.append(frame)
 
-        run(self.own, self.asset, downstream, selection=[downstream], partition_key=partition_key)
+        run(self.storage, self.asset, downstream, selection=[downstream], partition_key=partition_key)
         return seen[0]
 
 
 # Names of tables.
 
 
-def test_a_key_prefix_names_the_schema(own: World) -> None:
-    own.load(ORDERS, [order(1, "2024-03-10T00:00:00Z")], window=days("2024-03-10"))
-    reporting = Returned(own, name="orders", key_prefix=["reporting"])
+def test_a_key_prefix_names_the_schema(storage: World) -> None:
+    storage.load(ORDERS, [order(1, "2024-03-10T00:00:00Z")], window=days("2024-03-10"))
+    reporting = Returned(storage, name="orders", key_prefix=["reporting"])
     result = reporting.store(pa.table({"a": [1, 2]}))
-    assert own.query("SELECT a FROM reporting.orders ORDER BY a") == [(1,), (2,)]
-    assert own.query("SELECT id FROM commerce.orders") == [(1,)]
+    assert storage.query("SELECT a FROM reporting.orders ORDER BY a") == [(1,), (2,)]
+    assert storage.query("SELECT id FROM commerce.orders") == [(1,)]
     (event,) = result.asset_materializations_for_node("reporting__orders")
     assert event.metadata["dagster/table_name"].value == "reporting.orders"
     assert event.metadata["dagster/storage_kind"].value == "duckdb"
@@ -122,21 +117,21 @@ def test_a_key_prefix_names_the_schema(own: World) -> None:
     ],
 )
 def test_the_metadata_wins_over_prefix_and_setting(
-    own: World, options: dict[str, Any], schema: str | None, table: str
+    storage: World, options: dict[str, Any], schema: str | None, table: str
 ) -> None:
     for _ in range(2):
-        Returned(own, **options).store(pa.table({"a": [1]}), schema=schema)
-    assert own.query(f"FROM {table}") == [(1,)]
+        Returned(storage, **options).store(pa.table({"a": [1]}), schema=schema)
+    assert storage.query(f"FROM {table}") == [(1,)]
 
 
 @pytest.mark.parametrize("schema", ["warehouse", "memory", "temp", "system", "main", "__commerce__", "shop"])
-def test_a_schema_may_be_called_like_a_catalog(own: World, schema: str) -> None:
-    asset = Returned(own, key_prefix=[schema])
+def test_a_schema_may_be_called_like_a_catalog(storage: World, schema: str) -> None:
+    asset = Returned(storage, key_prefix=[schema])
     for values in ([1], [2, 3]):
         asset.store(pa.table({"a": values}))
     assert sorted(asset.load()["a"].to_pylist()) == [2, 3]
     if schema in {"warehouse", "memory", "main", "shop"}:
-        assert len(own.query(f"FROM {schema}.returned")) == 2
+        assert len(storage.query(f"FROM {schema}.returned")) == 2
 
 
 @pytest.mark.parametrize(
@@ -149,31 +144,39 @@ def test_a_schema_may_be_called_like_a_catalog(own: World, schema: str) -> None:
         ("commerce_loads", "anything"),
     ],
 )
-def test_tables_of_the_project_are_refused(own: World, schema: str, name: str) -> None:
+def test_tables_of_the_project_are_refused(storage: World, schema: str, name: str) -> None:
     """Fault 100. Before anything is written: no file is created."""
-    asset = Returned(own, name=name, key_prefix=["mine"], metadata={"schema": schema})
+    asset = Returned(storage, name=name, key_prefix=["mine"], metadata={"schema": schema})
     with pytest.raises(KnownError, match=r"is a table of the project\. Fix: give the asset another name"):
         asset.store(pa.table({"a": [1]}))
-    assert not own.file.exists()
+    assert not storage.file.exists()
 
 
 @pytest.mark.parametrize("other", [["b", "x", "returned"], ["X", "Returned"]])
-def test_two_assets_never_share_a_table(own: World, other: list[str]) -> None:
-    first, second = Returned(own, key_prefix=["a", "x"]), Returned(own, name=other[-1], key_prefix=other[:-1])
+def test_two_assets_never_share_a_table(storage: World, other: list[str]) -> None:
+    first, second = Returned(storage, key_prefix=["a", "x"]), Returned(storage, name=other[-1], key_prefix=other[:-1])
     first.store(pa.table({"a": [1]}))
     with pytest.raises(KnownError, match=r"(?i)x\.returned exists and belongs to asset a/x/returned"):
         second.store(pa.table({"a": [2]}))
     assert first.load()["a"].to_pylist() == [1]
-    own.execute("DROP TABLE x.returned")
+    storage.execute("DROP TABLE x.returned")
     second.store(pa.table({"a": [2]}))
     assert second.load()["a"].to_pylist() == [2]
 
 
-def test_a_table_that_no_asset_has_stored_is_refused(own: World) -> None:
-    own.execute("CREATE SCHEMA mine", "CREATE TABLE mine.returned AS SELECT 1 AS a")
+def test_a_table_that_no_asset_has_stored_is_refused(storage: World) -> None:
+    storage.execute("CREATE SCHEMA mine", "CREATE TABLE mine.returned AS SELECT 1 AS a")
     with pytest.raises(KnownError, match=r"mine\.returned exists and was not created by an asset"):
-        Returned(own, key_prefix=["mine"]).store(pa.table({"a": [2]}))
-    assert own.query("FROM mine.returned") == [(1,)]
+        Returned(storage, key_prefix=["mine"]).store(pa.table({"a": [2]}))
+    assert storage.query("FROM mine.returned") == [(1,)]
+
+
+def test_a_view_in_place_of_the_table_is_refused(storage: World) -> None:
+    returned = Returned(storage, key_prefix=["mine"])
+    returned.store(pa.table({"a": [1]}))
+    storage.execute("DROP TABLE mine.returned", "CREATE VIEW mine.returned AS SELECT 1 AS a")
+    with pytest.raises(KnownError, match=r"cannot store asset mine/returned: mine\.returned is a view\. Fix: drop it"):
+        returned.store(pa.table({"a": [2]}))
 
 
 # Partitions: the rows that a run replaces and a parameter loads.
@@ -205,10 +208,10 @@ DAILY_TIMES = {key: (f"{key} 00:00", f"{key} 09:00", f"{key} 23:30") for key in 
 @pytest.mark.parametrize(
     "type_", ["DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_US", "TIMESTAMP_NS", "TIMESTAMPTZ", "text"]
 )
-def test_a_day_replaces_its_rows_in_every_type(own: World, type_: str, zone: str) -> None:
+def test_a_day_replaces_its_rows_in_every_type(storage: World, type_: str, zone: str) -> None:
     """Fault 99. The clocks of New York change on 10 March."""
     partitions = dg.DailyPartitionsDefinition("2024-03-08", end_date="2024-03-14", timezone=zone)
-    asset = Table(own, partitions)
+    asset = Table(storage, partitions)
 
     def rows(key: str) -> Rows:
         if type_ == "DATE":
@@ -247,14 +250,14 @@ def test_a_day_replaces_its_rows_in_every_type(own: World, type_: str, zone: str
 )
 @pytest.mark.parametrize("type_", ["DATE", "TIMESTAMP_US", "TIMESTAMPTZ", "text", "key"])
 def test_hours_weeks_and_months_replace_their_rows(
-    own: World, definition: Any, keys: Sequence[str], stamps: Sequence[str], type_: str
+    storage: World, definition: Any, keys: Sequence[str], stamps: Sequence[str], type_: str
 ) -> None:
     """Fault 99. The clocks of New York change on 10 March."""
     zone = NEW_YORK
     hours = definition is dg.HourlyPartitionsDefinition
     start = "2024-02-01-00:00" if hours else "2024-02-01"
     partitions = definition(start_date=start, end_offset=0, timezone=zone)
-    asset = Table(own, partitions)
+    asset = Table(storage, partitions)
 
     def frame(key: str, stamp: str) -> pa.Table:
         naive = datetime.fromisoformat(stamp)
@@ -277,9 +280,9 @@ def test_hours_weeks_and_months_replace_their_rows(
     assert asset.load().num_rows == 3
 
 
-def test_texts_with_an_offset_are_instants(own: World) -> None:
+def test_texts_with_an_offset_are_instants(storage: World) -> None:
     partitions = dg.DailyPartitionsDefinition("2024-03-08", timezone=BERLIN)
-    asset = Table(own, partitions)
+    asset = Table(storage, partitions)
     texts = {
         "2024-03-09": ["2024-03-08T23:30:00Z", "2024-03-09T23:59:00+01:00", "2024-03-09 12:00:00.5-05"],
         "2024-03-10": ["2024-03-09T23:00:00+00:00", "2024-03-10"],
@@ -292,16 +295,16 @@ def test_texts_with_an_offset_are_instants(own: World) -> None:
     }
 
 
-def test_an_hour_that_occurs_twice_needs_an_offset(own: World) -> None:
+def test_an_hour_that_occurs_twice_needs_an_offset(storage: World) -> None:
     """New York repeats 01:00 to 02:00 on 3 November 2024."""
     partitions = dg.HourlyPartitionsDefinition("2024-11-03-00:00", end_date="2024-11-04-00:00", timezone=NEW_YORK)
     first, second = "2024-11-03-01:00", "2024-11-03-01:00-0500"
-    naive = Table(own, partitions, name="naive")
+    naive = Table(storage, partitions, name="naive")
     for key in (first, second):
         with pytest.raises(PartitionError, match=r"2024-11-03 01:00 occurs twice in America/New_York"):
             naive.store(of_type([datetime(2024, 11, 3, 1, 30)], "TIMESTAMP_US"), key)  # noqa: DTZ001
     naive.store(of_type([datetime(2024, 11, 3, 2)], "TIMESTAMP_US"), "2024-11-03-02:00")  # noqa: DTZ001
-    aware = Table(own, partitions, name="aware")
+    aware = Table(storage, partitions, name="aware")
     for _ in range(2):
         for key, hour in ((first, 5), (second, 6)):
             aware.store(of_type([datetime(2024, 11, 3, hour, 30, tzinfo=UTC)], "TIMESTAMPTZ"), key)
@@ -309,7 +312,7 @@ def test_an_hour_that_occurs_twice_needs_an_offset(own: World) -> None:
     assert aware.load().num_rows == 2
 
 
-def test_the_partitions_of_two_dimensions_are_kept_apart(own: World) -> None:
+def test_the_partitions_of_two_dimensions_are_kept_apart(storage: World) -> None:
     partitions = dg.MultiPartitionsDefinition(
         {
             "day": dg.DailyPartitionsDefinition("2024-03-09", timezone=NEW_YORK),
@@ -317,7 +320,7 @@ def test_the_partitions_of_two_dimensions_are_kept_apart(own: World) -> None:
         }
     )
     asset = Returned(
-        own, partitions_def=partitions, metadata={"partition_expr": {"day": 'CAST("at" AS DATE)', "color": "color"}}
+        storage, partitions_def=partitions, metadata={"partition_expr": {"day": 'CAST("at" AS DATE)', "color": "color"}}
     )
 
     def put(day: str, color: str, value: int) -> None:
@@ -332,14 +335,14 @@ def test_the_partitions_of_two_dimensions_are_kept_apart(own: World) -> None:
     assert asset.load(dg.MultiPartitionKey({"day": "2024-03-09", "color": "red"}))["value"].to_pylist() == [4]
 
 
-def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: World) -> None:
+def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(storage: World) -> None:
     """One color of every day, as a parameter with a multi-to-single mapping gets it."""
     colors = dg.StaticPartitionsDefinition(["red", "blue"])
     partitions = dg.MultiPartitionsDefinition(
         {"day": dg.DailyPartitionsDefinition("2024-03-09", end_date="2024-03-12"), "color": colors}
     )
     metadata = {"partition_expr": {"day": "day", "color": "color"}}
-    asset = Returned(own, partitions_def=partitions, metadata=metadata)
+    asset = Returned(storage, partitions_def=partitions, metadata=metadata)
     for day in ("2024-03-09", "2024-03-10"):
         for color in ("red", "blue"):
             key = dg.MultiPartitionKey({"day": day, "color": color})
@@ -353,14 +356,14 @@ def test_a_mapping_of_two_dimensions_loads_the_selected_pairs(own: World) -> Non
     def downstream(frame: pa.Table) -> None:
         seen.append((frame.num_rows, set(frame["color"].to_pylist())))
 
-    run(own, asset.asset, downstream, selection=[downstream], partition_key="red")
+    run(storage, asset.asset, downstream, selection=[downstream], partition_key="red")
     assert seen == [(2, {"red"})]
 
 
 @pytest.mark.parametrize("values", [["a", "b"], [2023, 2024], [True, False]])
-def test_keys_match_columns_of_any_type(own: World, values: Rows) -> None:
+def test_keys_match_columns_of_any_type(storage: World, values: Rows) -> None:
     keys = [str(value) for value in values]
-    asset = Table(own, dg.StaticPartitionsDefinition(keys), "key")
+    asset = Table(storage, dg.StaticPartitionsDefinition(keys), "key")
     for _ in range(2):
         for key, value in zip(keys, values, strict=True):
             asset.store(pa.table({"key": [value]}), key)
@@ -368,17 +371,17 @@ def test_keys_match_columns_of_any_type(own: World, values: Rows) -> None:
     assert asset.load().num_rows == 2
 
 
-def test_dynamic_partitions_replace_their_rows(own: World) -> None:
+def test_dynamic_partitions_replace_their_rows(storage: World) -> None:
     fruits = dg.DynamicPartitionsDefinition(name="fruits")
-    asset = Returned(own, partitions_def=fruits, metadata={"partition_expr": "fruit"})
+    asset = Returned(storage, partitions_def=fruits, metadata={"partition_expr": "fruit"})
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("fruits", ["apple", "pear"])
         for value, key in enumerate(["apple", "pear", "apple"]):
             asset.store(pa.table({"fruit": [key], "value": [value]}), key, instance=instance)
-    assert sorted(own.query("SELECT fruit, value FROM commerce.returned")) == [("apple", 2), ("pear", 1)]
+    assert sorted(storage.query("SELECT fruit, value FROM commerce.returned")) == [("apple", 2), ("pear", 1)]
 
 
-def test_a_run_of_several_days_reports_the_rows_of_each(own: World) -> None:
+def test_a_run_of_several_days_reports_the_rows_of_each(storage: World) -> None:
     instance = dg.DagsterInstance.ephemeral()
 
     @dg.asset(
@@ -391,23 +394,25 @@ def test_a_run_of_several_days_reports_the_rows_of_each(own: World) -> None:
 
     tags = {"dagster/asset_partition_range_start": "2024-03-09", "dagster/asset_partition_range_end": "2024-03-11"}
     for _ in range(2):
-        result = run(own, returned, instance=instance, tags=tags)
+        result = run(storage, returned, instance=instance, tags=tags)
     counts = {
         event.partition: event.metadata["dagster/partition_row_count"].value
         for event in result.asset_materializations_for_node("returned")
     }
     assert counts == {"2024-03-09": 1, "2024-03-10": 0, "2024-03-11": 2}
-    assert own.query("SELECT count(*) FROM commerce.returned") == [(3,)]
+    assert storage.query("SELECT count(*) FROM commerce.returned") == [(3,)]
 
 
 @pytest.mark.parametrize("value", [date(2024, 3, 11), None])
-def test_rows_of_other_partitions_are_refused(own: World, value: date | None) -> None:
+def test_rows_of_other_partitions_are_refused(storage: World, value: date | None) -> None:
     """They would double with each run, since no run of this partition replaces them."""
-    asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"})
+    asset = Returned(
+        storage, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"}
+    )
     asset.store(pa.table({"day": [date(2024, 3, 10)]}), "2024-03-10")
     with pytest.raises(KnownError, match=r'1 rows do not belong to the partitions of the run by "day"\. Fix:'):
         asset.store(pa.table({"day": [date(2024, 3, 10), value]}), "2024-03-10")
-    assert own.query("FROM commerce.returned") == [(date(2024, 3, 10),)]
+    assert storage.query("FROM commerce.returned") == [(date(2024, 3, 10),)]
 
 
 @pytest.mark.parametrize(
@@ -423,9 +428,9 @@ def test_rows_of_other_partitions_are_refused(own: World, value: date | None) ->
     ],
 )
 def test_a_useless_partition_expr_is_an_error(
-    own: World, metadata: dict[str, str], frame: dict[str, Rows], match: str
+    storage: World, metadata: dict[str, str], frame: dict[str, Rows], match: str
 ) -> None:
-    asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata=metadata)
+    asset = Returned(storage, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata=metadata)
     with pytest.raises(KnownError, match=match):
         asset.store(pa.table(frame), "2024-03-09")
 
@@ -433,9 +438,9 @@ def test_a_useless_partition_expr_is_an_error(
 # Values: exact, or refused by the name of the column.
 
 
-def in_two_partitions(own: World, first: Any, second: Any) -> list[Any]:
+def in_two_partitions(storage: World, first: Any, second: Any) -> list[Any]:
     """Stores a value each in the column `value` of two partitions; what the table then holds."""
-    asset = Table(own, dg.StaticPartitionsDefinition(["1", "2"]), "key")
+    asset = Table(storage, dg.StaticPartitionsDefinition(["1", "2"]), "key")
     for key, values in (("1", first), ("2", second), ("2", second)):
         array = values if isinstance(values, pa.Array) else pa.array(values)
         asset.store(pa.table({"key": [key] * len(array), "value": array}), key)
@@ -476,9 +481,9 @@ NANOSECOND = pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))
     ],
     ids=str,
 )
-def test_a_column_widens_until_it_is_exact(own: World, first: Rows, second: Rows, stored: Rows) -> None:
+def test_a_column_widens_until_it_is_exact(storage: World, first: Rows, second: Rows, stored: Rows) -> None:
     """Fault 101. Fault 102."""
-    assert in_two_partitions(own, first, second) == stored
+    assert in_two_partitions(storage, first, second) == stored
 
 
 @pytest.mark.parametrize(
@@ -503,41 +508,41 @@ def test_a_column_widens_until_it_is_exact(own: World, first: Rows, second: Rows
     ],
     ids=str,
 )
-def test_a_value_that_would_change_fails_with_its_column(own: World, first: Rows, second: Rows) -> None:
+def test_a_value_that_would_change_fails_with_its_column(storage: World, first: Rows, second: Rows) -> None:
     """Fault 101."""
     with pytest.raises(TableError, match=r"column value is .* would change in it\. Fix: return value as"):
-        in_two_partitions(own, first, second)
-    assert own.query("SELECT value FROM commerce.returned") == [(first[0],)]
+        in_two_partitions(storage, first, second)
+    assert storage.query("SELECT value FROM commerce.returned") == [(first[0],)]
 
 
-def test_an_unpartitioned_table_takes_the_type_of_its_values(own: World) -> None:
+def test_an_unpartitioned_table_takes_the_type_of_its_values(storage: World) -> None:
     """All rows are replaced; a column whose values fit keeps its type."""
-    asset = Table(own)
+    asset = Table(storage)
     for values, type_ in (([0.5], "DOUBLE"), ([1], "DOUBLE"), (["a"], "VARCHAR")):
         asset.store(pa.table({"value": values}))
-        assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(values[0], type_)]
+        assert storage.query("SELECT value, typeof(value) FROM commerce.returned") == [(values[0], type_)]
 
 
 @pytest.mark.file
-def test_what_others_have_said_of_a_table_outlives_a_new_type(own: World) -> None:
-    asset = Table(own)
+def test_what_others_have_said_of_a_table_outlives_a_new_type(storage: World) -> None:
+    asset = Table(storage)
     asset.store(pa.table({"value": [1]}))
-    own.execute(
+    storage.execute(
         "COMMENT ON COLUMN commerce.returned.value IS 'a share'",
         "ALTER TABLE commerce.returned ALTER value SET DEFAULT 0",
     )
     asset.store(pa.table({"value": [0.5]}))
-    assert own.query("SELECT comment, column_default FROM duckdb_columns() WHERE column_name = 'value'") == [
+    assert storage.query("SELECT comment, column_default FROM duckdb_columns() WHERE column_name = 'value'") == [
         ("a share", "0")
     ]
-    assert own.query("SELECT value, typeof(value) FROM commerce.returned") == [(0.5, "DOUBLE")]
+    assert storage.query("SELECT value, typeof(value) FROM commerce.returned") == [(0.5, "DOUBLE")]
 
 
-def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: World) -> None:
+def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(storage: World) -> None:
     """DuckDB 1.5 would cut them in silence, and cannot open a file with a TIMESTAMPTZ_NS."""
-    asset = Returned(own)
+    asset = Returned(storage)
     asset.store(pa.table({"at": pa.array([1_700_000_000_000_000_000], pa.timestamp("ns", BERLIN))}))
-    assert own.query('SELECT typeof("at") FROM commerce.returned') == [("TIMESTAMP WITH TIME ZONE",)]
+    assert storage.query('SELECT typeof("at") FROM commerce.returned') == [("TIMESTAMP WITH TIME ZONE",)]
     with pytest.raises(KnownError, match=r"column at holds values that do not fit .* they are timestamp\[ns"):
         asset.store(pa.table({"at": NANOSECOND.cast(pa.timestamp("ns", BERLIN))}))
 
@@ -548,9 +553,11 @@ def test_nanoseconds_with_a_zone_are_stored_for_duckdb_1_5(own: World) -> None:
 @pytest.mark.parametrize(
     "empty", [pd.DataFrame([]), pl.DataFrame(), pa.table({}), pd.DataFrame({"day": []}), pa.table({"a": pa.nulls(0)})]
 )
-def test_a_frame_without_rows_empties_its_slice(own: World, empty: Any) -> None:
+def test_a_frame_without_rows_empties_its_slice(storage: World, empty: Any) -> None:
     """Fault 102."""
-    asset = Returned(own, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"})
+    asset = Returned(
+        storage, partitions_def=dg.DailyPartitionsDefinition("2024-03-09"), metadata={"partition_expr": "day"}
+    )
     asset.store(empty, "2024-03-09")
     assert asset.load().num_rows == 0
     for day in (9, 10):
@@ -562,8 +569,8 @@ def test_a_frame_without_rows_empties_its_slice(own: World, empty: Any) -> None:
 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, duckdb.DuckDBPyRelation])
-def test_a_frame_without_columns_is_loaded_as_one(own: World, wanted: Any) -> None:
-    asset = Returned(own)
+def test_a_frame_without_columns_is_loaded_as_one(storage: World, wanted: Any) -> None:
+    asset = Returned(storage)
     asset.store(pd.DataFrame([]))
     loaded = asset.load(wanted=wanted)
     assert isinstance(loaded, wanted)
@@ -572,7 +579,7 @@ def test_a_frame_without_columns_is_loaded_as_one(own: World, wanted: Any) -> No
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame, pa.Table, duckdb.DuckDBPyRelation])
 @pytest.mark.parametrize("first_key", ["2024-03-09", "2024-03-10"])
-def test_an_asset_can_depend_on_its_own_yesterday(own: World, wanted: Any, first_key: str) -> None:
+def test_an_asset_can_depend_on_its_own_yesterday(storage: World, wanted: Any, first_key: str) -> None:
     """Fault 103. Without a file, and with one that lacks the table; on the first partition and on a later one."""
     seen = []
 
@@ -588,22 +595,22 @@ def test_an_asset_can_depend_on_its_own_yesterday(own: World, wanted: Any, first
 
     second_key = f"2024-03-{int(first_key[-2:]) + 1:02}"
     for key in (first_key, second_key, first_key):
-        run(own, total, partition_key=key)
+        run(storage, total, partition_key=key)
     assert seen == [0, 3, 0]
-    assert own.query("SELECT count(*) FROM commerce.total") == [(6,)]
+    assert storage.query("SELECT count(*) FROM commerce.total") == [(6,)]
 
 
-def test_a_table_that_was_never_stored_is_an_error(own: World) -> None:
-    own.execute("SELECT 1")
+def test_a_table_that_was_never_stored_is_an_error(storage: World) -> None:
+    storage.execute("SELECT 1")
     with pytest.raises(KnownError, match=r"commerce.returned: the table does not exist\. Fix: materialize"):
-        Returned(own).load()
+        Returned(storage).load()
 
 
 # Types of frames.
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
-def test_a_library_may_be_imported_in_the_body(own: World, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_may_be_imported_in_the_body(storage: World, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 103. The manager is created while the library is not imported yet."""
     module = sys.modules[library]
 
@@ -613,13 +620,13 @@ def test_a_library_may_be_imported_in_the_body(own: World, library: str, monkeyp
         return module.DataFrame({"a": [1]}) if library != "pyarrow" else module.table({"a": [1]})
 
     monkeypatch.delitem(sys.modules, library)
-    run(own, revenue)
-    assert own.query("FROM commerce.revenue") == [(1,)]
+    run(storage, revenue)
+    assert storage.query("FROM commerce.revenue") == [(1,)]
 
 
-def test_pandas_loads_are_exact(own: World) -> None:
+def test_pandas_loads_are_exact(storage: World) -> None:
     """Fault 103."""
-    asset = Returned(own)
+    asset = Returned(storage)
     own_types: dict[str, Any] = {
         "id": pa.array([2**53 + 1, None]),
         "count": pa.array([1, 2]),
@@ -648,7 +655,7 @@ def test_pandas_loads_are_exact(own: World) -> None:
     assert frame["day"][0] == pd.Timestamp("2024-03-09")
     assert frame["amount"][0] == Decimal("0.10")
     asset.store(frame)
-    assert own.query("SELECT id, small, flag, day, amount FROM commerce.returned WHERE id > 0") == [
+    assert storage.query("SELECT id, small, flag, day, amount FROM commerce.returned WHERE id > 0") == [
         (2**53 + 1, 200, True, date(2024, 3, 9), Decimal("0.10"))
     ]
 
@@ -677,15 +684,17 @@ def test_pandas_loads_are_exact(own: World) -> None:
         (None, r"asset returned: it returned None\. Fix:"),
     ],
 )
-def test_what_a_table_cannot_hold_is_refused(own: World, frame: Any, match: str) -> None:
+def test_what_a_table_cannot_hold_is_refused(storage: World, frame: Any, match: str) -> None:
     with pytest.raises(KnownError, match=match) as refused:
-        Returned(own).store(frame)
+        Returned(storage).store(frame)
     assert "secret" not in str(refused.value)
-    assert not own.file.exists() or own.query("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'commerce'") == []
+    assert (
+        not storage.file.exists() or storage.query("SELECT 1 FROM duckdb_tables() WHERE schema_name = 'commerce'") == []
+    )
 
 
 @pytest.mark.file
-def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
+def test_types_that_duckdb_cannot_read_are_stored_exactly(storage: World) -> None:
     """Fault 101. DuckDB reads no half floats and no decimals of 256 bits, and cuts durations to microseconds."""
     columns: dict[str, Any] = {
         "half": pa.array([1.5], pa.float16()),
@@ -695,9 +704,9 @@ def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
         "named": pa.array([[("a", 1000)]], pa.map_(pa.string(), pa.duration("ns"))),
         "paired": pa.array([[1000, None]], pa.list_(pa.duration("ns"), 2)),
     }
-    Returned(own).store(pa.table(columns))
+    Returned(storage).store(pa.table(columns))
     took = timedelta(microseconds=1)
-    assert own.query("FROM commerce.returned") == [
+    assert storage.query("FROM commerce.returned") == [
         (1.5, Decimal("1.5"), took, [{"took": took}], {"a": took}, (took, None))
     ]
 
@@ -712,15 +721,15 @@ def test_types_that_duckdb_cannot_read_are_stored_exactly(own: World) -> None:
     ],
     ids=lambda column: str(column.type),
 )
-def test_what_duckdb_would_cut_is_refused(own: World, column: Any) -> None:
+def test_what_duckdb_would_cut_is_refused(storage: World, column: Any) -> None:
     with pytest.raises(KnownError, match="column value holds values that do not fit a type of DuckDB"):
-        Returned(own).store(pa.table({"value": column}))
+        Returned(storage).store(pa.table({"value": column}))
 
 
-def test_the_index_of_a_pandas_frame_is_left_out(own: World) -> None:
+def test_the_index_of_a_pandas_frame_is_left_out(storage: World) -> None:
     frame = pd.DataFrame({0: [1, 2]}, index=pd.period_range("2024-01", periods=2, freq="M"))
-    Returned(own).store(frame)
-    assert own.query('SELECT "0" FROM commerce.returned') == [(1,), (2,)]
+    Returned(storage).store(frame)
+    assert storage.query('SELECT "0" FROM commerce.returned') == [(1,), (2,)]
 
 
 @pytest.mark.parametrize(
@@ -731,15 +740,15 @@ def test_the_index_of_a_pandas_frame_is_left_out(own: World) -> None:
     ],
     ids=["pandas", "polars"],
 )
-def test_categories_are_stored_as_text(own: World, frame: Any) -> None:
-    Returned(own).store(frame)
-    assert own.query("SELECT c, typeof(c) FROM commerce.returned") == [("a", "VARCHAR"), ("b", "VARCHAR")]
+def test_categories_are_stored_as_text(storage: World, frame: Any) -> None:
+    Returned(storage).store(frame)
+    assert storage.query("SELECT c, typeof(c) FROM commerce.returned") == [("a", "VARCHAR"), ("b", "VARCHAR")]
 
 
 # Ops, columns, and both kinds of frames in one graph.
 
 
-def test_ops_store_and_load_frames(own: World) -> None:
+def test_ops_store_and_load_frames(storage: World) -> None:
     @dg.op(out=dg.Out(metadata={"schema": "first"}))
     def numbers() -> pd.DataFrame:
         return pd.DataFrame({"a": [1, 2, 3]})
@@ -748,18 +757,18 @@ def test_ops_store_and_load_frames(own: World) -> None:
     def plus_one(frame: pd.DataFrame) -> pd.DataFrame:
         return frame + 1
 
-    @dg.job(resource_defs={"io_manager": manager(own)})
+    @dg.job(resource_defs={"io_manager": manager(storage)})
     def both() -> None:
         plus_one(numbers())
 
     for _ in range(2):
         assert both.execute_in_process().success
-    assert own.query("SELECT a FROM first.result ORDER BY a") == [(1,), (2,), (3,)]
-    assert own.query("SELECT a FROM second.result ORDER BY a") == [(2,), (3,), (4,)]
+    assert storage.query("SELECT a FROM first.result ORDER BY a") == [(1,), (2,), (3,)]
+    assert storage.query("SELECT a FROM second.result ORDER BY a") == [(2,), (3,), (4,)]
 
 
 @pytest.mark.parametrize("wanted", [pd.DataFrame, pl.DataFrame])
-def test_a_downstream_asset_gets_the_columns_it_selects(own: World, wanted: Any) -> None:
+def test_a_downstream_asset_gets_the_columns_it_selects(storage: World, wanted: Any) -> None:
     @dg.asset(key_prefix=["mine"])
     def source() -> pd.DataFrame:
         return pd.DataFrame({"a": [1, 2, 3], "b": [4, 5, 6]})
@@ -770,15 +779,15 @@ def test_a_downstream_asset_gets_the_columns_it_selects(own: World, wanted: Any)
         return source + 1
 
     for _ in range(2):
-        run(own, source, more)
-    assert own.query("FROM mine.more ORDER BY a") == [(2,), (3,), (4,)]
+        run(storage, source, more)
+    assert storage.query("FROM mine.more ORDER BY a") == [(2,), (3,), (4,)]
 
 
-def test_columns_are_matched_by_name(own: World) -> None:
-    assert in_two_partitions(own, [1], [2]) == [1, 2]
-    asset = Table(own, dg.StaticPartitionsDefinition(["1", "3"]), "key")
+def test_columns_are_matched_by_name(storage: World) -> None:
+    assert in_two_partitions(storage, [1], [2]) == [1, 2]
+    asset = Table(storage, dg.StaticPartitionsDefinition(["1", "3"]), "key")
     asset.store(pa.table({"value": [3], "new": ["n"], "key": ["3"]}), "3")
-    assert own.query("SELECT key, value, new FROM commerce.returned WHERE key = '3'") == [("3", 3, "n")]
+    assert storage.query("SELECT key, value, new FROM commerce.returned WHERE key = '3'") == [("3", 3, "n")]
 
 
 def test_the_pages_asset_sees_the_rows_of_today(project: World, capfd: pytest.CaptureFixture[str]) -> None:
