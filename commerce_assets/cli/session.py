@@ -87,7 +87,7 @@ def _use_database(ctx: click.Context, param: click.Parameter, value: Path | None
 database_option = click.option(
     "--database",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     expose_value=False,
     callback=_use_database,
     help="The DuckDB file, instead of COMMERCE_DUCKDB_PATH.",

@@ -21,9 +21,9 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.ddl import exists, table_of
-from commerce_assets.warehouse.freshness import complete, fresh, updated_after_supported
+from commerce_assets.warehouse.freshness import complete, due_days_never_loaded, fresh, updated_after_supported
 from commerce_assets.warehouse.item_lookups import count_not_looked_up
-from commerce_assets.warehouse.load_log import days_never_loaded, followed, last_loaded
+from commerce_assets.warehouse.load_log import followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
 from commerce_assets.warehouse.sql import SCHEMA, identifier, table
 from commerce_assets.wording import counted
@@ -60,7 +60,7 @@ class TableStatus:
         newest: The latest creation, or change where it is not partitioned.
         refreshed: The time of the last load.
         changes_up_to: The high-water mark of changes.
-        missing: The past days that no load covers.
+        missing: The days due that no load covers.
         fresh: Whether what is due is loaded.
         complete: Whether the row counts equalled the store's when they were last compared.
         in_step: Whether changes arrive: from the store, or, for a mart, from its tables.
@@ -156,7 +156,7 @@ def command(session: Session, *, form: str, strict: bool) -> int:
     API honours updated_after or, for a mart, the mart equals its tables. Each finding comes with the command that fixes
     it or, where the store sent an unexpected value, shows it. No request is made.
 
-    Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday.
+    Days are UTC days, from COMMERCE_ORDERS_START_DATE to yesterday, which is due at 03:00.
 
     Exit status 1 if nothing is stored, or if a blocking check fails; with --strict, on any finding.
     """
@@ -347,9 +347,7 @@ def _of_endpoint(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, star
         newest=newest,
         refreshed=refreshed,
         changes_up_to=changes_up_to,
-        missing=days_never_loaded(connection, endpoint, first=start, last=_yesterday(now))
-        if endpoint.is_partitioned
-        else [],
+        missing=due_days_never_loaded(connection, endpoint, start, now) if endpoint.is_partitioned else [],
         fresh=fresh(connection, endpoint, start, now),
         complete=complete(connection, endpoint, start, now) if endpoint.is_partitioned else None,
         # Unknown before the first refresh.
@@ -364,7 +362,7 @@ def _of_model(
 ) -> TableStatus:
     name = table(ANALYTICS, model.name)
     outcomes = inspect(connection, model, ENDPOINTS, start=start, now=now, timezone=timezone)
-    wrong = [f"{it.check}: {it.wrong:,} rows" for it in outcomes or () if it.wrong and not it.warns]
+    wrong = [f"{it.check}: {counted(it.wrong, 'row')}" for it in outcomes or () if it.wrong and not it.warns]
     if outcomes is None:
         wrong = ["it has the columns of another version"]
     rows, newest = _extent(connection, name, next(c.name for c in model.columns if c.type in _STAMPS))

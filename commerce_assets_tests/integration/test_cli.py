@@ -51,6 +51,8 @@ CANARY = "buyer-canary@example.com"
 TEN_DAYS = ("pull", "orders", "--from", "2024-03-01", "--to", "2024-03-10")
 WINDOW = Window.of_days(date(2024, 3, 1), date(2024, 3, 10))
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
+DUE = (datetime.now(UTC) - timedelta(days=1, hours=3)).date()
+"""The last day that must be loaded: yesterday is due at 03:00."""
 
 
 def store_of_ten_days() -> SampleStore:
@@ -587,9 +589,9 @@ def test_status_shows_rows_dates_and_missing_days(shell: Shell) -> None:
         ["orders", "36", "2024-03-05 22:00", "just now", "no", "no", "-"],
         ["subscriptions", "never loaded"],
     ]
-    missing = (YESTERDAY - date(2024, 3, 1)).days + 1 - 3
-    ranges_text = f"2024-03-01, 2024-03-04, 2024-03-06...{YESTERDAY}"
-    windows = (("2024-03-01", "2024-03-01"), ("2024-03-04", "2024-03-04"), ("2024-03-06", YESTERDAY))
+    missing = (DUE - date(2024, 3, 1)).days + 1 - 3
+    ranges_text = f"2024-03-01, 2024-03-04, 2024-03-06...{DUE}"
+    windows = (("2024-03-01", "2024-03-01"), ("2024-03-04", "2024-03-04"), ("2024-03-06", DUE))
     fix = " && ".join(f"commerce-assets pull orders --from {first} --to {last}" for first, last in windows)
     assert remarks.splitlines()[:4] == [
         "packages: never loaded",
@@ -597,6 +599,18 @@ def test_status_shows_rows_dates_and_missing_days(shell: Shell) -> None:
         f"orders: days missing: {missing:,} ({ranges_text})",
         f"  Fix: {fix}",
     ]
+
+
+@pytest.mark.parametrize(("hour", "missing"), [(2, []), (3, ["2024-03-19"])])
+def test_yesterday_is_missing_once_it_is_due(loaded: Shell, hour: int, missing: list[str]) -> None:
+    """The schedule loads it after midnight; a script that asks for --strict meanwhile must not fail every night."""
+    loaded.settings["COMMERCE_ORDERS_START_DATE"] = "2024-03-11"
+    with time_machine.travel(datetime(2024, 3, 20, hour, tzinfo=UTC)):
+        loaded.run("pull", "orders", "--to", "2024-03-18")
+        tables = json.loads(loaded.run("status", "--format", "json").stdout)["tables"]
+    (found,) = [table for table in tables if table["table"] == "orders"]
+    assert found["days_missing"] == missing
+    assert found["fresh"]["passed"] is (not missing)
 
 
 def test_every_command_of_status_fixes_its_finding(shell: Shell, server: FaultyStore) -> None:
@@ -950,6 +964,13 @@ def test_no_control_character_of_a_message_reaches_a_terminal(pulled: Shell) -> 
 def test_another_database_can_be_named(pulled: Shell) -> None:
     pulled.settings["COMMERCE_DUCKDB_PATH"] = "empty.duckdb"
     assert pulled.run("query", "SELECT count(*) FROM orders", "--database", "shop.duckdb").exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["status"], ["query", "SELECT 1"], ["export", "out"]])
+def test_a_database_that_is_named_must_exist(pulled: Shell, command: list[str]) -> None:
+    result = pulled.run(*command, "--database", "nowhere.duckdb")
+    assert result.exit_code == 2
+    assert "'--database': File 'nowhere.duckdb' does not exist." in result.stderr
 
 
 # export
