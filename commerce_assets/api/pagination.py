@@ -55,6 +55,7 @@ import msgspec
 from commerce_assets.api.decoding import Item, Page, PageFacts
 from commerce_assets.api.errors import ApiError, ListMovedError, PullError
 from commerce_assets.window import Window
+from commerce_assets.wording import counted
 
 # What stores answer to a page after the last one.
 PAST_THE_END = frozenset({204, 400, 404, 416, 422})
@@ -469,8 +470,9 @@ class PageNumberPaginator:
         self._missing = self._debt()
         if self._missing and self._digests != self._digests_before:
             if self._reading >= _MOST_READINGS:
+                missed = counted(self._missing, "row")
                 raise ListMovedError(
-                    f"the list moved during each of {self._reading} readings, and {self._missing} rows were not met",
+                    f"the list moved during each of {self._reading} readings, which missed {missed}",
                     hint="Run it again at a quieter time; if it stays so, the store lists rows in no fixed order.",
                 )
             return None

@@ -15,6 +15,7 @@ from commerce_assets.ingest.staging import StagedPages
 from commerce_assets.warehouse.database import Database
 from commerce_assets.warehouse.diff import Vanished, vanished_rows
 from commerce_assets.warehouse.load_log import last_store
+from commerce_assets.wording import counted
 
 # A day of three orders may lose two of them, a list of a thousand at most five hundred.
 _ALWAYS_PLAUSIBLE = 2
@@ -118,20 +119,20 @@ def verify(
             return verified
         if verified.has_collapsed:
             raise _collapsed(
-                f"{request}: the store returns {found.extracted:,} rows where {found.stored:,} are stored", verified
+                f"{request}: the store returns {counted(found.extracted, 'row')} where {found.stored:,} are stored",
+                verified,
             )
         if not staged.end_proven:
             raise _collapsed(
-                f"{request}: {len(found.keys):,} stored rows are missing, and the end of the list is not proven",
+                f"{request}: the response lacks {counted(len(found.keys), 'stored row')}, and its end is not proven",
                 verified,
             )
         if missing is not None and found.keys <= missing:
             return verified
         missing = found.keys
         if reading < _MOST_READINGS:
-            log.warning(
-                "%s: %d stored rows are missing from the response; reading the list again", request, len(missing)
-            )
+            lacking = counted(len(missing), "stored row")
+            log.warning("%s: the response lacks %s; reading the list again", request, lacking)
             read_again()
     raise _collapsed(f"{request}: {_MOST_READINGS} readings miss different rows", verified)
 

@@ -155,7 +155,7 @@ def created_at_within_partition(connection: duckdb.DuckDBPyConnection, scope: Sc
     (count,) = _one(connection, f"SELECT count(*) FROM {table_of(scope.endpoint)} WHERE {outside}")
     examples = _examples(connection, f"SELECT {key} FROM {table_of(scope.endpoint)} WHERE {outside}")
     if scope.window:
-        summary = f"{count:,} rows are outside {scope.window}" if count else f"every row is in {scope.window}"
+        summary = f"{counted(count, 'row')} outside {scope.window}" if count else f"every row is in {scope.window}"
     else:
         summary = (
             f"{count:,} rows have no {scope.endpoint.cursor}" if count else f"every row has a {scope.endpoint.cursor}"

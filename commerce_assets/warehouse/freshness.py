@@ -13,6 +13,7 @@ import duckdb
 from commerce_assets.endpoint import Endpoint
 from commerce_assets.warehouse.check_queries import CheckOutcome
 from commerce_assets.warehouse.load_log import Kind, days_never_loaded, first_loaded, last_followed, read_note
+from commerce_assets.wording import counted
 
 # The schedules run within the hour after midnight; a day that is not loaded by then was missed.
 _YESTERDAY_IS_DUE_AT = time(3)
@@ -85,7 +86,7 @@ def complete(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint, start: d
         found = note.value
         evidence |= {name: found[name] for name in ("in_store", "stored", "requests")}
         compared = f"{found['first_day']}...{found['last_day']}, compared {_ago(note.at, now)}"
-        summary = f"{found['stored']:,} rows in the store and here ({compared})"
+        summary = f"{counted(found['stored'], 'row')} in the store and here ({compared})"
         if differences := found["differences"]:
             problems.append(f"{'; '.join(differences[:_SHOWN])} ({compared}): run the job reconcile")
     if since and now - since > _RECONCILIATION_IS_DUE_AFTER:
@@ -177,5 +178,5 @@ def _last_refresh(connection: duckdb.DuckDBPyConnection, endpoint: Endpoint) -> 
 def _ago(at: datetime, now: datetime) -> str:
     hours = max((now - at) / timedelta(hours=1), 0)
     if hours < 1:
-        return f"{hours * 60:.0f} minutes ago"
-    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"  # noqa: PLR2004 - two days
+        return f"{counted(round(hours * 60), 'minute')} ago"
+    return f"{counted(round(hours), 'hour') if hours < 48 else counted(round(hours / 24), 'day')} ago"  # noqa: PLR2004 - two days

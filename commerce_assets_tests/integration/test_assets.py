@@ -358,7 +358,7 @@ def test_a_list_that_keeps_moving_fails_its_check(project: World) -> None:
 
     check = evaluation(result, "list_was_consistent")
     assert (check.passed, check.blocking) == (False, True)
-    assert "the list moved during each of 6 readings, and 1 rows were not met" in str(check.description)
+    assert "the list moved during each of 6 readings, which missed 1 row" in str(check.description)
     assert not materializations(result, "orders")
     assert not project.path.exists()
 

@@ -52,7 +52,7 @@ def test_an_answer_with_one_of_nineteen_orders_deletes_nothing(shop: World) -> N
     """Fault 78."""
     shop.ingest(ORDERS_OF_DAY)
     shop.remove("orders", *range(2, 20))
-    with pytest.raises(RowCountCollapsedError, match=r"returns 1 rows where 19 are stored\. Nothing was stored\. "):
+    with pytest.raises(RowCountCollapsedError, match=r"returns 1 row where 19 are stored\. Nothing was stored\. "):
         shop.ingest(ORDERS_OF_DAY)
     assert count_orders(shop) == 19
     assert shop.ingest(ORDERS_OF_DAY, allow_shrinkage=True).load.removed == 18
@@ -108,7 +108,7 @@ def test_a_row_that_only_one_reading_misses_stays(shop: World, monkeypatch: pyte
 
     monkeypatch.setattr(LOG, "warning", warning)
     done = shop.ingest(PRODUCTS)
-    assert warned == ["products: 1 stored rows are missing from the response; reading the list again"]
+    assert warned == ["products: the response lacks 1 stored row; reading the list again"]
     assert (count_products(shop), done.load.removed, done.verified.readings) == (9, 0, 2)
 
 
@@ -138,7 +138,7 @@ def test_an_order_missing_before_an_unproven_end_stays(tmp_path: Path) -> None:
         shop.store.dialect.ignores_dates = True
         stored = shop.ingest(ORDERS_OF_DAY).load.inserted
         shop.remove("orders", 7)
-        with pytest.raises(RowCountCollapsedError, match="1 stored rows are missing, and the end of the list is not"):
+        with pytest.raises(RowCountCollapsedError, match="the response lacks 1 stored row, and its end is not proven"):
             shop.ingest(ORDERS_OF_DAY)
         assert count_orders(shop) == stored
 

@@ -618,7 +618,7 @@ def test_a_row_that_no_reading_meets_fails_the_pull(puller: World) -> None:
         return rows[::-1] if len(readings) % 2 else rows
 
     puller.server.script(otherwise=changed(repeat))
-    with pytest.raises(PullError, match="the list moved during each of 6 readings, and 1 rows were not met"):
+    with pytest.raises(PullError, match="the list moved during each of 6 readings, which missed 1 row"):
         puller.pull(ORDERS_OF_DAY)
     assert len(readings) == 6
 
