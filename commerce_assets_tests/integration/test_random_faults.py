@@ -43,7 +43,7 @@ from commerce_assets.ingest.verify import StoreChangedError, VerificationError
 from commerce_assets.warehouse.database import ALIAS
 from commerce_assets.warehouse.ddl import create_or_migrate, exists, table_of
 from commerce_assets.warehouse.file import DatabaseFile
-from commerce_assets.warehouse.load_log import has_loaded
+from commerce_assets.warehouse.load_log import has_loaded, note_day_before
 from commerce_assets.warehouse.parse import LoadError
 from commerce_assets.warehouse.privacy.policy import DEFAULT_POLICY
 from commerce_assets.warehouse.warehouse import Warehouse
@@ -199,10 +199,14 @@ class World:
 
     @property
     def most_requests(self) -> int:
-        """How many requests there may be in all: for a list that is read six times, and for what happens to it."""
+        """How many requests there may be in all: for a list that is read six times, and for what happens to it.
+
+        A window may be read so without the day before it and with it.
+        """
         at_once = size_given(self.plan, self.plan.per_page)
         longest = max(len(rows) for _, rows in self.history) + len(self.plan.hidden)
-        return 6 * (2 * longest // at_once + 4) + 12 * len(self.plan.steps)
+        once = 6 * (2 * longest // at_once + 4) + 12 * len(self.plan.steps)
+        return 2 * once if self.plan.without_day_before else once
 
     def _change(self, change: Change) -> None:
         rows = self.rows
@@ -247,6 +251,8 @@ class World:
         with self.connection() as connection:
             connection.execute("DROP SCHEMA IF EXISTS commerce CASCADE")
             connection.execute("DROP SCHEMA IF EXISTS commerce_loads CASCADE")
+            if plan.without_day_before:
+                note_day_before(connection, endpoint, is_needed=False)
             if plan.stored == "nothing":
                 return
             create_or_migrate(connection, endpoint)

@@ -155,6 +155,7 @@ class Plan:
     stamps_go_back: bool
     not_before: datetime | None
     another_store: bool
+    without_day_before: bool
 
     @property
     def pull(self) -> ListRequest:
@@ -248,6 +249,8 @@ def plans(draw: st.DrawFn, *, kind: Kind) -> Plan:
         # The start date has moved since the stored rows were loaded.
         not_before=draw(st.sampled_from([None, None, *_START_DATES])) if kind == "changes" else None,
         another_store=draw(st.sampled_from([False, False, True])),
+        # As loads of earlier windows may have noted, if the store's zone was another one then.
+        without_day_before=kind == "window" and draw(st.booleans()),
     )
 
 
