@@ -2,6 +2,7 @@
 
 import base64
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -161,7 +162,9 @@ def _spread(count: int, wanted: int) -> list[int]:
 def _svg(figure: Figure) -> str:
     """Return the figure as a data URI: the ids of several SVGs on one page would collide."""
     written = BytesIO()
-    figure.savefig(written, format="svg", metadata=_NO_METADATA)
+    # Of names in Japanese, say: the reader's font has the glyphs that matplotlib's lacks.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        figure.savefig(written, format="svg", metadata=_NO_METADATA)
     svg = written.getvalue().decode()
     svg = _FONT.sub("system-ui, Helvetica, Arial, sans-serif", svg[svg.index("<svg") :])
     return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

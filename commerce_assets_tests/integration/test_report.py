@@ -22,6 +22,7 @@ from commerce_assets.analytics.tables import MODELS
 from commerce_assets.api.request import ListRequest
 from commerce_assets.composition import build_definitions
 from commerce_assets.report import write
+from commerce_assets.report.charts import ranking
 from commerce_assets.report.figures import MARTS
 from commerce_assets.report.write import write_report
 from commerce_assets.settings import CommerceSettings
@@ -314,6 +315,12 @@ def test_names_from_the_store_are_text_not_markup(shop: World) -> None:
     assert [name, "1", "1", "10.00", "0.0 %"] in page.rows("products", "EUR")
     assert "onerror=alert(1)>" not in page.html
     assert "<img src=x" not in "".join(page.images)
+
+
+def test_a_name_in_a_script_that_matplotlib_lacks_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    chart = ranking(["水彩の手帖"], [1.0], ["1"])
+    assert "水彩の手帖" in base64.b64decode(chart.partition(",")[2]).decode()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("shop", [[sale(1, NOW - timedelta(days=3))]], indirect=True)
