@@ -65,7 +65,7 @@ browser: $(VENV)/.dev  ## run the tests that drive the UI in headless Chromium
 
 cluster: $(VENV)-cluster/.runtime requirements-dev.lock  ## run the tests of several machines (needs PostgreSQL and Redis)
 	$(VENV)-cluster/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(VENV)-cluster/bin/python -m pytest -m cluster
+	$(VENV)-cluster/bin/python -m pytest -n 2 --dist worksteal -m cluster
 
 bench: $(VENV)/.runtime  ## compare with peers, into bench/RESULTS.md; SIZE=small takes minutes only
 	$(BIN)/python -m bench --size $(or $(SIZE),full)
