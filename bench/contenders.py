@@ -15,7 +15,7 @@ from bench.environments import HERE, NotInstalledError, environment, version_of
 from bench.store import ROOT, Store
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
-Mode = Literal["full", "changed"]
+Mode = Literal["full", "day", "changed"]
 OURS = "commerce_assets"
 _FILE = "shop.duckdb"
 POSTGRES_URL = os.environ.get("BENCH_POSTGRES_URL", "")
@@ -37,7 +37,10 @@ cursor.execute("CREATE SCHEMA public")
 
 @dataclass(frozen=True)
 class Task:
-    """An extraction from a store: `days`, the first and the last one, or the rows updated `since`."""
+    """An extraction from a store: `days`, the first and the last one, or the rows updated `since`.
+
+    A `day` is added to those that are stored.
+    """
 
     store: Store
     days: tuple[date, date]

@@ -121,8 +121,8 @@ def one_day(bench: Bench, data: DataSet) -> None:
     with running(data, bench.data) as store:
         section = bench.section(f"A day of {data.per_day:,} orders")
         for contender in (*bench.ours, *bench.peers_in(_ASKED_FOR_DAYS)):
-            run(contender, Task(store, (before, before)), bench.runs, whole=False)
-            day = Task(store, (data.last_day, data.last_day))
+            run(contender, Task(store, (before, before), "day"), bench.runs, whole=False)
+            day = Task(store, (data.last_day, data.last_day), "day")
             section.append(
                 run(contender, day, bench.runs, whole=False, fresh=False, rows=data.per_day, stored_since=before)
             )

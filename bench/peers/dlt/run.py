@@ -5,7 +5,7 @@
 - files are rotated (`file_max_items`), so that the normalizer's pool and the loader work in parallel;
 - larger buffers; no progress output; telemetry off; orjson is installed, and dlt then uses it.
 
-BENCH_MODE is `full` (replace) or `changed` (merge by id of the rows updated since dlt's cursor).
+BENCH_MODE is `full` (replace), `day` (merge by id) or `changed` (the same, of the rows updated since dlt's cursor).
 """
 
 import os
@@ -51,7 +51,7 @@ def orders() -> object:
                 {
                     "name": "orders",
                     "primary_key": "id",
-                    "write_disposition": "merge" if os.environ["BENCH_MODE"] == "changed" else "replace",
+                    "write_disposition": "replace" if os.environ["BENCH_MODE"] == "full" else "merge",
                     "endpoint": endpoint,
                 }
             ],

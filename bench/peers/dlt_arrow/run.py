@@ -1,7 +1,7 @@
 """dlt in its fastest documented form: a resource that yields Arrow tables, which skip the normalizer.
 
 The pages come from dlt's own RESTClient. Amounts, times and nested fields stay text.
-BENCH_MODE is `full` (replace) or `changed` (merge by id).
+BENCH_MODE is `full` (replace), `day` or `changed` (merge by id).
 """
 
 import os
@@ -67,6 +67,6 @@ if __name__ == "__main__":
         pages,
         name="orders",
         primary_key="id",
-        write_disposition="merge" if os.environ["BENCH_MODE"] == "changed" else "replace",
+        write_disposition="replace" if os.environ["BENCH_MODE"] == "full" else "merge",
     )
     pipeline.run(orders(), loader_file_format="parquet").raise_on_failed_jobs()
