@@ -60,7 +60,7 @@ def is_working(instance: DagsterInstance, run_id: str) -> bool:
     return HOLDER in run_of(instance, run_id).tags
 
 
-def wait_for_end(instance: DagsterInstance, run_id: str, *, seconds: float = 120) -> DagsterRunStatus:
+def wait_for_end(instance: DagsterInstance, run_id: str, *, seconds: float = 240) -> DagsterRunStatus:
     wait_until(lambda: run_of(instance, run_id).is_finished, seconds=seconds)
     return run_of(instance, run_id).status
 
@@ -89,7 +89,7 @@ def test_runs_are_spread_and_a_schedule_runs_on_a_worker(cluster: Cluster) -> No
 
         start_at_last_tick(cluster, instance, "orders_refresh_hourly")
         scheduled = RunsFilter(tags={"dagster/schedule_name": "orders_refresh_hourly"})
-        wait_until(lambda: any(run.is_finished for run in instance.get_runs(scheduled)), seconds=120)
+        wait_until(lambda: any(run.is_finished for run in instance.get_runs(scheduled)), seconds=240)
         (run,) = instance.get_runs(scheduled)
         assert run.status == DagsterRunStatus.SUCCESS
 
@@ -113,7 +113,7 @@ def test_a_killed_workers_run_fails_and_frees_its_slot(cluster: Cluster) -> None
     with cluster.instance() as instance:
         with cluster.running(*WORKER, "--hostname", "first") as worker:
             lost = launch(cluster, instance, "catalog")
-            wait_until(lambda: is_working(instance, lost), seconds=120)
+            wait_until(lambda: is_working(instance, lost), seconds=240)
             kill(worker)
         began = time.monotonic()
         cluster.world.settings["COMMERCE_API_REQUESTS_PER_SECOND"] = "0"
