@@ -74,7 +74,7 @@ _FIRST_NEW, _FIRST_VANISHED = 1_000, 5_000
 _QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 _ALL = settings(deadline=None, database=None, suppress_health_check=_QUIET)
 FEW = settings(_ALL, max_examples=50, derandomize=True)
-THOUSANDS = settings(_ALL, max_examples=1_000, print_blob=True)
+THOUSANDS = settings(_ALL, max_examples=3_334, print_blob=True)
 
 
 class Killed(BaseException):
