@@ -212,8 +212,8 @@ def every_half_hour(*, first: datetime, days: int) -> list[dict[str, Any]]:
     return [order(number, at) for number, at in enumerate(sorted(placed), start=1)]
 
 
-def of_days(first: date, last: date) -> ListRequest:
-    return ListRequest(endpoint=BY_NAME["orders"], window=Window.of_days(first, last))
+def orders_of(day: date) -> ListRequest:
+    return ListRequest(endpoint=BY_NAME["orders"], window=Window.of_days(day, day))
 
 
 def ids_of(shop: World, first: date, last: date) -> list[int]:
@@ -248,11 +248,11 @@ def test_the_day_before_is_requested_only_if_the_zone_of_the_store_needs_it(
     with serving(store_of(orders=every_half_hour(first=begin, days=10)), tmp_path) as shop:
         shop.store.dialect = Dialect(to_is_inclusive=False, day_zone=zone)
         first = date(2024, 2, 4)
-        shop.ingest(of_days(first, first))
+        shop.ingest(orders_of(first))
         assert days_asked(shop) == ("2024-02-03", "2024-02-06")
         for n in (1, 2):
             day = first + timedelta(days=n)
-            shop.ingest(of_days(day, day))
+            shop.ingest(orders_of(day))
             begins, ends = day - timedelta(days=days_before), day + timedelta(days=2)
             assert days_asked(shop) == (begins.isoformat(), ends.isoformat())
         stored = [row[0] for row in shop.query("SELECT id FROM orders ORDER BY id")]
@@ -267,7 +267,7 @@ def test_days_are_whole_when_the_store_changes_its_clocks(tmp_path: Path, zone: 
         shop.store.dialect.day_zone = zone
         days = [begins.date() + timedelta(days=n) for n in range(2, 9)]
         for day in days:
-            shop.ingest(of_days(day, day))
+            shop.ingest(orders_of(day))
         stored = [row[0] for row in shop.query("SELECT id FROM orders ORDER BY id")]
         assert stored == ids_of(shop, days[0], days[-1])
 
@@ -279,15 +279,15 @@ def test_a_day_with_quiet_first_hours_is_requested_again_with_the_day_before(tmp
         item for item in items if not quiet <= datetime.fromisoformat(item["created_at"]) < quiet + timedelta(hours=1)
     ]
     with serving(store_of(orders=kept), tmp_path) as shop:
-        shop.ingest(of_days(date(2024, 2, 3), date(2024, 2, 3)))
-        done = shop.ingest(of_days(quiet.date(), quiet.date()))
+        shop.ingest(orders_of(date(2024, 2, 3)))
+        done = shop.ingest(orders_of(quiet.date()))
         assert done.load.inserted == len(ids_of(shop, quiet.date(), quiet.date()))
         asked = [request.query["from"] for request in shop.server.requests]
         assert [day for day, _ in groupby(asked)] == ["2024-02-02", "2024-02-04", "2024-02-03"]
         # Nothing is learned from that answer, nor from the next one, which begins with the quiet hours.
         asked = []
         for day in (date(2024, 2, 5), date(2024, 2, 6), date(2024, 2, 7)):
-            shop.ingest(of_days(day, day))
+            shop.ingest(orders_of(day))
             asked.append(days_asked(shop)[0])
         assert asked == ["2024-02-04", "2024-02-05", "2024-02-07"]
 
@@ -295,7 +295,7 @@ def test_a_day_with_quiet_first_hours_is_requested_again_with_the_day_before(tmp
 def test_an_empty_answer_to_fewer_days_is_no_proof_of_an_empty_day(tmp_path: Path) -> None:
     begin = datetime(2024, 2, 1, tzinfo=UTC)
     with serving(store_of(orders=every_half_hour(first=begin, days=4)), tmp_path) as shop:
-        shop.ingest(of_days(date(2024, 2, 2), date(2024, 2, 2)))
-        shop.ingest(of_days(date(2024, 2, 6), date(2024, 2, 6)))
+        shop.ingest(orders_of(date(2024, 2, 2)))
+        shop.ingest(orders_of(date(2024, 2, 6)))
         assert days_asked(shop) == ("2024-02-05", "2024-02-08")
         assert count_orders(shop) == len(ids_of(shop, date(2024, 2, 2), date(2024, 2, 2)))
