@@ -179,4 +179,6 @@ def _ago(at: datetime, now: datetime) -> str:
     hours = max((now - at) / timedelta(hours=1), 0)
     if hours < 1:
         return f"{counted(round(hours * 60), 'minute')} ago"
-    return f"{counted(round(hours), 'hour') if hours < 48 else counted(round(hours / 24), 'day')} ago"  # noqa: PLR2004 - two days
+    if hours < 48:  # noqa: PLR2004 - two days
+        return f"{counted(round(hours), 'hour')} ago"
+    return f"{counted(round(hours / 24), 'day')} ago"
