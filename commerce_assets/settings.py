@@ -139,7 +139,7 @@ class CommerceSettings(BaseSettings):
         allow_inf_nan=False,
     )
     api_concurrency: int = _setting(
-        4,
+        8,
         "Maximum number of requests in flight, for a store that answers more slowly than the rate limit allows",
         accepts="a whole number from 1 to 32",
         ge=1,

@@ -24,8 +24,6 @@ from commerce_assets.api.pagination import Fetch, PageRequest
 
 # Where answers come faster, what is asked for in vain at the end of a list costs more than is saved before.
 _WORTH_IT_SECONDS = 0.1
-# A page takes at least so long to be decoded and staged, so that there is no use in more of them at once.
-_SHORTEST_INTERVAL_SECONDS = 0.05
 # One slow answer may have any reason: the fastest of the latest few says how slow the store is.
 _FEWEST_SAMPLES = 2
 _MOST_SAMPLES = 5
@@ -38,7 +36,7 @@ class Prefetcher:
         fetch: Asks for one page, as often as it is worth.
         try_once: Asks for one page once; called from several threads at once.
         following: The page that will be asked for after another.
-        interval: Seconds that the pace keeps between two requests.
+        interval: Seconds that the rate limit keeps between two requests; 0: no limit.
         concurrency: How many pages may be in flight.
         latency: Seconds that the latest answer took, without waiting for its turn and without back-off.
         overlap: Makes pages overlap, so that a gap between two of them is noticed; returns whether they do.
@@ -58,7 +56,7 @@ class Prefetcher:
         self._fetch = fetch
         self._try_once = try_once
         self._following = following
-        self._interval = max(interval, _SHORTEST_INTERVAL_SECONDS)
+        self._interval = interval
         self._concurrency = concurrency
         self._latency = latency
         self._overlap = overlap
@@ -94,11 +92,12 @@ class Prefetcher:
         return page
 
     def _depth(self) -> int:
-        """How many pages fit into the time that one of them takes."""
+        """How many pages the rate limit allows in the time that one of them takes."""
         fastest = min(self._samples, default=0.0)
         if len(self._samples) < _FEWEST_SAMPLES or fastest < _WORTH_IT_SECONDS:
             return 1
-        depth = min(self._concurrency, math.ceil(fastest / self._interval))
+        allowed = math.ceil(fastest / self._interval) if self._interval else self._concurrency
+        depth = min(self._concurrency, allowed)
         return depth if depth > 1 and self._overlap() else 1
 
     def _start(self, request: PageRequest) -> None:

@@ -42,7 +42,7 @@ def test_four_pages_in_flight_read_a_slow_store_faster(puller: World) -> None:
     assert seconds_to_pull(puller, concurrency=4) < one_at_a_time / 1.3
 
 
-@pytest.mark.parametrize("concurrency", [2, 4])
+@pytest.mark.parametrize("concurrency", [2, 4, 8])
 def test_prefetch_wastes_at_most_one_page_less_than_its_width(puller: World, concurrency: int) -> None:
     assert puller.pull(ORDERS_OF_DAY, concurrency=concurrency).ids == [*range(1, ROWS + 1)]
 

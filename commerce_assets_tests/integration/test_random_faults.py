@@ -475,7 +475,6 @@ def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laboratory]
     with pytest.MonkeyPatch.context() as monkeypatch, faulty(SampleStore(Shop())) as server:
         # The store is always slow enough for several pages in flight, if they are allowed.
         monkeypatch.setattr(prefetch, "_WORTH_IT_SECONDS", 0.0)
-        monkeypatch.setattr(prefetch, "_SHORTEST_INTERVAL_SECONDS", 1e-6)
         file = OpenDatabase(path=folder / "shop.duckdb", lock_timeout=5, log=LOG)
         with kept_open(file):
             yield Laboratory(server, Warehouse(database=file, staging_dir=folder / "staging", policy=DEFAULT_POLICY))

@@ -52,7 +52,7 @@ def test_defaults() -> None:
         "api_secret": None,
         "api_paths": {},
         "api_requests_per_second": 1.0,
-        "api_concurrency": 4,
+        "api_concurrency": 8,
         "api_ca_bundle": None,
         "orders_start_date": date(2020, 1, 1),
         "orders_lookback_days": 30,
