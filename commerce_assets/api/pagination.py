@@ -51,6 +51,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import msgspec
+from pyroaring import BitMap64
 
 from commerce_assets.api.decoding import Item, Page, PageFacts
 from commerce_assets.api.errors import ApiError, ListMovedError, PullError
@@ -158,7 +159,7 @@ class PageNumberPaginator:
         self._max_pages = max_pages
         self._sizes_honoured: bool | None = None if per_page >= _LEAST_OVERLAPPING else False
         self._reading = 0
-        self._met_before: set[int] = set()
+        self._met_before = BitMap64()
         self._digests: list[str] = []
         # Rows that the readings before did not meet; unknown until one of them has come to its end.
         self._missing: int | None = None
@@ -172,7 +173,8 @@ class PageNumberPaginator:
         self._reading += 1
         self._enough = self._new_enough()
         self._digests_before, self._digests = self._digests, []
-        self._ids: set[int] = set()
+        self._ids = BitMap64()
+        self._known_digests: set[str] = set()
         self._repeats = 0
         self._rows = 0
         self._recent: deque[list[_Version]] = deque()
@@ -224,7 +226,7 @@ class PageNumberPaginator:
             if self.overlaps and self._size_is_ignored(request, page):
                 self._log.info("the store does not honour per_page=%d; reading pages of one size", request.per_page)
                 self._sizes_honoured = False
-                if page.facts(per_page=request.per_page).digest not in self._digests:
+                if page.facts(per_page=request.per_page).digest not in self._known_digests:
                     request = PageRequest(2, self._per_page) if len(self._digests) == 1 else self._read_again()
                     continue
             if self.overlaps and not self._joins(request, page):
@@ -266,7 +268,7 @@ class PageNumberPaginator:
                 self._wants_overlap = self._sizes_honoured = True
             elif self._wants_overlap:
                 self._sizes_honoured = False
-        self._ids.update(ids)
+        self._ids.update(map(_unsigned, ids))
         for facts in after:
             self._enough(facts)
             self._count(PageRequest(facts.number, facts.per_page), facts.count, facts.digest)
@@ -276,7 +278,7 @@ class PageNumberPaginator:
 
     def _take(self, request: PageRequest, page: Page) -> PageFacts:
         """Account for a page that goes on where the list was left."""
-        on_page = {item.id for item in page.items}
+        on_page = _ids_of(page)
         repeated = self._count_repeats(request, page)
         if self._missing is not None:
             self._missing -= len(on_page - self._met_before - self._ids)
@@ -292,7 +294,7 @@ class PageNumberPaginator:
 
     def _count_repeats(self, request: PageRequest, page: Page) -> int:
         """Rows of a page that were met before, in any version, beyond those that an overlapping page repeats."""
-        met = len({item.id for item in page.items} & self._ids)
+        met = self._ids.intersection_cardinality(_ids_of(page))
         due = max(self._furthest - request.start, 0) if self.overlaps else 0
         repeated = max(met - due, 0)
         if repeated:
@@ -312,6 +314,7 @@ class PageNumberPaginator:
         self._last_row_end = max(self._last_row_end, request.start + count)
         self._rows += count
         self._digests.append(digest)
+        self._known_digests.add(digest)
         end = request.end
         if request.number == 1 and request.per_page == self._per_page:
             self._size = min(count, self._per_page)
@@ -396,7 +399,7 @@ class PageNumberPaginator:
             if met == len(page.items) < request.per_page and self._is_last(fetch, request):
                 self._count_repeats(request, page)
                 return f"page {request.number} holds nothing new", page
-        elif (digest := page.facts(per_page=request.per_page).digest) in self._digests and request.number > 1:
+        elif (digest := page.facts(per_page=request.per_page).digest) in self._known_digests and request.number > 1:
             return self._proven_by_repetition(fetch, request, page, digest), page
         return "", page
 
@@ -448,7 +451,7 @@ class PageNumberPaginator:
 
     def _debt(self) -> int:
         """Places of this reading less different rows met in all readings."""
-        return max(len(self._ids) + self._repeats - len(self._met_before | self._ids), 0)
+        return max(len(self._ids) + self._repeats - self._ids.union_cardinality(self._met_before), 0)
 
     def _is_paid_early(self) -> bool:
         is_paid = self._missing is not None and self._missing <= 0
@@ -528,6 +531,15 @@ def _ask(fetch: Fetch, request: PageRequest) -> tuple[Page, PullError | None]:
         if request.number == 1 or error.error.status not in PAST_THE_END:
             raise
         return Page(request.number, ()), error
+
+
+def _ids_of(page: Page) -> BitMap64:
+    return BitMap64([_unsigned(item.id) for item in page.items])
+
+
+def _unsigned(key: int) -> int:
+    """Return a signed integer of 64 bits as the unsigned one with the same bits: a bitmap has no others."""
+    return key % 2**64
 
 
 def _version(item: Item) -> _Version:
