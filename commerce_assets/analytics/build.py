@@ -1,17 +1,18 @@
 """Build a model: run its SQL on the stored tables, in the caller's transaction, and its checks on the result."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
 
 from commerce_assets.analytics.tables import SCHEMA, Model
 from commerce_assets.endpoint import Endpoint
-from commerce_assets.warehouse.database import request_rewrite
+from commerce_assets.warehouse.database import request_rewrite, spill_directory
 from commerce_assets.warehouse.ddl import describe
 from commerce_assets.warehouse.load_log import loaded_windows
 from commerce_assets.warehouse.row_history import VALID_FROM, VALID_TO, history_of
@@ -21,7 +22,6 @@ from commerce_assets.window import Window
 from commerce_assets.wording import counted
 
 _SHARED = ("sale", "subscription", "currency", "order_amounts", "order_lines")
-_FRESH = "temp.main.fresh"
 _EXAMPLES = 10
 KEY_IS_UNIQUE = "key_is_unique"
 """The check of every model."""
@@ -102,27 +102,42 @@ def build(
     personal_rows = f"SELECT count(*) FROM {target} WHERE {personal}"
     stored_personal_rows = scalar(connection, personal_rows)
     _create_source_views(connection, endpoints, window, timezone)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh ({definitions})")
     query = (SQL / f"{model.name}.sql").read_text()
     selected = {name for name, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
     if selected != declared.keys():
         raise ModelError(
             f"{model.name}.sql and tables.py disagree on the columns: {', '.join(sorted(selected ^ declared.keys()))}"
         )
-    connection.execute(f"INSERT INTO {_FRESH} BY NAME {query}")
-    same = " AND ".join(f"f.{identifier(name)} IS NOT DISTINCT FROM t.{identifier(name)}" for name in declared)
-    removed = scalar(
-        connection, f"DELETE FROM {target} AS t WHERE {scope} AND NOT EXISTS (FROM {_FRESH} f WHERE {same})"
-    )
-    if stored_personal_rows and not scalar(connection, personal_rows):
-        # Every one was replaced: the policy for personal data became stricter, and free blocks still hold old values.
-        request_rewrite(connection)
-    written = scalar(
-        connection, f"INSERT INTO {target} FROM {_FRESH} f WHERE NOT EXISTS (FROM {target} t WHERE {scope} AND {same})"
-    )
+    file = spill_directory(connection) / f"{model.name}.parquet"
+    try:
+        fresh = _write_fresh(connection, file, query, declared)
+        row = _fingerprint(declared)
+        removed = scalar(connection, f"DELETE FROM {target} WHERE {scope} AND {row} NOT IN (SELECT {row} FROM {fresh})")
+        if stored_personal_rows and not scalar(connection, personal_rows):
+            # Every one was replaced: the policy for personal data became stricter, and free blocks hold old values.
+            request_rewrite(connection)
+        written = scalar(
+            connection,
+            f"INSERT INTO {target} FROM {fresh} WHERE {row} NOT IN (SELECT {row} FROM {target} WHERE {scope})",
+        )
+        rows = scalar(connection, f"SELECT count(*) FROM {fresh}")
+    finally:
+        file.unlink(missing_ok=True)
     _create_model_view(connection, model, scope)
-    rows = scalar(connection, f"SELECT count(*) FROM {_FRESH}")
     return BuildResult(rows=rows, written=written, removed=removed, seconds=time.monotonic() - began)
+
+
+def _write_fresh(connection: duckdb.DuckDBPyConnection, file: Path, query: str, columns: Mapping[str, str]) -> str:
+    """Write the rows of a model's query to a Parquet file, which needs no memory; return the SQL that reads it."""
+    typed = ", ".join(f"CAST({identifier(name)} AS {kind}) AS {identifier(name)}" for name, kind in columns.items())
+    connection.execute(f"COPY (SELECT {typed} FROM ({query}\n)) TO {text(str(file))} (FORMAT parquet)")
+    return f"read_parquet({text(str(file))})"
+
+
+def _fingerprint(columns: Iterable[str]) -> str:
+    """Return the SQL of 128 bits that differ if a row differs: to compare whole rows needs memory for all of them."""
+    names = [identifier(name) for name in columns]
+    return f"(CAST(hash({', '.join(names)}) AS UHUGEINT) * {2**64}::UHUGEINT + hash({', '.join(reversed(names))}))"
 
 
 def check(connection: duckdb.DuckDBPyConnection, model: Model) -> list[CheckOutcome]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import duckdb
@@ -57,7 +58,7 @@ class Database(Protocol):
 
     @property
     def memory_limit(self) -> str:
-        """What DuckDB may use before it spills to disk, as in "160MB"."""
+        """What DuckDB may use before it spills to disk, as in "1GB"."""
 
     def exists(self) -> bool:
         """Return whether there is anything to read."""
@@ -160,6 +161,30 @@ def use(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"USE {ALIAS}")
     # A schema may have this name.
     connection.execute("DETACH memory")
+
+
+def bytes_of(connection: duckdb.DuckDBPyConnection, setting: str) -> int:
+    """Return the bytes of a setting of DuckDB, which shows them as in "152.5 MiB"."""
+    (shown,) = connection.execute("SELECT current_setting(?)", [setting]).fetchall()[0]
+    number, unit = shown.split()
+    return int(float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit))
+
+
+def limit_memory(connection: duckdb.DuckDBPyConnection, limit: str) -> bool:
+    """Lower the memory limit of a connection; returns False, and changes nothing, if it is not higher."""
+    before = bytes_of(connection, "memory_limit")
+    connection.execute("SET memory_limit = $1", [limit])
+    is_lower = bytes_of(connection, "memory_limit") < before
+    if not is_lower:
+        connection.execute("SET memory_limit = $1", [f"{before}B"])
+    return is_lower
+
+
+def spill_directory(connection: duckdb.DuckDBPyConnection) -> Path:
+    """Return where DuckDB puts what has no room in memory: beside the database, for its owner alone."""
+    ((folder,),) = connection.execute("SELECT current_setting('temp_directory')").fetchall()
+    Path(folder).mkdir(exist_ok=True)
+    return Path(folder)
 
 
 def short_error(error: BaseException) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from commerce_assets.endpoint import DELETED_AT, EXTRA, EXTRACTED_AT, INVALID, Column, Endpoint
 from commerce_assets.ingest.staging import StagedPageDamagedError, StagedPages, items_of, open_private
 from commerce_assets.warehouse import casts
-from commerce_assets.warehouse.database import ALIAS
+from commerce_assets.warehouse.database import ALIAS, bytes_of, spill_directory
 from commerce_assets.warehouse.ddl import table_of
 from commerce_assets.warehouse.privacy.expressions import bind_key, masked
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
@@ -101,7 +101,7 @@ def pieces(connection: duckdb.DuckDBPyConnection, staged: StagedPages) -> Genera
     Raises:
         StagedItemsUnreadableError: A page has changed on the disk.
     """
-    most = _bytes_of(connection, "memory_limit") // _PIECE_SHARE
+    most = bytes_of(connection, "memory_limit") // _PIECE_SHARE
     mark = staged.manifest.pull_id
     try:
         for segment, pages in staged.segment_pages():
@@ -178,13 +178,6 @@ def _largest_item(staged: StagedPages) -> str:
     raise AssertionError("some page has the largest item")
 
 
-def _bytes_of(connection: duckdb.DuckDBPyConnection, setting: str) -> int:
-    """A setting of DuckDB that is shown as in "152.5 MiB"."""
-    (shown,) = connection.execute("SELECT current_setting(?)", [setting]).fetchall()[0]
-    number, unit = shown.split()
-    return int(float(number) * 1024 ** ["bytes", "KiB", "MiB", "GiB", "TiB"].index(unit))
-
-
 @contextmanager
 def typing_segments(
     connection: duckdb.DuckDBPyConnection,
@@ -205,7 +198,7 @@ def typing_segments(
         StagedItemsUnreadableError: DuckDB cannot parse an item.
     """
     endpoint = staged.pull.endpoint
-    folder = _spill_directory(connection)
+    folder = spill_directory(connection)
     file, sifted, recent = (folder / f"{name}.parquet" for name in ("typed", "sifted", "recent"))
     key, updated_at = identifier(endpoint.primary_key), identifier(endpoint.updated_at)
     # Where there is no cursor, none can be missing.
@@ -318,11 +311,3 @@ def _copy(query: str, file: Path) -> str:
 
 def _read(file: Path, *, numbered: bool = False) -> str:
     return f"read_parquet({text(str(file))}, file_row_number = {numbered})"
-
-
-def _spill_directory(connection: duckdb.DuckDBPyConnection) -> Path:
-    """Where DuckDB puts what has no room in memory: beside the database, for its owner alone."""
-    row = connection.execute("SELECT current_setting('temp_directory')").fetchone()
-    folder = Path(row[0] if row else "")
-    folder.mkdir(exist_ok=True)
-    return folder

@@ -12,6 +12,7 @@ import pytest
 from commerce_assets.analytics.build import BuildResult, CheckOutcome, ModelError, build, check
 from commerce_assets.analytics.tables import MODELS, Model
 from commerce_assets.endpoints import ENDPOINTS
+from commerce_assets.warehouse.file import DatabaseFile
 from commerce_assets.warehouse.privacy.policy import PersonalDataPolicy
 from commerce_assets.window import Window
 from commerce_assets_tests.support.items import BY_NAME, ORDERS, PRODUCTS, days, order, product
@@ -567,6 +568,21 @@ def test_a_rebuild_rewrites_only_what_has_changed(storage: World) -> None:
         expected = (1, 0, 0) if model.name == "cohort_retention" else (2 * changed, changed, changed)
         assert (result.rows, result.written, result.removed) == expected
         assert {finding.wrong for finding in findings} == {0}
+
+
+def test_large_tables_are_built_in_little_memory(storage: World) -> None:
+    """Fault 93. A join of all orders with themselves, or a comparison of whole rows, needed more."""
+    storage.load(ORDERS, [FULL], window=ALWAYS)
+    storage.execute("""
+        INSERT INTO commerce.orders
+        SELECT orders.* REPLACE (id + n AS id, n || '@example.com' AS buyer_email)
+        FROM commerce.orders, range(1, 100_000) AS copies(n)""")
+    small = DatabaseFile(path=storage.path, memory_limit="80MB", config={"threads": 2})
+    for name in ("orders_enriched", "refunds"):
+        for written in (100_000, 0):
+            with small.write() as connection:
+                assert build(connection, BY_MODEL[name], ENDPOINTS).written == written
+                assert {finding.wrong for finding in check(connection, BY_MODEL[name])} == {0}
 
 
 def test_a_build_of_some_days_leaves_the_rows_of_all_others(storage: World) -> None:

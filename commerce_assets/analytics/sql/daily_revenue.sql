@@ -35,9 +35,9 @@ excluded AS (
     GROUP BY ALL
 ),
 paid_out AS (
-    SELECT day_of(t.occurred_at) AS day, t.currency, sum(t.amount) AS refunds_paid_out
-    FROM refund_transactions AS t JOIN order_amounts USING (order_id)
-    WHERE is_sale AND t.occurred_at IS NOT NULL AND t.amount IS NOT NULL
+    SELECT day_of(occurred_at) AS day, refund_currency AS currency, sum(amount) AS refunds_paid_out
+    FROM order_refunds
+    WHERE is_sale AND occurred_at IS NOT NULL AND amount IS NOT NULL
     GROUP BY ALL
 )
 SELECT

@@ -1,9 +1,4 @@
-WITH carts AS (
-    SELECT order_id, count(line) AS lines, coalesce(sum(coalesce(quantity, 1)) FILTER (line IS NOT NULL), 0) AS units
-    FROM order_lines
-    GROUP BY order_id
-),
-places AS (
+WITH places AS (
     -- The place of each sale among those of its customer.
     SELECT order_id, row_number() OVER (PARTITION BY customer ORDER BY created_at, order_id) AS customer_sale_number
     FROM order_amounts
@@ -19,22 +14,22 @@ SELECT
     a.not_a_sale,
     a.customer,
     p.customer_sale_number,
-    upper(bare(o.eu_resolved_country)) AS country,
-    o.gateway,
-    o.payment_method,
-    o.affiliate_system,
+    upper(bare(a.eu_resolved_country)) AS country,
+    a.gateway,
+    a.payment_method,
+    a.affiliate_system,
     a.subscription_id AS plan_id,
-    c.lines,
-    c.units,
+    coalesce(len(cart_items(a.cart)), 0) AS lines,
+    coalesce(list_sum(list_transform(cart_items(a.cart), lambda i: coalesce(quantity_of(i), 1))), 0) AS units,
     a.order_price,
-    o.discount,
+    a.discount,
     a.currency,
     a.gross,
     a.refunds,
     a.refund_amount_known,
     a.net,
     a.tax,
-    o.accounted_tax,
+    a.accounted_tax,
     a.shipping,
     a.fees,
     a.affiliate_fees,
@@ -43,10 +38,8 @@ SELECT
     a.unreadable AS unreadable_amounts,
     a.is_refunded,
     a.is_charged_back,
-    CASE WHEN o.cart IS NOT NULL THEN
-        a.is_sale OR (coalesce(o.cart -> '$.cart', o.cart) ->> '$.completed_checkout_at') IS NOT NULL
+    CASE WHEN a.cart IS NOT NULL THEN
+        a.is_sale OR (coalesce(a.cart -> '$.cart', a.cart) ->> '$.completed_checkout_at') IS NOT NULL
     END AS checkout_completed
 FROM order_amounts AS a
-JOIN orders AS o ON o.id = a.order_id
-JOIN carts AS c USING (order_id)
 LEFT JOIN places AS p USING (order_id)

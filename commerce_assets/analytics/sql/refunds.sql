@@ -1,10 +1,9 @@
 WITH refunded AS (
     -- A row per transaction; one without a number if the API shows none, and for a chargeback.
-    SELECT a.*, t.number, t.currency AS refund_currency, t.amount, t.occurred_at
-    FROM order_amounts AS a JOIN refund_transactions AS t USING (order_id)
+    SELECT * FROM order_refunds
     UNION ALL BY NAME
-    SELECT * FROM order_amounts
-    WHERE is_charged_back OR (is_refunded AND order_id NOT IN (SELECT order_id FROM refund_transactions))
+    SELECT * EXCLUDE (refund_list) FROM order_amounts
+    WHERE is_charged_back OR (is_refunded AND refund_list IS NULL)
 )
 SELECT
     order_id,

@@ -7,10 +7,15 @@ CREATE OR REPLACE TEMP MACRO share(amount, weight, total, code) AS CAST(
     * smallest(code) AS DECIMAL(34, 0)
 ) * 0.0001::DECIMAL(4, 4);
 
+-- The lines of a cart, which the API may wrap; each may have a wrapper, too.
+CREATE OR REPLACE TEMP MACRO cart_items(cart) AS json_extract(coalesce(cart -> '$.cart', cart), '$.cart_items[*]');
+CREATE OR REPLACE TEMP MACRO cart_item(sent) AS coalesce(sent -> '$.cart_item', sent);
+CREATE OR REPLACE TEMP MACRO quantity_of(sent) AS TRY_CAST(cart_item(sent) ->> '$.quantity' AS BIGINT);
+
 -- One row per cart line with its share of the order's amounts; an order without lines has one row with line NULL.
 CREATE OR REPLACE TEMP VIEW order_lines AS
 WITH carts AS (
-    SELECT * REPLACE (json_extract(coalesce(cart -> '$.cart', cart), '$.cart_items[*]') AS cart) FROM order_amounts
+    SELECT * EXCLUDE (refund_list) REPLACE (cart_items(cart) AS cart) FROM order_amounts
 ),
 items AS (
     SELECT
@@ -20,15 +25,14 @@ items AS (
     FROM carts
 ),
 plain AS (
-    -- With or without its wrapper.
-    SELECT * REPLACE (coalesce(item -> '$.cart_item', item) AS item) FROM items
+    SELECT * REPLACE (cart_item(item) AS item) FROM items
 ),
 lines AS (
     SELECT
         * EXCLUDE (item),
         TRY_CAST(item ->> '$.product_id' AS BIGINT) AS product_id,
         TRY_CAST(item ->> '$.package_id' AS BIGINT) AS named_package_id,
-        TRY_CAST(item ->> '$.quantity' AS BIGINT) AS quantity,
+        quantity_of(item) AS quantity,
         TRY_CAST(item ->> '$.price_at_checkout' AS DECIMAL(18, 4)) AS price_at_checkout,
         TRY_CAST(price_at_checkout * coalesce(quantity, 1) AS DECIMAL(18, 4)) AS price_of_units
     FROM plain
