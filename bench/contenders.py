@@ -15,7 +15,7 @@ from bench.environments import HERE, NotInstalledError, environment, version_of
 from bench.store import ROOT, Store
 from sample_store import ORDERS_PATH, SAMPLE_API_KEY, SAMPLE_API_SECRET
 
-Mode = Literal["full", "day", "changed"]
+Mode = Literal["full", "day", "changed", "build"]
 OURS = "commerce_assets"
 _FILE = "shop.duckdb"
 POSTGRES_URL = os.environ.get("BENCH_POSTGRES_URL", "")
@@ -39,7 +39,7 @@ cursor.execute("CREATE SCHEMA public")
 class Task:
     """An extraction from a store: `days`, the first and the last one, or the rows updated `since`.
 
-    A `day` is added to those that are stored.
+    A `day` is added to those that are stored; `build` requests nothing and builds the marts.
     """
 
     store: Store
@@ -98,6 +98,8 @@ class Contender:
             module = ["-m", "commerce_assets.definitions"]
             if task.mode == "changed":
                 return [dagster, "job", "execute", *module, "-j", "orders_refresh"]
+            if task.mode == "build":
+                return [str(self.bin / "commerce-assets"), "build"]
             days = f"{task.days[0]}...{task.days[1]}"
             return [dagster, "asset", "materialize", *module, "--select", "orders", "--partition-range", days]
         script = str(self.folder / "run.py")

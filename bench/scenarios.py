@@ -211,6 +211,9 @@ def growth(bench: Bench, sizes: Sequence[int]) -> None:
             section = bench.section(f"Growth: first load of {size:,} orders")
             task = Task(store, (START, data.last_day))
             section += [run(contender, task, bench.runs) for contender in (FLOOR, *bench.ours)]
+            section = bench.section(f"Every mart of {size:,} orders")
+            marts = replace(task, mode="build")
+            section += [run(contender, marts, bench.runs, fresh=False, rows=size) for contender in bench.ours]
 
 
 def large_table(bench: Bench, data: DataSet, times: int) -> None:

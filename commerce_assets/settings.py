@@ -206,7 +206,7 @@ class CommerceSettings(BaseSettings):
     )
     duckdb_memory_limit: str = _setting(
         MEMORY_LIMIT,
-        "Memory that DuckDB uses before it spills to disk",
+        "Memory that DuckDB may use before it spills to disk; a load uses 128 MB unless it needs more",
         accepts="a number and a unit, such as 256MB or 1GB",
         pattern=r"^(?i)[0-9]+(\.[0-9]+)?\s*[KMGT]i?B$",
     )

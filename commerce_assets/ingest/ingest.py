@@ -19,7 +19,8 @@ from commerce_assets.api.request import ListRequest
 from commerce_assets.ingest.stage import PullStats, Watcher, stage
 from commerce_assets.ingest.staging import StagedPages, Staging
 from commerce_assets.ingest.verify import StoreChangedError, VerificationError, Verified, check_store, verify
-from commerce_assets.warehouse.database import DatabaseMemoryError
+from commerce_assets.warehouse import LOAD_MEMORY_LIMIT
+from commerce_assets.warehouse.database import Database, DatabaseMemoryError, limit_memory
 from commerce_assets.warehouse.load import LoadResult, load
 from commerce_assets.warehouse.load_log import has_loaded, needs_day_before, note_day_before
 from commerce_assets.warehouse.parse import LoadMemoryError, StagedItemsUnreadableError
@@ -149,17 +150,20 @@ def _ingest(
             staged.clear()
             stats = stage(client, staged, log=log, watcher=watcher)
 
+        def write(connection: duckdb.DuckDBPyConnection) -> LoadResult:
+            loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
+            if learn:
+                note_day_before(connection, request.endpoint, is_needed=is_needed)
+            if after_load:
+                after_load(connection, staged)
+            return loaded
+
         try:
             is_needed = _needs_day_before(staged)
             verified = verify(staged, warehouse.database, log, read_again=read_again, allow_shrinkage=allow_shrinkage)
             if watcher:
                 watcher.loading()
-            with warehouse.database.write() as connection:
-                loaded = load(connection, staged, not_before=not_before, policy=warehouse.policy)
-                if learn:
-                    note_day_before(connection, request.endpoint, is_needed=is_needed)
-                if after_load:
-                    after_load(connection, staged)
+            loaded = _write_frugally(warehouse.database, write, log)
         except (_WindowNotProvenError, VerificationError, StagedItemsUnreadableError):
             # The next run reads the list again: the store may have recovered, and a person confirms what it says now.
             staged.discard()
@@ -170,6 +174,23 @@ def _ingest(
         staged.discard()
         log.info("%s: %s", request, loaded)
         return Ingested(request=request, began_at=staged.manifest.began_at, stats=stats, verified=verified, load=loaded)
+
+
+def _write_frugally(
+    database: Database, write: Callable[[duckdb.DuckDBPyConnection], LoadResult], log: logging.Logger
+) -> LoadResult:
+    """Load with little memory or, where that is too little, with all that the setting allows."""
+    is_limited = False
+    try:
+        with database.write() as connection:
+            is_limited = limit_memory(connection, LOAD_MEMORY_LIMIT)
+            return write(connection)
+    except (LoadMemoryError, DatabaseMemoryError):
+        if not is_limited:
+            raise
+    log.info("the load needs more memory than %s; loading again with %s", LOAD_MEMORY_LIMIT, database.memory_limit)
+    with database.write() as connection:
+        return write(connection)
 
 
 def _needs_day_before(staged: StagedPages) -> bool:

@@ -3,8 +3,8 @@
 LOCK_TIMEOUT = 300.0
 """Seconds to wait for another program that has the file open, unless a setting says otherwise."""
 
-MEMORY_LIMIT = "160MB"
-"""What DuckDB may use before it spills to disk, unless a setting says otherwise.
+MEMORY_LIMIT = "1GB"
+"""What DuckDB may use before it spills to disk, unless a setting says otherwise."""
 
-A first load of a million orders needs less than 128 MB, and none of the tables built on them is faster with 256.
-"""
+LOAD_MEMORY_LIMIT = "128MB"
+"""What a load uses, unless it needs more: its memory does not grow with the number of rows, and it runs every hour."""

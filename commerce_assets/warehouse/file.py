@@ -62,7 +62,7 @@ class DatabaseFile:
     Attributes:
         path: The file; its folder must exist. Symbolic links are followed.
         lock_timeout: Seconds to wait for another writer.
-        memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
+        memory_limit: What DuckDB may use before it spills to disk, as in "1GB".
         config: Further settings of DuckDB.
         coordination: Makes the lock of its writers.
         log: Logs who holds the file while a caller waits.
@@ -302,7 +302,7 @@ class DatabaseFile:
     def _too_little_memory(self) -> DatabaseMemoryError:
         return DatabaseMemoryError(
             f"the database {self.path} cannot be written: DuckDB needs more memory than {self.memory_limit}; the file "
-            "is unchanged. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT: 2,048 neighbouring rows of a table must fit."
+            "is unchanged. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT."
         )
 
 

@@ -58,7 +58,7 @@ class Lake:
         postgres_url: The PostgreSQL database of the catalog, as in `COMMERCE_POSTGRES_URL`.
         schema: The schema of the catalog there.
         lock_timeout: Seconds to wait for another writer.
-        memory_limit: What DuckDB may use before it spills to disk, as in "160MB".
+        memory_limit: What DuckDB may use before it spills to disk, as in "1GB".
         config: Further settings of DuckDB.
         log: Logs who writes while a caller waits.
     """

@@ -190,6 +190,7 @@ def test_items_beyond_the_memory_limit_load_once_it_is_raised(shop: World) -> No
     """Fault 93."""
     shop.store.shop.orders[3]["order_name"] = "x" * 18_000_000
     shop.store.touch()
+    shop.memory_limit = "160MB"
     for _ in range(2):
         shop.server.forget()
         with pytest.raises(LoadMemoryError, match="COMMERCE_DUCKDB_MEMORY_LIMIT"):
@@ -200,6 +201,17 @@ def test_items_beyond_the_memory_limit_load_once_it_is_raised(shop: World) -> No
     shop.memory_limit = "1GB"
     assert shop.ingest(ORDERS_OF_DAY).load.inserted == 19
     assert shop.server.pages == []
+
+
+def test_a_load_that_needs_more_memory_than_usual_takes_it(shop: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Fault 93."""
+    shop.store.shop.orders[3]["order_name"] = "x" * 18_000_000
+    shop.store.touch()
+    with caplog.at_level("INFO"):
+        assert shop.ingest(ORDERS_OF_DAY).load.inserted == 19
+    assert [text for text in caplog.messages if "memory" in text] == [
+        "the load needs more memory than 128MB; loading again with 1GB"
+    ]
 
 
 # The day before a window

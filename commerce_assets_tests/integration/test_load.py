@@ -620,7 +620,7 @@ def test_the_largest_item_of_a_load_beyond_memory_is_named(storage: World) -> No
     staged = storage.stage(ORDERS, items, window=WINDOW, per_page=1)
     reason = r"largest item is order 2, page 2, 18\.0 MB\. Fix: raise COMMERCE_DUCKDB_MEMORY_LIMIT"
     with pytest.raises(LoadMemoryError, match=reason) as raised:
-        storage.put(staged)
+        replace(storage, memory_limit="160MB").put(staged)
     assert "canary" not in "".join(traceback.format_exception(raised.value))
     with DatabaseFile(path=storage.path, memory_limit="1GB").write() as connection:
         assert load(connection, staged).inserted == 3

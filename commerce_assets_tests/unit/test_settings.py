@@ -63,7 +63,7 @@ def test_defaults() -> None:
         "refund_requests": 200,
         "duckdb_path": Path("data/shop.duckdb"),
         "duckdb_lock_timeout": 300.0,
-        "duckdb_memory_limit": "160MB",
+        "duckdb_memory_limit": "1GB",
         "staging_dir": Path("data/shop.staging"),
         "personal_data_key": None,
         "capability_urls": "drop",
