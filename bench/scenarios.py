@@ -190,10 +190,9 @@ def slow_server(bench: Bench, data: DataSet) -> None:
         section = bench.section(title)
         task = Task(store, (START, data.last_day))
         section += [run(contender, task, bench.runs) for contender in (FLOOR, SELF, *plain)]
-        for concurrency in ("1", "8"):
-            section = bench.section(f"{title}, COMMERCE_API_CONCURRENCY={concurrency}")
-            settings = (("COMMERCE_API_CONCURRENCY", concurrency),)
-            section.append(run(SELF, replace(task, settings=settings), bench.runs))
+        section = bench.section(f"{title}, COMMERCE_API_CONCURRENCY=1")
+        settings = (("COMMERCE_API_CONCURRENCY", "1"),)
+        section.append(run(SELF, replace(task, settings=settings), bench.runs))
 
 
 def one_a_second(bench: Bench, data: DataSet, count: int) -> None:
