@@ -21,7 +21,13 @@ from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import CommerceSettings
 from commerce_assets.warehouse.check_queries import CheckOutcome, Scope, check_queries
 from commerce_assets.warehouse.ddl import exists, table_of
-from commerce_assets.warehouse.freshness import complete, due_days_never_loaded, fresh, updated_after_supported
+from commerce_assets.warehouse.freshness import (
+    complete,
+    describe_never_loaded,
+    due_days_never_loaded,
+    fresh,
+    updated_after_supported,
+)
 from commerce_assets.warehouse.item_lookups import count_not_looked_up
 from commerce_assets.warehouse.load_log import followed, last_loaded
 from commerce_assets.warehouse.row_history import VALID_FROM, history_of, versions_of
@@ -96,20 +102,24 @@ class TableStatus:
             and all(state is None or state.passed for state in states)
         )
 
-    def findings(self, now: datetime) -> Iterator[Finding]:
+    def findings(self) -> Iterator[Finding]:
         """Yield everything that is wrong, each with its fix."""
         if self.rows is None:
             yield Finding("not built", _BUILD) if self.is_mart else Finding("never loaded", _pull(self))
             return
-        if self.missing:
+        said = ""
+        if self.missing and self.endpoint:
             yield Finding(f"days missing: {_days_text(self.missing)}", _pull(self, ranges(self.missing)))
+            said = describe_never_loaded(self.endpoint, self.missing)
+        refreshes = self.endpoint and self.endpoint.update_filter
         for label, outcome, command in (
-            ("not fresh", self.fresh, self._freshen(now)),
+            ("not fresh", self.fresh, "commerce-assets refresh" if refreshes else _pull(self)),
             ("not complete", self.complete, "commerce-assets reconcile"),
             ("not in step", self.in_step, _BUILD if self.is_mart else _pull(self)),
         ):
-            if outcome and not outcome.passed:
-                yield Finding(f"{label}: {_JOB.sub('', outcome.summary)}", command)
+            reasons = [reason for reason in outcome.summary.split("; ") if reason != said] if outcome else []
+            if outcome and not outcome.passed and reasons:
+                yield Finding(f"{label}: {_JOB.sub('', '; '.join(reasons))}", command)
         if self.not_looked_up and self.endpoint and (lookup := self.endpoint.item_lookup):
             yield Finding(
                 f"{lookup.column} not looked up yet: {counted(self.not_looked_up, 'row')}", "commerce-assets refresh"
@@ -125,15 +135,6 @@ class TableStatus:
         column = _KEPT_IN[check].name
         key = self.endpoint.primary_key if self.endpoint else "*"
         return f'commerce-assets query "SELECT {key}, {column} FROM {self.table} WHERE {column} IS NOT NULL"'
-
-    def _freshen(self, now: datetime) -> str:
-        if self.endpoint is None or not self.endpoint.is_partitioned:
-            return _pull(self)
-        yesterday = _yesterday(now)
-        pull = _pull(self, [(yesterday, yesterday)])
-        if self.endpoint.update_filter is None:
-            return pull
-        return f"{pull} && commerce-assets refresh" if yesterday in self.missing else "commerce-assets refresh"
 
 
 @click.command(
@@ -190,7 +191,7 @@ def _show(session: Session, tables: Sequence[TableStatus], now: datetime) -> Non
     say("")
     lines = []
     for each in tables:
-        for finding in each.findings(now):
+        for finding in each.findings():
             lines.append(f"{each.table}: {finding.text}")
             lines.append(f"  {'Fix' if finding.fixes else 'See'}: {session.typed(finding.command)}")
     say("\n".join(lines) or "no day is missing, and no check fails")
@@ -238,7 +239,7 @@ def _as_json(session: Session, tables: Sequence[TableStatus], now: datetime) -> 
                 "checks_failing": {name: outcome.summary for name, outcome in each.failing.items()},
                 "findings": [
                     {"finding": finding.text, "command": session.typed(finding.command), "fixes": finding.fixes}
-                    for finding in each.findings(now)
+                    for finding in each.findings()
                 ],
                 "is_well": each.is_well,
                 "is_blocked": each.is_blocked,
@@ -379,7 +380,3 @@ def _extent(connection: duckdb.DuckDBPyConnection, name: str, stamp: str) -> tup
     """The row count of a table, and the latest time in a column."""
     row = connection.execute(f"SELECT count(*), max({identifier(stamp)})::TIMESTAMPTZ FROM {name}").fetchone()
     return row or (0, None)
-
-
-def _yesterday(now: datetime) -> date:
-    return now.astimezone(UTC).date() - timedelta(days=1)
