@@ -39,7 +39,8 @@ def look(url: str, now: datetime) -> Iterator[Sighting]:
         response = requests.post(f"{url.rstrip('/')}/graphql", json={"query": _QUERY}, timeout=_SECONDS)
         response.raise_for_status()
         data = response.json()["data"]
-    except (requests.RequestException, ValueError, KeyError) as error:
+        workspace, health = data["workspaceOrError"], data["instance"]["daemonHealth"]
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         yield Sighting(
             subject=ui,
             at=now,
@@ -49,7 +50,14 @@ def look(url: str, now: datetime) -> Iterator[Sighting]:
         )
         return
     yield Sighting(subject=ui, at=now)
-    for entry in data["workspaceOrError"].get("locationEntries", []):
+    entries = workspace.get("locationEntries")
+    yield Sighting(
+        subject="workspace",
+        at=now,
+        fault=None if entries is not None else "PythonError",
+        detail=f"does not load, so no code location does: {_said(workspace)}",
+    )
+    for entry in entries or []:
         said = _said(entry["locationOrLoadError"] or {})
         yield Sighting(
             subject=f"code location {entry['name']}",
@@ -58,9 +66,7 @@ def look(url: str, now: datetime) -> Iterator[Sighting]:
             detail=f"does not load, so no schedule and no sensor runs: {said}",
         )
     down = sorted(
-        each["daemonType"].lower()
-        for each in data["instance"]["daemonHealth"]["allDaemonStatuses"]
-        if each["required"] and not each["healthy"]
+        each["daemonType"].lower() for each in health["allDaemonStatuses"] if each["required"] and not each["healthy"]
     )
     yield Sighting(
         subject="daemon",
@@ -83,13 +89,21 @@ def _said(error: dict[str, Any]) -> str:
     return "see Deployment, Code locations, in Dagster's UI" if any(messages) else ""
 
 
+def _read(memory: Path) -> dict[str, Trouble]:
+    """Return what was alerted on; nothing if the file is missing or damaged, so that all is alerted on again."""
+    try:
+        return msgspec.json.decode(memory.read_bytes(), type=dict[str, Trouble])
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return {}
+
+
 def watch(url: str, *, memory: Path, webhook: str | None, now: datetime, shop: str = "") -> bool:
     """Look, alert on what is new, and remember it in a file; returns whether all is well.
 
     Raises:
         DeliveryError: The webhook did not accept the alert; the next call tries again.
     """
-    troubles = msgspec.json.decode(memory.read_bytes(), type=dict[str, Trouble]) if memory.exists() else {}
+    troubles = _read(memory)
     seen = [*look(url, now)]
     new, troubles = select_new(seen, troubles)
     if new:
@@ -98,7 +112,9 @@ def watch(url: str, *, memory: Path, webhook: str | None, now: datetime, shop: s
         if webhook:
             post(webhook, message)
     memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_bytes(msgspec.json.encode(troubles))
+    part = memory.with_suffix(".part")
+    part.write_bytes(msgspec.json.encode(troubles))
+    part.replace(memory)
     return not any(each.fault for each in seen)
 
 

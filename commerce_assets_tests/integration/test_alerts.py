@@ -232,6 +232,18 @@ def test_a_blocking_check_is_part_of_the_failed_runs_line(alerts: Alerts) -> Non
     assert line.startswith(f"- job catalog failed: check row_count_not_collapsed on products {failed}")
 
 
+def test_a_warning_does_not_hide_the_error_of_the_run(alerts: Alerts) -> None:
+    alerts.offer(product(1, colour="red"))
+    alerts.project.endpoints = [BY_NAME[name] for name in ("products", "packages", "orders")]
+    alerts.project.settings["COMMERCE_API_PACKAGES_PATH"] = "nowhere"
+    alerts.project.run("catalog", expect_success=False)
+
+    sent = alerts.sent()
+
+    assert [line for line in sent if line.startswith("- job catalog failed with PullError: packages, page 1, ")]
+    assert [line for line in sent if line.startswith("- check no_undeclared_fields on products warns: ")]
+
+
 def test_a_first_load_sends_no_alert_and_reconcile_clears_one(alerts: Alerts) -> None:
     project = alerts.project
     start, yesterday = ((datetime.now(UTC) - timedelta(days=back)).date() for back in (3, 1))
@@ -341,6 +353,8 @@ def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
         [
             (BulkActionStatus.FAILED, "orders"),
             (BulkActionStatus.FAILED, "theirs"),
+            # Of a job, perhaps one of another code location.
+            (BulkActionStatus.FAILED, None),
             (BulkActionStatus.COMPLETED_FAILED, "orders"),
         ]
     ):
@@ -353,7 +367,7 @@ def test_a_failed_backfill_is_alerted_on_once(alerts: Alerts) -> None:
                 backfill_timestamp=now,
                 backfill_end_timestamp=now + 1,
                 error=ERROR,
-                asset_selection=[dg.AssetKey(asset)],
+                asset_selection=[dg.AssetKey(asset)] if asset else None,
             )
         )
 

@@ -66,6 +66,36 @@ def test_a_code_location_that_does_not_load_is_alerted_on(project: World, webhoo
     assert "- code location commerce_assets is good again" in gone
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"data": null}', "does not answer (TypeError)"),
+        (
+            (
+                '{"data": {"workspaceOrError": {"className": "E", "message": "a secret"}, '
+                '"instance": {"daemonHealth": {"allDaemonStatuses": []}}}}'
+            ),
+            "- workspace does not load, so no code location does: see Deployment",
+        ),
+    ],
+)
+def test_an_answer_without_code_locations_is_alerted_on(
+    project: World, webhook: Receiver, answer: str, said: str
+) -> None:
+    """Fault 110. After a kill the memory may be damaged."""
+    (project.folder / "data").mkdir(exist_ok=True)
+    (project.folder / "data" / "watch.json").write_text("{")
+    with receiving() as ui:
+        ui.answer = answer.encode()
+        is_well, text = alerts(project, ui.url, webhook)
+        again = alerts(project, ui.url, webhook)
+
+    assert not is_well
+    assert said in text
+    assert "a secret" not in text
+    assert again == (False, "")
+
+
 def test_an_alert_that_is_not_delivered_is_sent_again(project: World, webhook: Receiver) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     webhook.statuses[:] = [400]

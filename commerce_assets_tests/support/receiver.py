@@ -17,6 +17,7 @@ class Receiver:
     port: int = 0
     statuses: list[int] = field(default_factory=list)
     location: str = ""
+    answer: bytes = b"ok"
     bodies: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -54,9 +55,9 @@ def receiving() -> Iterator[Receiver]:
             self.send_response(status)
             if receiver.location:
                 self.send_header("Location", receiver.location)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(receiver.answer)))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(receiver.answer)
 
         do_GET = do_POST  # noqa: N815 - what a redirect would lead to
 

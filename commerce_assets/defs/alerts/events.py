@@ -95,14 +95,12 @@ def _run(
         yield Sighting(subject=subject, at=at, run_id=run.run_id)
         yield from checks
         return
-    failed = [check for check in checks if check.fault]
+    failed = [check for check in checks if check.fault not in {None, WARNING}]
     steps = [step for event in events if (step := event.event_log_entry.dagster_event) and step.is_step_failure]
-    # A failed check says the same as the step that it ends.
-    errors = [] if failed else [_step_error(step) for step in steps]
-    if failed:
-        detail = "failed: " + "; ".join(f"{check.subject} {check.detail}" for check in failed)
-    elif errors:
-        detail = "failed " + "; ".join(text for _, text in errors)
+    errors = [_step_error(step) for step in steps if not _ended_by_check(step, failed)]
+    if failed or errors:
+        said = [*(text for _, text in errors), *(f"{check.subject} {check.detail}" for check in failed)]
+        detail = ("failed " if errors else "failed: ") + "; ".join(said)
     else:
         detail = "failed: no step has an error, so its process was killed or never started. Fix: launch it again"
     yield Sighting(
@@ -112,7 +110,16 @@ def _run(
         detail=detail,
         run_id=run.run_id,
     )
-    yield from (check for check in checks if not check.fault)
+    yield from (check for check in checks if check not in failed)
+
+
+def _ended_by_check(step: dg.DagsterEvent, failed: Sequence[Sighting]) -> bool:
+    """Whether a failed check has ended the step, and says the same."""
+    data = step.step_failure_data
+    known = data.user_failure_data
+    if known and known.description:
+        return any(known.description in check.detail for check in failed)
+    return data.error is not None and data.error.cls_name == "DagsterAssetCheckFailedError"
 
 
 def _days(run: dg.DagsterRun) -> str:
@@ -152,10 +159,12 @@ def _backfills(instance: dg.DagsterInstance, repository: dg.RepositoryDefinition
     """Yield the last backfills that failed themselves; a failed run of a backfill has its own sighting."""
     known = {key for key in repository.asset_graph.get_all_asset_keys() if shop.has_key(key)}
     for backfill in instance.get_backfills(limit=25):
-        if backfill.status.value == "FAILED" and known >= set(backfill.asset_selection or ()):
+        selected = set(backfill.asset_selection or ())
+        # A backfill of a job, which any code location may have started, selects no assets.
+        if backfill.status.value == "FAILED" and selected and known >= selected:
             at = datetime.fromtimestamp(backfill.backfill_end_timestamp or backfill.backfill_timestamp, UTC)
             name, text = _error(backfill.error)
-            assets = ", ".join(sorted(key.to_user_string() for key in backfill.asset_selection or ()))
+            assets = ", ".join(sorted(key.to_user_string() for key in selected))
             yield Sighting(
                 subject=f"backfill {backfill.backfill_id} of {assets}",
                 at=at,
