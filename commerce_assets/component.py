@@ -68,7 +68,11 @@ class CommerceShop(dg.Component):
         given = attributes.model_dump(exclude_none=True) if attributes else {}
         resolve = context.resolution_context.resolve_value
         paths: Mapping[str, str] = given.pop("api_paths", {})
-        values = {variable_of(f"api_{name}_path"): str(resolve(path)) for name, path in paths.items()}
+        values = {
+            variable_of(f"api_{name}_path"): str(value)
+            for name, path in paths.items()
+            if (value := resolve(path)) is not None  # None: a variable that is not set
+        }
         sources = {"api_base_url": ""}
         for name, value in given.items():
             # A run resolves these itself, so that Dagster shows the name of the variable and not its value.
@@ -80,7 +84,7 @@ class CommerceShop(dg.Component):
                     f"{name} is a secret and must not be in a file. "
                     "Fix: write it as '{{ env.NAME }}', and set that variable, for example in .env."
                 )
-            elif (resolved := resolve(value)) is not None:  # None: a variable that is not set
+            elif (resolved := resolve(value)) is not None:
                 values[variable_of(name)] = str(resolved)
         return cls(CommerceSettings.read(values, sources=sources))
 

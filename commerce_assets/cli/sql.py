@@ -273,7 +273,7 @@ def _wait(connection: duckdb.DuckDBPyConnection, bar: Progress, run: Callable[[]
 def _whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it replaces `path` when all is written. A symbolic link stays."""
     target = path.resolve()
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield part
         part.replace(target)

@@ -13,6 +13,7 @@ from dagster_duckdb import DuckDBIOManager
 from commerce_assets.analytics.tables import MODELS
 from commerce_assets.analytics.tables import SCHEMA as ANALYTICS_SCHEMA
 from commerce_assets.defs.failures import known_errors_as_failures
+from commerce_assets.defs.shop import Shop
 from commerce_assets.defs.table_partitions import partitions_of
 from commerce_assets.endpoints import ENDPOINTS
 from commerce_assets.settings import build_database, resource_field
@@ -89,8 +90,15 @@ class TableIOManager(dg.IOManager):
     shop: str
     open_database: Callable[..., Database]
 
-    @known_errors_as_failures()
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        with known_errors_as_failures(Shop(self.shop)):
+            self._store(context, obj)
+
+    def load_input(self, context: dg.InputContext) -> object:
+        with known_errors_as_failures(Shop(self.shop)):
+            return self._load_frame(context)
+
+    def _store(self, context: dg.OutputContext, obj: object) -> None:
         if obj is None:
             raise TableError(
                 f"cannot store {_owner(context)}: it returned None. Fix: return a frame, or annotate it with `-> None`."
@@ -122,8 +130,7 @@ class TableIOManager(dg.IOManager):
             }
         )
 
-    @known_errors_as_failures()
-    def load_input(self, context: dg.InputContext) -> object:
+    def _load_frame(self, context: dg.InputContext) -> object:
         upstream = context.upstream_output
         if upstream is None:
             raise TableError(f"cannot load the input {context.name}: no asset or op has stored it.")

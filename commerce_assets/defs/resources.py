@@ -112,7 +112,7 @@ def open_warehouse(context: Context, shop: Shop) -> Warehouse:
     Raises:
         dagster.Failure: A setting cannot be used, or the instance has another shop's history under the same names.
     """
-    with known_errors_as_failures():
+    with known_errors_as_failures(shop):
         warehouse = warehouse_of(context, shop).open(context.log)
         stored = partial(stores_of, warehouse.database)
         refuse_other_shop(context.instance, shop, location=location_of(context.run), store=None, stored=stored)

@@ -155,16 +155,6 @@ class StagedPages:
         return self.end is not None and self.end.proven
 
     @property
-    def is_consistent(self) -> bool:
-        """Whether every place of the list is accounted for by a row that was read."""
-        return self.end is not None and self.end.consistent
-
-    @property
-    def is_gapless(self) -> bool:
-        """Whether no row can have slipped by unnoticed: the list is one page, or its pages overlap."""
-        return self.end is not None and self.end.gapless
-
-    @property
     def has_moved(self) -> bool:
         """Whether the list was seen to move while it was read."""
         return any(page.facts.repeated or page.facts.reading > 1 for page in self._pages)

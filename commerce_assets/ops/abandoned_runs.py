@@ -21,7 +21,7 @@ from dagster._core.storage.event_log.base import PoolLimit
 from dagster._core.storage.runs import SqliteRunStorage
 from sqlalchemy.exc import DBAPIError
 
-from commerce_assets.coordination import Coordination
+from commerce_assets.coordination import Coordination, CoordinationError
 from commerce_assets.defs.executor import HOLDER_TAG
 from commerce_assets.defs.pools import API_POOL, WAREHOUSE_POOL
 from commerce_assets.defs.shop import UNNAMED, Shop
@@ -166,8 +166,12 @@ def _main() -> None:
         return
     coordination = shops[0].coordination
     with dg.DagsterInstance.get() as instance:
-        for run_id in fail_abandoned_runs(instance, coordination):
-            print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
+        try:
+            for run_id in fail_abandoned_runs(instance, coordination):
+                print(f"Run {run_id}: its process was killed; marked as failed.")  # noqa: T201
+        except CoordinationError as error:
+            # Dagster starts all the same: the next run fails with the same sentence.
+            sys.stderr.write(f"Killed runs were not looked for: {error}\n")
         for sentence in report_configuration(instance):
             print(sentence)  # noqa: T201
         if not isinstance(instance.run_storage, SqliteRunStorage) and not coordination.holds_runs:

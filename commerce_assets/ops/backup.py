@@ -9,6 +9,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from commerce_assets.warehouse.file import DatabaseFile
 
 HISTORY = Path("data/dagster")
 DUMP = "postgres.dump"
+_PART = ".part-"
+_LONGEST_SECONDS = 86_400
 NAMES = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z"
 
 
@@ -50,14 +53,15 @@ def back_up(database: Database, folder: Path, *, keep: int, postgres_url: str = 
             f"no backup was made: {database} is Parquet files and a catalog in PostgreSQL. "
             "Fix: back up the server of COMMERCE_POSTGRES_URL, Dagster's history included, and after it the files."
         )
-    part = folder / ".part"
+    part = None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sweep(folder)
         # Two backups within a second would have one name.
         while (target := folder / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}").exists():
             time.sleep(0.1)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(mode=0o700)
+        # Of this backup alone: another one may run.
+        part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
         database.copy_to(part / database.path.name)
         if history:
             _copy_history(HISTORY, part / "dagster")
@@ -71,10 +75,18 @@ def back_up(database: Database, folder: Path, *, keep: int, postgres_url: str = 
             f"no backup was made: {short_error(error)}. Fix: check that {folder} can be written to and has room."
         ) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part:
+            shutil.rmtree(part, ignore_errors=True)
     for old in sorted(folder.glob(NAMES))[:-keep]:
         shutil.rmtree(old)
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed backups have left; none takes a day."""
+    for left in folder.glob(f"{_PART}*"):
+        if time.time() - left.stat().st_mtime > _LONGEST_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _copy_history(history: Path, folder: Path) -> None:

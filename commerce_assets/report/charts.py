@@ -57,7 +57,7 @@ class Series:
 
 
 def month_bars(months: Sequence[date], series: Sequence[Series], *, percent: bool = False) -> str:
-    """Draw stacked bars per month; the newest month, which is not over, is pale where it is the only series."""
+    """Draw stacked bars per month."""
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas()
         bottom = [0.0] * len(months)

@@ -253,7 +253,9 @@ _MEASURES = """
     coalesce(sum(orders), 0)::BIGINT AS sales,
     coalesce(sum(gross), 0) AS gross,
     coalesce(sum(unknown_refunds), 0)::BIGINT AS unknown_refunds,
-    CASE WHEN count_if(unknown_refunds > 0) = 0 OR count_if(known_refund_share > 0) > 0 THEN coalesce(sum(refunds), 0)
+    CASE
+        WHEN coalesce(count_if(unknown_refunds > 0), 0) = 0 OR count_if(known_refund_share > 0) > 0
+        THEN coalesce(sum(refunds), 0)
     END AS refunds,
     coalesce(sum(net), 0) AS net,
     coalesce(sum(tax), 0) AS tax,

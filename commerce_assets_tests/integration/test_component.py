@@ -137,7 +137,7 @@ def load(**attributes: Any) -> CommerceShop:
 def test_a_secret_is_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACME_API_KEY", "canary-key")
     monkeypatch.setenv("ACME_URL", "https://acme.example/")
-    given = {"shop": "acme", "api_key": KEY, "api_paths": {"orders": "/v2/orders"}}
+    given = {"shop": "acme", "api_key": KEY, "api_paths": {"orders": "/v2/orders", "products": "{{ env.NOT_SET }}"}}
 
     definitions = load(**given, api_base_url="{{ env.ACME_URL }}").build_defs(CONTEXT)
     literal = load(**given, api_base_url="https://acme.example/").settings
