@@ -155,7 +155,7 @@ def _all_days(warehouse: Warehouse, endpoint: Endpoint, error: NotInOrderError, 
     if window is None or pages > budget:
         raise NotInOrderError(
             f"{error.reason}; to extract all loaded days again takes about {pages:,} requests",
-            hint=f"Backfill the days of which you are not sure, or set COMMERCE_RECONCILE_REQUESTS to {pages:,}.",
+            hint=f"Backfill the days of which you are not sure, or set COMMERCE_RECONCILE_REQUESTS to {pages}.",
         )
     return window
 
